@@ -1,0 +1,95 @@
+"""Files that are whole or absent: temporary name, fsync, rename; and the locks that guard them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from flows.errors import DestinationBusy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+def scratch_name(path: Path) -> Path:
+    """The temporary name under which `path` is written: hidden, in the same directory.
+
+    One per process, so that two runs never write to the same bytes; a leftover of a killed run is
+    removed by `clear_scratch`.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def clear_scratch(path: Path) -> None:
+    """Remove what killed runs left of `path`; call it only while holding the lock on `path`."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def fsync(path: Path) -> None:
+    """Force a file's bytes, or a directory's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def commit(temporary: Path, path: Path) -> None:
+    """Put a finished temporary file in place of `path`, durably and in one step."""
+    fsync(temporary)
+    temporary.replace(path)
+    fsync(path.parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file whole or not at all: yields a temporary path, commits it when the block ends.
+
+    An existing `path` stays as it was if the block raises.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = scratch_name(path)
+    try:
+        yield temporary
+        commit(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def exclusive(
+    path: Path, timeout_seconds: float, on_wait: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Hold the lock file `path` against other threads and processes; the system frees it if we die.
+
+    Args:
+        path: the lock file; created if missing, never removed (removing it would race).
+        timeout_seconds: how long to wait for the holder.
+        on_wait: called once if there is somebody to wait for.
+
+    Raises:
+        DestinationBusy: the lock was not free in time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, thread_local=False)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if on_wait:
+                on_wait()
+            lock.acquire(timeout=timeout_seconds, poll_interval=0.1)
+    except Timeout:
+        raise DestinationBusy(
+            f"another run has held {path} for {timeout_seconds:g} s; let it finish, or give it more "
+            "time with TAXI_LOCK_TIMEOUT_SECONDS"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

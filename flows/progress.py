@@ -1,0 +1,62 @@
+"""Where long work says how far it is: a line a month on a terminal, plain log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("flows.progress")
+
+Report: TypeAlias = "Callable[[int, int | None], None]"
+"""Called with what is done and, where it is known, the total; bytes or rows as the phase has it."""
+
+
+class ProgressListener(Protocol):
+    """Somebody who wants to know."""
+
+    def update(self, month: str, phase: str, done: int, total: int | None) -> None:
+        """Take note: `month` such as `yellow 2021-01`, `phase` such as `download`."""
+        ...
+
+
+class LogProgress:
+    """Log lines, at most one per month and phase every few seconds."""
+
+    def __init__(self, every_seconds: float = 10.0) -> None:
+        """Start silent: a phase that ends within the interval says nothing here."""
+        self._every_seconds = every_seconds
+        self._last: dict[tuple[str, str], float] = {}
+
+    def update(self, month: str, phase: str, done: int, total: int | None) -> None:
+        """Log if the last line for this month and phase is old enough."""
+        now = time.monotonic()
+        last = self._last.setdefault((month, phase), now)
+        if now - last >= self._every_seconds:
+            self._last[month, phase] = now
+            share = f" ({done / total:.0%})" if total else ""
+            logger.info("%s: %s %s%s", month, phase, f"{done:,}", share)
+
+
+_listener: ProgressListener = LogProgress()
+_lock = threading.Lock()
+
+
+def listen(listener: ProgressListener) -> None:
+    """Send all progress of this process to `listener` from now on."""
+    global _listener  # noqa: PLW0603 - one console per process
+    with _lock:
+        _listener = listener
+
+
+def reporter(month: str, phase: str) -> Callable[[int, int | None], None]:
+    """The function to call with (done, total) while `month` is in `phase`."""
+
+    def report(done: int, total: int | None = None) -> None:
+        _listener.update(month, phase, done, total)
+
+    return report

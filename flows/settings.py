@@ -1,0 +1,87 @@
+"""Settings from the environment (`TAXI_*`) and `.env`; the only module that reads either."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flows.errors import UsageError
+
+
+class Settings(BaseSettings):
+    """Every setting with its default, its bounds, and when to change it."""
+
+    model_config = SettingsConfigDict(env_prefix="TAXI_", env_file=".env", extra="ignore")
+
+    data_dir: Path = Field(
+        default=Path("data"),
+        description="Where files land and the local warehouse lives; --data-dir goes before it.",
+    )
+    concurrency: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Months worked on at once. Each takes up to half a gigabyte of memory; more "
+        "than there are cores only helps while downloads are slow.",
+    )
+    http_timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Longest silence of a server, and longest wait for a connection.",
+    )
+    http_attempts: int = Field(
+        default=5,
+        ge=1,
+        description="Attempts in a row without a single new byte before a download is given up.",
+    )
+    http_backoff_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        description="First pause between attempts; it doubles, with jitter, up to 30 s.",
+    )
+    max_uncompressed_bytes: int = Field(
+        default=64 * 2**30,
+        gt=0,
+        description="A compressed file that unpacks to more is refused (the largest real month "
+        "has some 4 GB).",
+    )
+    max_reject_ratio: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of a month's rows that may be rejected before the month fails.",
+    )
+    lock_timeout_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        description="How long to wait for another run of the same month, or for another process "
+        "that holds the local warehouse.",
+    )
+    synthetic_rows: int = Field(
+        default=100_000, ge=1, description="Rows of a synthetic month (--source synthetic)."
+    )
+    synthetic_seed: int = Field(
+        default=0, ge=0, description="Another seed gives other synthetic trips."
+    )
+    synthetic_broken_rows: int = Field(
+        default=0, ge=0, description="Broken lines to mix into a synthetic month."
+    )
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        UsageError: a value is out of its bounds; names the variable and the bound.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"TAXI_{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors()
+        )
+        raise UsageError(f"bad setting: {wrong}") from None

@@ -1,0 +1,301 @@
+"""The landing: a file comes in whole and verified, or not at all.
+
+`raw/yellow/name.csv.gz.part` grows while bytes arrive and is resumed by the next attempt or the next
+run. Only when the size agrees and every checksum holds is it renamed to `name.csv.gz`, and
+`name.csv.gz.json` records what it is. A landed file whose size or time does not match its record is
+never trusted.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
+
+from flows.errors import SourceBusy, SourceCorrupt, SourceUnreachable, TaxiError
+from flows.files import commit, exclusive, replacing
+from flows.sources.inspection import Census, Inspection, Inspector, Kind, parquet_rows
+from flows.sources.transports import (
+    CHUNK_BYTES,
+    Opened,
+    Request,
+    SourceChanged,
+    SourceCut,
+    open_source,
+    without_secrets,
+)
+
+if TYPE_CHECKING:
+    from flows.progress import Report
+    from flows.settings import Settings
+    from flows.sources.catalogue import SourceFile
+
+logger = logging.getLogger(__name__)
+
+UNREACHABLE_ATTEMPTS = 3  # a name that does not resolve rarely starts to while somebody waits
+
+
+@dataclass(frozen=True, slots=True)
+class LandedFile:
+    """A verified local copy of a source file.
+
+    Attributes:
+        path: where it is.
+        url: where it came from, without user, password and query.
+        version: the source's validator, None if it gives none.
+        kind, bytes, sha256, header, census: see `Inspection`.
+        rows: rows by a Parquet file's footer; None for CSV, whose census counts lines.
+        modified_ns: the file's own time when it was verified, in nanoseconds since 1970.
+        fetched: whether this run transferred it (False: it was already here).
+    """
+
+    path: Path
+    url: str
+    version: str | None
+    kind: Kind
+    bytes: int
+    sha256: str
+    header: tuple[str, ...]
+    census: Census | None
+    rows: int | None
+    modified_ns: int
+    fetched: bool = True
+
+    def is_intact(self) -> bool:
+        """Whether the file is still the one that was verified, by its size and time."""
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return False
+        return (stat.st_size, stat.st_mtime_ns) == (self.bytes, self.modified_ns)
+
+
+_RECORD = pydantic.TypeAdapter(LandedFile)
+
+
+def record_path(path: Path) -> Path:
+    """Where the record of a landed file is."""
+    return path.with_name(f"{path.name}.json")
+
+
+def landed_before(path: Path) -> LandedFile | None:
+    """The record of a file that landed earlier, if the file is still the one that was verified."""
+    try:
+        landed = _RECORD.validate_json(record_path(path).read_bytes())
+    except (OSError, pydantic.ValidationError):
+        return None
+    landed = replace(landed, path=path, fetched=False)
+    return landed if landed.is_intact() else None
+
+
+def source_version(source: SourceFile, settings: Settings) -> str | None:
+    """What the source says its file's version is, without reading it; None if it does not say."""
+    try:
+        with open_source(Request(source.url), settings) as opened:
+            return opened.version
+    except TaxiError:
+        return None
+
+
+def land(
+    source: SourceFile,
+    directory: Path,
+    settings: Settings,
+    *,
+    force: bool = False,
+    report: Report | None = None,
+) -> LandedFile:
+    """Bring a source file into `directory`, verified; an unchanged file is not fetched again.
+
+    Busy servers, time-outs and cut connections are tried again with growing pauses, going on where
+    the bytes stopped; every new byte makes the attempts count anew.
+
+    Args:
+        source: which file, and its name here.
+        directory: where it lands; made if missing.
+        settings: time-outs, attempts, limits.
+        force: fetch it even if it is unchanged.
+        report: called with (bytes here, bytes in all).
+
+    Raises:
+        SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: see `flows.errors`.
+    """
+    target = directory / source.file_name
+    with exclusive(directory / ".locks" / f"{target.name}.lock", settings.lock_timeout_seconds):
+        known = None if force else landed_before(target)
+        if known and known.url != without_secrets(source.url):
+            known = None
+        return _Download(source, target, settings, known, report).run()
+
+
+class _Download:
+    """One file on its way in: the bytes so far, what they are, and of which version."""
+
+    def __init__(
+        self,
+        source: SourceFile,
+        target: Path,
+        settings: Settings,
+        known: LandedFile | None,
+        report: Report | None,
+    ) -> None:
+        self._source, self._target, self._settings = source, target, settings
+        self._known, self._report = known, report
+        self._part = target.with_name(f"{target.name}.part")
+        self._part_version = target.with_name(f"{target.name}.part.version")
+        self._version: str | None = None
+        self._received = 0
+        self._furthest = 0
+        self._fruitless = 0
+        self._announced: int | None = None
+        self._inspector = self._new_inspector()
+
+    def run(self) -> LandedFile:
+        self._resume_earlier_run()
+        retrying = Retrying(
+            retry=retry_if_exception_type((SourceBusy, SourceUnreachable)),
+            stop=self._is_hopeless,
+            wait=self._pause_seconds,
+            before_sleep=self._announce,
+            reraise=True,
+        )
+        try:
+            return retrying(self._attempt)
+        except SourceUnreachable as error:
+            if not self._known:
+                raise
+            logger.warning("%s Using the copy that landed before.", error.message)
+            return self._known
+        except SourceCut as error:
+            if self._announced is None or self._received == 0:
+                raise
+            raise SourceCut(
+                f"{self._received:,} of {self._announced:,} announced bytes came and "
+                f"{self._fruitless} attempts brought no more ({error.message})"
+            ) from error
+        except SourceCorrupt:
+            self._discard()
+            raise
+
+    def _attempt(self) -> LandedFile:
+        request = Request(
+            self._source.url,
+            offset=self._received,
+            version=self._version,
+            known=self._known.version if self._known else None,
+        )
+        try:
+            with open_source(request, self._settings) as opened:
+                if opened.unchanged and self._known:
+                    self._discard()
+                    return self._known
+                self._receive(opened)
+            self._check_size()
+        except (SourceBusy, SourceUnreachable) as error:
+            self._fruitless = 0 if self._received > self._furthest else self._fruitless + 1
+            self._furthest = max(self._furthest, self._received)
+            if isinstance(error, SourceChanged):
+                self._discard()
+            raise
+        return self._keep(self._inspector.finish())
+
+    def _receive(self, opened: Opened) -> None:
+        if opened.offset not in (0, self._received) or (
+            opened.offset and opened.version != self._version
+        ):
+            raise SourceChanged("the file changed while it was being read; starting over")
+        if not opened.offset:
+            self._discard()
+        self._version, self._announced = opened.version, opened.total
+        if opened.version:
+            self._part_version.parent.mkdir(parents=True, exist_ok=True)
+            self._part_version.write_text(f"{without_secrets(self._source.url)}\n{opened.version}")
+        self._part.parent.mkdir(parents=True, exist_ok=True)
+        with self._part.open("ab") as part:
+            for chunk in opened.chunks:
+                part.write(chunk)
+                self._inspector.feed(chunk)
+                self._received += len(chunk)
+                if self._report:
+                    self._report(self._received, opened.total)
+
+    def _check_size(self) -> None:
+        came, announced = self._received, self._announced
+        if announced is not None and came < announced:
+            raise SourceCut(f"{came:,} of {announced:,} announced bytes came")
+        if announced is not None and came > announced:
+            raise SourceCorrupt(
+                f"{came:,} bytes came where {announced:,} were announced; download it again"
+            )
+
+    def _keep(self, inspection: Inspection) -> LandedFile:
+        rows = parquet_rows(self._part) if inspection.kind == "parquet" else None
+        record_path(self._target).unlink(missing_ok=True)
+        commit(self._part, self._target)
+        landed = LandedFile(
+            path=self._target,
+            url=without_secrets(self._source.url),
+            version=self._version,
+            kind=inspection.kind,
+            bytes=inspection.bytes,
+            sha256=inspection.sha256,
+            header=inspection.header,
+            census=inspection.census,
+            rows=rows,
+            modified_ns=self._target.stat().st_mtime_ns,
+        )
+        with replacing(record_path(self._target)) as temporary:
+            temporary.write_bytes(_RECORD.dump_json(landed))
+        self._part_version.unlink(missing_ok=True)
+        return landed
+
+    def _resume_earlier_run(self) -> None:
+        """Go on with the bytes a killed run left, if it is known which version they are of."""
+        try:
+            url, version = self._part_version.read_text().splitlines()
+            same = url == without_secrets(self._source.url) and self._part.exists()
+        except (OSError, ValueError):
+            same, version = False, None
+        if not same:
+            self._discard()
+            return
+        self._version = version
+        try:
+            with self._part.open("rb") as part:
+                for chunk in iter(lambda: part.read(CHUNK_BYTES), b""):
+                    self._inspector.feed(chunk)
+                    self._received += len(chunk)
+        except SourceCorrupt:
+            self._discard()
+
+    def _discard(self) -> None:
+        self._part.unlink(missing_ok=True)
+        self._part_version.unlink(missing_ok=True)
+        self._version, self._received = None, 0
+        self._inspector = self._new_inspector()
+
+    def _new_inspector(self) -> Inspector:
+        return Inspector(self._settings.max_uncompressed_bytes)
+
+    def _is_hopeless(self, state: RetryCallState) -> bool:
+        error = _raised(state)
+        if isinstance(error, SourceUnreachable):
+            return self._fruitless >= min(UNREACHABLE_ATTEMPTS, self._settings.http_attempts)
+        return self._fruitless >= self._settings.http_attempts
+
+    def _pause_seconds(self, state: RetryCallState) -> float:
+        first = self._settings.http_backoff_seconds
+        backoff = wait_exponential_jitter(initial=first, max=30, jitter=first)(state)
+        return max(backoff, getattr(_raised(state), "retry_after_seconds", 0.0))
+
+    def _announce(self, state: RetryCallState) -> None:
+        pause = state.next_action.sleep if state.next_action else 0
+        logger.info("%s Trying again in %.1f s.", _raised(state), pause)
+
+
+def _raised(state: RetryCallState) -> Any:  # noqa: ANN401 - whatever the attempt raised
+    return state.outcome.exception() if state.outcome else None

@@ -1,0 +1,243 @@
+"""Opening a source, whatever kind of URL it is, at any byte offset.
+
+Each transport yields an `Opened`: what is there, and the bytes from the offset on. Everything that
+can go wrong becomes a `TaxiError` here, so that the landing only has to know Transient from Terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import httpx
+
+from flows.errors import SourceBusy, SourceCorrupt, SourceNotFound, SourceUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from flows.settings import Settings
+
+CHUNK_BYTES = 2**18
+BUSY_STATUS = {408, 425, 429, *range(500, 600)}
+ABSENT_STATUS = {403, 404, 410}  # CloudFront answers 403 for a file that is not there
+OFFLINE_HINT = (
+    "check the network and the address; --source synthetic makes trips without any network"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source that answered.
+
+    Attributes:
+        offset: where `chunks` starts; 0 if the source could not or would not resume.
+        total: size of the whole file in bytes, where the source says it.
+        version: a validator (ETag, date, generation): equal means the file has not changed.
+        unchanged: the source says the file is still the version that was asked about.
+        chunks: the bytes from `offset` on.
+    """
+
+    offset: int
+    total: int | None
+    version: str | None
+    chunks: Iterator[bytes]
+    unchanged: bool = False
+
+
+class SourceCut(SourceBusy):
+    """The connection ended before the file did; what has come so far is good."""
+
+
+class SourceChanged(SourceBusy):
+    """What has come so far is of another version of the file; start over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the landing asks a transport for.
+
+    Attributes:
+        url: the source.
+        offset: bytes already here, of the file's version `version`.
+        version: validator of those bytes; without it nothing can be resumed.
+        known: version of the file that landed before; the transport may answer `unchanged`.
+    """
+
+    url: str
+    offset: int = 0
+    version: str | None = None
+    known: str | None = None
+
+
+def open_source(request: Request, settings: Settings) -> AbstractContextManager[Opened]:
+    """Open a source for reading; the connection closes with the context.
+
+    Raises:
+        SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: see `flows.errors`.
+    """
+    opener: dict[str, Callable[[Request, Settings], AbstractContextManager[Opened]]] = {
+        "http": _open_http,
+        "https": _open_http,
+        "file": _open_file,
+        "gs": _open_bucket,
+        "synthetic": _open_synthetic,
+    }
+    return opener[urlsplit(request.url).scheme](request, settings)
+
+
+@contextlib.contextmanager
+def _open_http(request: Request, settings: Settings) -> Iterator[Opened]:
+    # identity: the file's own bytes, not a transfer encoding that would hide its checksum and size.
+    headers = {"Accept-Encoding": "identity", "User-Agent": "taxi-etl"}
+    if request.offset and request.version:
+        headers["Range"] = f"bytes={request.offset}-"
+        headers["If-Range"] = request.version
+    elif request.known:
+        is_tag = request.known.startswith(('"', "W/"))
+        headers["If-None-Match" if is_tag else "If-Modified-Since"] = request.known
+    host = urlsplit(request.url).netloc.rpartition("@")[2]
+    try:
+        with (
+            httpx.Client(timeout=settings.http_timeout_seconds, follow_redirects=True) as client,
+            client.stream("GET", request.url, headers=headers) as response,
+        ):
+            yield _answer(request, response, host)
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise SourceUnreachable(f"no connection to {host} ({error}); {OFFLINE_HINT}") from error
+    except httpx.TooManyRedirects as error:
+        raise SourceNotFound(f"{host} redirects in a circle; check the address") from error
+    except httpx.TimeoutException as error:
+        raise SourceCut(
+            f"{host} was silent for {settings.http_timeout_seconds:g} s; run it again later, or "
+            "raise TAXI_HTTP_TIMEOUT_SECONDS"
+        ) from error
+    except httpx.TransportError as error:
+        raise SourceCut(
+            f"{host} cut the connection ({error}); run it again: it goes on where it stopped"
+        ) from error
+
+
+def _answer(request: Request, response: httpx.Response, host: str) -> Opened:
+    status = response.status_code
+    if status in ABSENT_STATUS:
+        raise SourceNotFound(
+            f"{host} has no such file (HTTP {status} for {without_secrets(request.url)}); check that "
+            "the month is published there"
+        )
+    if status in BUSY_STATUS:
+        busy = SourceBusy(f"{host} answered HTTP {status}; run it again later")
+        busy.retry_after_seconds = retry_after_seconds(response.headers.get("Retry-After"))
+        raise busy
+    version = response.headers.get("ETag") or response.headers.get("Last-Modified")
+    if status == httpx.codes.NOT_MODIFIED or (
+        version is not None and not request.offset and version == request.known
+    ):
+        return Opened(0, None, request.known, iter(()), unchanged=True)
+    if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+        raise SourceChanged(f"{host} has fewer bytes than came before; starting over")
+    if status not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
+        raise SourceNotFound(f"{host} answered HTTP {status}, not a file; check the address")
+    offset, total = _extent(response, host)
+    return Opened(offset, total, version, response.iter_raw(CHUNK_BYTES))
+
+
+def _extent(response: httpx.Response, host: str) -> tuple[int, int | None]:
+    """Where the body starts and how large the whole file is."""
+    if response.status_code == httpx.codes.OK:
+        length = response.headers.get("Content-Length")
+        return 0, int(length) if length and length.isdigit() else None
+    try:
+        unit_and_start, _, total = response.headers["Content-Range"].partition("/")
+        start = int(unit_and_start.removeprefix("bytes ").partition("-")[0])
+        return start, int(total) if total.isdigit() else None
+    except (KeyError, ValueError):
+        raise SourceCorrupt(
+            f"{host} answered a range without saying which; the download cannot be trusted"
+        ) from None
+
+
+def retry_after_seconds(header: str | None, most: float = 120.0) -> float:
+    """The pause a server asks for, in seconds; 0 if it asks for none or names a date."""
+    return min(float(header), most) if header and header.strip().isdigit() else 0.0
+
+
+def without_secrets(url: str) -> str:
+    """The URL without user, password and query, in which signed URLs carry their key."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.rpartition("@")[2]
+    query = parts.query if parts.scheme == "synthetic" else ""
+    return parts._replace(netloc=netloc, query=query).geturl()
+
+
+@contextlib.contextmanager
+def _open_file(request: Request, _: Settings) -> Iterator[Opened]:
+    path = Path(unquote(urlsplit(request.url).path))
+    try:
+        with path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            version = f"{stat.st_size}-{stat.st_mtime_ns}"
+            if version == request.known:
+                yield Opened(0, None, version, iter(()), unchanged=True)
+            else:
+                chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
+                yield Opened(0, stat.st_size, version, chunks)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise SourceNotFound(f"there is no file {path}; check the path") from error
+    except PermissionError as error:
+        raise SourceNotFound(f"no permission to read {path}; check its owner and mode") from error
+
+
+@contextlib.contextmanager
+def _open_bucket(request: Request, _: Settings) -> Iterator[Opened]:
+    import gcsfs  # noqa: PLC0415 - a driver is imported where it is needed
+    from gcsfs.retry import HttpError  # noqa: PLC0415
+
+    bucket = gcsfs.GCSFileSystem()
+    try:
+        info = bucket.info(request.url)
+        version = str(info.get("generation") or info.get("etag") or info.get("md5Hash") or "")
+        if version and version == request.known:
+            yield Opened(0, None, version, iter(()), unchanged=True)
+            return
+        offset = request.offset if version and version == request.version else 0
+        with bucket.open(request.url, "rb", cache_type="readahead") as file:
+            file.seek(offset)
+            chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
+            yield Opened(offset, int(info["size"]), version or None, chunks)
+    except FileNotFoundError as error:
+        raise SourceNotFound(f"there is no {request.url}; check bucket and path") from error
+    except HttpError as error:
+        raise SourceNotFound(f"{request.url}: {error}; check the credentials") from error
+    except OSError as error:
+        raise SourceCut(f"reading {request.url} broke off ({error}); run it again") from error
+
+
+@contextlib.contextmanager
+def _open_synthetic(request: Request, _: Settings) -> Iterator[Opened]:
+    from isal import isal_zlib  # noqa: PLC0415
+
+    from flows.sources.synthetic import GENERATOR_VERSION, synthetic_csv  # noqa: PLC0415
+    from transforms.datasets import DATASETS  # noqa: PLC0415
+
+    version = f"{request.url}#{GENERATOR_VERSION}"
+    if version == request.known:
+        yield Opened(0, None, version, iter(()), unchanged=True)
+        return
+    parts = urlsplit(request.url)
+    sizes = {name: int(values[0]) for name, values in parse_qs(parts.query).items()}
+    year, month = (int(part) for part in parts.path.strip("/").split("-"))
+    text = synthetic_csv(DATASETS[parts.netloc], year, month, **sizes)
+
+    def compressed() -> Iterator[bytes]:
+        packer = isal_zlib.compressobj(1, wbits=31)
+        for block in text:
+            yield packer.compress(block)
+        yield packer.flush()
+
+    yield Opened(0, None, version, compressed())
