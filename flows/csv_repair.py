@@ -14,20 +14,21 @@ import datetime as dt
 import math
 import re
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from isal import igzip
 
-from flows.errors import TooManyRejects
+from flows.rejects import Reject, too_many_rejects
 from flows.sources.inspection import GZIP_MAGIC
-from transforms.dataset import Column, ColumnType
+from transforms.dataset import ColumnType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from io import BufferedIOBase
     from pathlib import Path
 
     from flows.progress import Report
-    from transforms.dataset import Dataset, HeaderMatch
+    from transforms.dataset import Column, Dataset, HeaderMatch
 
 READ_BYTES = 2**20
 LONGEST_RECORD_BYTES = 2**14  # a quoted text that goes on for longer is a quote that was never closed
@@ -35,9 +36,7 @@ INTEGER_LIMIT = 2**63
 UNTERMINATED = "a quote is opened and never closed"
 
 # The days that every year has; 29 February is looked at by itself.
-_DAY = (
-    r"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
-)
+_DAY = r"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
 _TIMESTAMP = rf"(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{{3}})-{_DAY} (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
 _FITS = {
     # At most 18 digits, so that every one of them is within 64 bits.
@@ -47,30 +46,17 @@ _FITS = {
     # Printable ASCII without the quote and the comma; anything else is looked at by itself.
     ColumnType.TEXT: r"[ !#-+\--~]++",
 }
-_INTEGER = re.compile(r"[+-]?\d+(?:\.0*)?")
-_FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+# ASCII: to Python the digits of every script are digits, to databases they are not.
+_INTEGER = re.compile(r"[+-]?\d+(?:\.0*)?", re.ASCII)
+_FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _MOMENT = re.compile(
-    r"(\d{4})-(\d{1,2})-(\d{1,2})[ T](\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,6}))?)?"
+    r"(\d{4})-( ?\d{1,2})-( ?\d{1,2})[ T]( ?\d{1,2}):( ?\d{1,2})(?::( ?\d{1,2})(?:\.(\d{1,6}))?)?", re.ASCII
 )
+LEAP_SECOND = 60
 
 
 class Misfit(ValueError):
     """A line that does not fit; the message is the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A line that was not loaded.
-
-    Attributes:
-        line: its number in the source file, the header being 1.
-        raw: its text; bytes that are not UTF-8 are shown as escapes such as `\\xff`.
-        reason: why it does not fit.
-    """
-
-    line: int
-    raw: str
-    reason: str
 
 
 @dataclass(slots=True)
@@ -117,7 +103,7 @@ def repair_csv(
     Raises:
         TooManyRejects: names the first few lines and their reasons.
     """
-    with _open(source) as lines_in, igzip.open(target, "wb", compresslevel=1) as out:
+    with _open(source) as lines_in, igzip.IGzipFile(target, "wb", compresslevel=1) as out:
         out.write(lines_in.readline())
         worker = _Worker(dataset, match, out, most_rejects)
         for block in _whole_line_blocks(lines_in):
@@ -127,13 +113,13 @@ def repair_csv(
         return worker.finish()
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> BufferedIOBase:
     with path.open("rb") as file:
         packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-    return igzip.open(path, "rb") if packed else path.open("rb")
+    return igzip.IGzipFile(path, "rb") if packed else path.open("rb")
 
 
-def _whole_line_blocks(file: IO[bytes]) -> Iterator[bytes]:
+def _whole_line_blocks(file: BufferedIOBase) -> Iterator[bytes]:
     """The rest of the file in blocks that end with a line feed."""
     rest = b""
     while data := file.read(READ_BYTES):
@@ -147,29 +133,21 @@ def _whole_line_blocks(file: IO[bytes]) -> Iterator[bytes]:
         yield rest + b"\n"
 
 
-def line_pattern(columns: list[Column]) -> re.Pattern[bytes]:
+def line_pattern(columns: Sequence[Column]) -> re.Pattern[bytes]:
     """A pattern that takes as many lines that fit as there are in a row.
 
     The quantifiers are possessive: a line that fails is left at once, without backtracking.
     """
-    fields = (
-        _FITS[column.type] if column.required else f"(?:{_FITS[column.type]})?+"
-        for column in columns
-    )
+    fields = (_FITS[column.type] if column.required else f"(?:{_FITS[column.type]})?+" for column in columns)
     return re.compile(rf"(?:{','.join(fields)}\r?\n)++".encode())
 
 
 class _Worker:
     """Takes blocks of whole lines and tells the ones that fit from the others."""
 
-    def __init__(
-        self, dataset: Dataset, match: HeaderMatch, out: IO[bytes], most_rejects: int
-    ) -> None:
+    def __init__(self, dataset: Dataset, match: HeaderMatch, out: BufferedIOBase, most_rejects: int) -> None:
         self.repair = Repair()
-        self._columns = [
-            dataset.column.get(name) or Column(name, ColumnType.TEXT, "carried along")
-            for name in match.columns
-        ]
+        self._columns = dataset.columns_of(match)
         self._fits = line_pattern(self._columns)
         self._out = out
         self._most_rejects = most_rejects
@@ -208,6 +186,10 @@ class _Worker:
         if not record.strip():
             self.repair.blank += 1
             return
+        # Two stray quotes make one text of all between them; a good line in there gives it away.
+        if any(self._is_good(line) for line in record.split(b"\n")[1:-2]):
+            self._reject(record, UNTERMINATED)
+            return
         try:
             regular = regular_line(record, self._columns)
         except Misfit as misfit:
@@ -216,6 +198,13 @@ class _Worker:
         self.repair.good += 1
         self.repair.continued += record.count(b"\n") - 1
         self._out.write(regular)
+
+    def _is_good(self, line: bytes) -> bool:
+        try:
+            regular_line(line, self._columns)
+        except Misfit:
+            return False
+        return True
 
     def _reject(self, record: bytes, reason: str) -> None:
         """Reject the first line, and look again at those that only its quote had joined to it."""
@@ -230,16 +219,7 @@ class _Worker:
             self._look_at(line)
 
 
-def too_many_rejects(rejects: list[Reject], most: int) -> TooManyRejects:
-    """The error that names the first rejected lines and how to allow more."""
-    first = "; ".join(f"line {r.line}: {r.reason} ({r.raw[:60]!r})" for r in rejects[:3])
-    return TooManyRejects(
-        f"more than the allowed {most:,} rows do not fit, so nothing is published. {first}. "
-        "Repair the source, or allow more with TAXI_MAX_REJECT_RATIO"
-    )
-
-
-def regular_line(record: bytes, columns: list[Column]) -> bytes:
+def regular_line(record: bytes, columns: Sequence[Column]) -> bytes:
     """One record as the fast reader wants it.
 
     Raises:
@@ -303,8 +283,11 @@ def _timestamp(value: str, column: Column) -> str:
     if not parts:
         raise Misfit(f"{column.name}: {value[:40]!r} is not a time such as 2021-01-31 23:59:59")
     *units, fraction = parts.groups(default="0")
+    year, month, day, hour, minute, second = map(int, units)
+    leap = second == LEAP_SECOND  # read as the next second, as Polars and Postgres do
     try:
-        moment = dt.datetime(*map(int, units), int(fraction.ljust(6, "0")))  # noqa: DTZ001 - New York time
-    except ValueError as error:
+        moment = dt.datetime(year, month, day, hour, minute, second - leap, int(fraction.ljust(6, "0")))  # noqa: DTZ001 - New York time
+        moment += dt.timedelta(seconds=leap)
+    except (ValueError, OverflowError) as error:
         raise Misfit(f"{column.name}: {value[:40]!r} does not exist ({error})") from None
     return moment.isoformat(sep=" ")

@@ -12,8 +12,8 @@ TaxiError                       one line: what was wrong, the legal values, the 
     ├── SchemaDrift             columns nobody declared, or a table of another shape
     ├── TooManyRejects          more rows rejected than allowed, or no good row at all
     ├── ReconciliationError     two counts of the same rows differ
-    ├── LocalStorageError       disk full, read-only, no permission
-    └── MonthsFailed            the parent's verdict: names the months, each with its error
+    ├── LocalStorageError       disk full, read-only, no permission, a damaged local file
+    └── MonthFailed, MonthsFailed   the verdict on a month and on a run (`flows.outcome`)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 
 class TaxiError(Exception):
@@ -99,12 +99,8 @@ class LocalStorageError(Terminal):
     """The local disk refused."""
 
 
-class MonthsFailed(Terminal):
-    """At least one month failed; the others are published."""
-
-
 @contextlib.contextmanager
-def locate(where: str) -> Iterator[None]:
+def locate(where: str) -> Generator[None]:
     """Say what a `TaxiError` raised inside happened to; the innermost place wins."""
     try:
         yield

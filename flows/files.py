@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from flows.errors import DestinationBusy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 
@@ -47,7 +47,7 @@ def commit(temporary: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path]:
     """Write a file whole or not at all: yields a temporary path, commits it when the block ends.
 
     An existing `path` stays as it was if the block raises.
@@ -64,7 +64,7 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def exclusive(
     path: Path, timeout_seconds: float, on_wait: Callable[[], None] | None = None
-) -> Iterator[None]:
+) -> Generator[None]:
     """Hold the lock file `path` against other threads and processes; the system frees it if we die.
 
     Args:

@@ -48,7 +48,7 @@ _lock = threading.Lock()
 
 def listen(listener: ProgressListener) -> None:
     """Send all progress of this process to `listener` from now on."""
-    global _listener  # noqa: PLW0603 - one console per process
+    global _listener
     with _lock:
         _listener = listener
 

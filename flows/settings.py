@@ -63,9 +63,7 @@ class Settings(BaseSettings):
     synthetic_rows: int = Field(
         default=100_000, ge=1, description="Rows of a synthetic month (--source synthetic)."
     )
-    synthetic_seed: int = Field(
-        default=0, ge=0, description="Another seed gives other synthetic trips."
-    )
+    synthetic_seed: int = Field(default=0, ge=0, description="Another seed gives other synthetic trips.")
     synthetic_broken_rows: int = Field(
         default=0, ge=0, description="Broken lines to mix into a synthetic month."
     )

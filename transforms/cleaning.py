@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Mapping
 
-    from transforms.dataset import Column, Dataset, HeaderMatch
+    from transforms.dataset import Dataset, HeaderMatch
 
 WHOLE_NUMBER_TAIL = r"\.0*$"
+TIMESTAMP_BYTES = len("2021-01-31 23:59:59")
 
 
 def csv_schema(
@@ -37,9 +38,7 @@ def csv_schema(
     as_text = {ColumnType.TIMESTAMP, *([ColumnType.INTEGER] if integers_as_text else [])}
     kinds = {name: dataset.column[name].type for name in match.columns if name in dataset.column}
     return {
-        name: pl.String()
-        if (kind := kinds.get(name, ColumnType.TEXT)) in as_text
-        else kind.polars
+        name: pl.String() if (kind := kinds.get(name, ColumnType.TEXT)) in as_text else kind.polars
         for name in match.columns
     }
 
@@ -66,67 +65,20 @@ def parse_text(
         if read[name] != pl.String() or kind is ColumnType.TEXT:
             continue
         if kind is ColumnType.TIMESTAMP:
-            expressions.append(pl.col(name).str.to_datetime(format_, time_unit="us", strict=True))
+            text = pl.col(name) if fractional_seconds else _of_full_length(pl.col(name))
+            # Without the cache: trips rarely share a second, and looking them up takes longer.
+            expressions.append(text.str.to_datetime(format_, time_unit="us", strict=True, cache=False))
         else:
-            expressions.append(
-                pl.col(name).str.replace(WHOLE_NUMBER_TAIL, "").cast(kind.polars, strict=True)
-            )
+            expressions.append(pl.col(name).str.replace(WHOLE_NUMBER_TAIL, "").cast(kind.polars, strict=True))
     return frame.with_columns(expressions)
 
 
-def misfits(read: pl.Schema, dataset: Dataset) -> pl.Expr:
-    """Whether a row of a Parquet file has a value that does not convert without loss.
-
-    True where a required value is null, or where a value changes or vanishes when cast to the
-    declared type (a fraction in an integer column, text that is no number, an infinite fare).
-    """
-    reasons = (_misfit(column, read) for column in dataset.columns)
-    return pl.any_horizontal(
-        pl.lit(value=False), *(reason for reason in reasons if reason is not None)
-    )
+def _of_full_length(text: pl.Expr) -> pl.Expr:
+    """Make a timestamp of another length unreadable: Polars would take 19-01-31 for the year 19."""
+    return pl.when(text.str.len_bytes() != TIMESTAMP_BYTES).then(pl.lit("")).otherwise(text)
 
 
-def misfit_reason(read: pl.Schema, dataset: Dataset) -> pl.Expr:
-    """Which columns make a row a misfit, as text for the rejects file."""
-    texts = [
-        pl.when(reason).then(pl.lit(f"{column.name}: not a {column.type.label} value"))
-        for column in dataset.columns
-        if (reason := _misfit(column, read)) is not None
-    ]
-    return pl.concat_str(pl.lit(""), *texts, separator="; ", ignore_nulls=True).str.strip_prefix("; ")
-
-
-def _misfit(column: Column, read: pl.Schema) -> pl.Expr | None:
-    """None when the file's type makes a misfit impossible, so that nothing is computed for it."""
-    if column.name not in read:
-        return None
-    value, dtype, kind = pl.col(column.name), read[column.name], column.type
-    checks = [value.is_null()] if column.required else []
-    if dtype != pl.Null() and not _always_fits(dtype, kind):
-        cast = value.cast(kind.polars, strict=False)
-        checks.append(value.is_not_null() & cast.is_null())
-        if dtype.is_float():
-            checks.append(value != cast.cast(dtype))
-    if kind is ColumnType.FLOAT and (dtype.is_float() or dtype == pl.String()):
-        checks.append(~value.cast(pl.Float64(), strict=False).is_finite())
-    if kind is ColumnType.TEXT and dtype == pl.String():
-        checks.append(value.str.contains("\0", literal=True))
-    return pl.any_horizontal(checks).fill_null(value=False) if checks else None
-
-
-def _always_fits(dtype: pl.DataType, kind: ColumnType) -> bool:
-    if kind is ColumnType.INTEGER:
-        return dtype.is_signed_integer() or dtype in (pl.UInt8(), pl.UInt16(), pl.UInt32())
-    if kind is ColumnType.FLOAT:
-        return dtype.is_float() or dtype.is_integer()
-    if kind is ColumnType.TIMESTAMP:
-        return dtype == pl.Datetime("us") or dtype == pl.Datetime("ms")
-    return dtype == pl.String()
-
-
-def conform(
-    frame: pl.LazyFrame, dataset: Dataset, match: HeaderMatch, file_month: dt.date
-) -> pl.LazyFrame:
+def conform(frame: pl.LazyFrame, dataset: Dataset, match: HeaderMatch, file_month: dt.date) -> pl.LazyFrame:
     """Give the frame exactly the staged columns, in order, in their types, with the file's month.
 
     Declared columns that the file lacks become null; undeclared ones follow as text.

@@ -143,8 +143,7 @@ class Dataset:
     def arrow_schema(self, new: Iterable[str] = ()) -> pa.Schema:
         """The staged file's Arrow schema; the file month is the only column that is never null."""
         return pa.schema(
-            pa.field(name, kind.arrow, nullable=name != FILE_MONTH)
-            for name, kind in self.types(new).items()
+            pa.field(name, kind.arrow, nullable=name != FILE_MONTH) for name, kind in self.types(new).items()
         )
 
     def duckdb_columns(self, new: Iterable[str] = ()) -> dict[str, str]:
@@ -180,6 +179,12 @@ class Dataset:
         new = tuple(name for name in columns if name not in self.column)
         self._check_new(new, allow_new=allow_new)
         return HeaderMatch(columns, missing, new)
+
+    def columns_of(self, match: HeaderMatch) -> tuple[Column, ...]:
+        """The declaration of each column of a file, in its order; undeclared ones are text."""
+        return tuple(
+            self.column.get(name) or Column(name, ColumnType.TEXT, "carried along") for name in match.columns
+        )
 
     def _check_new(self, new: tuple[str, ...], *, allow_new: bool) -> None:
         if any(not name or _fold(name) == FILE_MONTH for name in new):

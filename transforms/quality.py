@@ -26,9 +26,7 @@ def quality_measures(dataset: Dataset) -> dict[str, str]:
     """
     pickup, dropoff, month = (f'"{c}"' for c in (dataset.pickup, dataset.dropoff, FILE_MONTH))
     conditions = {
-        "pickup_outside_month": (
-            f"{pickup} < {month} OR {pickup} >= {month} + INTERVAL 1 MONTH"
-        ),
+        "pickup_outside_month": (f"{pickup} < {month} OR {pickup} >= {month} + INTERVAL 1 MONTH"),
         "dropoff_before_pickup": f"{dropoff} < {pickup}",
     }
     for name in dataset.column:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from transforms.trip_month import TripMonth
 
 PLACEHOLDERS = ("color", "year", "month")
+WIDTH = re.compile(r"0?\d?d?")  # what may stand behind a placeholder's colon
 SCHEMES = ("http", "https", "gs", "file", "synthetic")
 EXAMPLE = "'https://host/{color}_tripdata_{year}-{month:02}.csv.gz'"
 
@@ -45,8 +47,7 @@ PUBLISHERS = {
     ),
     # The TLC's own Parquet files; a month appears about two months after its end.
     "tlc": Publisher(
-        "https://d37ci6vzurychx.cloudfront.net/trip-data/"
-        "{color}_tripdata_{year}-{month:02}.parquet"
+        "https://d37ci6vzurychx.cloudfront.net/trip-data/{color}_tripdata_{year}-{month:02}.parquet"
     ),
 }
 SYNTHETIC = "synthetic"
@@ -57,11 +58,11 @@ class SourceFile:
     """One file at its source.
 
     Attributes:
-        url: http(s), gs, file or synthetic URL.
+        url: http(s), gs, file or synthetic URL; it may hold a key, so it is not shown.
         file_name: the name under which it lands, unique for its month.
     """
 
-    url: str
+    url: str = field(repr=False)
     file_name: str
 
 
@@ -78,17 +79,13 @@ def locate_source(source: str, month: TripMonth, settings: Settings) -> SourceFi
         UsageError: unknown source, bad template, or a month the source cannot have.
     """
     if month.iso < month.dataset.first_month:
-        raise UsageError(
-            f"there is no {month.label}: {month.color} starts with {month.dataset.first_month}"
-        )
+        raise UsageError(f"there is no {month.label}: {month.color} starts with {month.dataset.first_month}")
     if source == SYNTHETIC:
         query = (
             f"rows={settings.synthetic_rows}&seed={settings.synthetic_seed}"
             f"&broken_rows={settings.synthetic_broken_rows}"
         )
-        return SourceFile(
-            f"synthetic://{month.color}/{month.iso}?{query}", f"{month.stem}.csv.gz"
-        )
+        return SourceFile(f"synthetic://{month.color}/{month.iso}?{query}", f"{month.stem}.csv.gz")
     if publisher := PUBLISHERS.get(source):
         _check_published(source, publisher, month)
         return _fill(publisher.template, month)
@@ -105,11 +102,11 @@ def check_months(source: str, months: Sequence[TripMonth]) -> None:
     if source == SYNTHETIC or source in PUBLISHERS:
         return
     fields = check_template(source)
-    for field in ("year", "month"):
-        if field not in fields and len({getattr(month, field) for month in months}) > 1:
+    for name in ("year", "month"):
+        if name not in fields and len({getattr(month, name) for month in months}) > 1:
             raise UsageError(
-                f"--source {source!r} would read the same file for every {field}; put {{{field}}} "
-                f"into it, such as {EXAMPLE}"
+                f"--source {without_secrets(source)!r} would read the same file for every {name}; "
+                f"put {{{name}}} into it, such as {EXAMPLE}"
             )
 
 
@@ -119,20 +116,41 @@ def check_template(source: str) -> set[str]:
     Raises:
         UsageError: not a name, a URL or a path; or a placeholder other than the three.
     """
+    shown = repr(without_secrets(source))
     known = f"legal are {', '.join([*PUBLISHERS, SYNTHETIC])}, or a template such as {EXAMPLE}"
     try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(source) if name is not None}
-        source.format(color="yellow", year=2021, month=1)
-    except (ValueError, LookupError, AttributeError) as error:
-        raise UsageError(f"--source {source!r} is not a template ({error}); {known}") from None
-    # Only the bare names: {color.__class__} would reach into objects.
-    if fields - set(PLACEHOLDERS):
-        raise UsageError(f"--source {source!r} has placeholders other than {PLACEHOLDERS}; {known}")
-    scheme = urlsplit(source).scheme if "://" in source else ""
-    if scheme and scheme not in SCHEMES[:-1]:
-        raise UsageError(f"--source {source!r}: no way to read {scheme}://; {known}")
-    if not scheme and not fields and "/" not in source and not Path(source).exists():
-        raise UsageError(f"unknown --source {source!r}; {known}")
+        fields = _placeholders(source)
+        address = urlsplit(source.format(color="yellow", year=2021, month=1))
+        has_host = bool(address.hostname) and address.port != 0  # a port that is no number raises
+    except ValueError as error:
+        raise UsageError(f"--source {shown} is not a template ({error}); {known}") from None
+    if "://" in source and address.scheme not in SCHEMES[:-1]:
+        scheme = without_secrets(source).partition("://")[0]
+        raise UsageError(f"--source {shown}: no way to read {scheme}://; {known}")
+    if "://" in source and address.scheme != "file" and not has_host:
+        raise UsageError(f"--source {shown} names no host; {known}")
+    if not fields and "/" not in source and not Path(source).is_file():
+        raise UsageError(f"unknown --source {shown}; {known}")
+    return fields
+
+
+def without_secrets(url: str) -> str:
+    """The URL or template without user, password and query, in which signed URLs carry their key."""
+    if "://" not in url or url.startswith(f"{SYNTHETIC}:"):
+        return url
+    return re.sub(r"(?<=://)[^/?#]*@", "", url).partition("?")[0]
+
+
+def _placeholders(template: str) -> set[str]:
+    """Its fields; a ValueError says which one is not just a name and a width."""
+    fields: set[str] = set()
+    for _, name, width, conversion in string.Formatter().parse(template):
+        if name is None:
+            continue
+        # Only the bare names: {color.__class__} would reach into objects.
+        if name not in PLACEHOLDERS or conversion or not WIDTH.fullmatch(width or ""):
+            raise ValueError(f"a placeholder other than {', '.join(PLACEHOLDERS)}")
+        fields.add(name)
     return fields
 
 
@@ -146,11 +164,24 @@ def _check_published(source: str, publisher: Publisher, month: TripMonth) -> Non
 
 
 def _fill(template: str, month: TripMonth) -> SourceFile:
-    url = template.format(color=month.color, year=month.year, month=month.month)
-    if "://" not in url:
-        url = Path(url).expanduser().absolute().as_uri()
-    name = Path(unquote(urlsplit(url).path)).name or "trips"
-    # A name that does not tell its month (download?month=1) would collide with the next one's.
-    if not (str(month.year) in name and f"{month.month:02}" in name and month.color in name):
+    url, name = _address(template, month)
+    # A name that does not tell its month (download?month=1) would collide with the next one's. One
+    # that does is another in another year, and in another month.
+    others = (replace(month, year=month.year + 1), replace(month, month=month.month % 12 + 1))
+    names = {name, *(_address(template, other)[1] for other in others)}
+    is_own = len(names) > len(others) or (month.iso in name and "{" not in template)
+    if not (is_own and month.color in name):
         name = f"{month.stem}-{name}"
     return SourceFile(url, name)
+
+
+def _address(template: str, month: TripMonth) -> tuple[str, str]:
+    """URL of a month, and the name of the file there."""
+    url = template.format(color=month.color, year=month.year, month=month.month)
+    if "://" not in url:
+        try:
+            url = Path(url).expanduser().absolute().as_uri()
+        except RuntimeError as error:
+            raise UsageError(f"--source {template!r} is not a path ({error})") from None
+    name = Path(unquote(urlsplit(url).path)).name or "trips"
+    return url, "".join(letter if letter.isprintable() else "_" for letter in name)

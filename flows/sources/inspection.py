@@ -29,6 +29,7 @@ UTF8_BOM = b"\xef\xbb\xbf"
 GZIP_WINDOW_BITS = 31  # zlib's way of saying: gzip header and checksum included
 BLOCK_BYTES = 4 * 2**20
 HEADER_LIMIT_BYTES = 64 * 2**10
+TELLING_BYTES = 8  # more than the longest of the beginnings below
 _NOT_TRIPS = {
     b"<": "an HTML or XML page",
     b"{": "a JSON document",
@@ -110,7 +111,7 @@ class Inspector:
         self._bytes += len(data)
         if self._kind is None:
             self._start += data
-            if len(self._start) < len(PARQUET_MAGIC) * 2:
+            if len(self._start) < len(PARQUET_MAGIC):
                 return
             data, self._start = self._start, b""
             self._begin(data)
@@ -141,7 +142,6 @@ class Inspector:
         elif start.startswith(PARQUET_MAGIC):
             self._kind = "parquet"
         else:
-            refuse_other_formats(start)
             self._kind = "csv"
 
     def _take(self, data: bytes) -> None:
@@ -153,7 +153,9 @@ class Inspector:
 
 
 def refuse_other_formats(start: bytes) -> None:
-    """Raise `SourceCorrupt` if a file that starts like this is something else than CSV text."""
+    """Raise `SourceCorrupt` if a text that starts like this is something else than CSV."""
+    if start.startswith(GZIP_MAGIC):
+        raise SourceCorrupt("the file was compressed twice (gzip in gzip); unpack it once")
     text = start.removeprefix(UTF8_BOM).lstrip()
     for magic, what in _NOT_TRIPS.items():
         if text.startswith(magic):
@@ -194,9 +196,7 @@ class _GzipMembers:
 
     def finish(self) -> None:
         if not self._member.eof:
-            raise SourceCorrupt(
-                "the gzip data ends in the middle (truncated file); download it again"
-            )
+            raise SourceCorrupt("the gzip data ends in the middle (truncated file); download it again")
         self._refuse_garbage(self._between)
 
     def _unpack(self, data: bytes) -> Iterator[bytes]:
@@ -227,8 +227,7 @@ class _GzipMembers:
     def _refuse_garbage(data: bytes) -> None:
         if data and not data.startswith(GZIP_MAGIC):
             raise SourceCorrupt(
-                f"there is garbage behind the gzip data (it starts with {data[:16]!r}); "
-                "download it again"
+                f"there is garbage behind the gzip data (it starts with {data[:16]!r}); download it again"
             )
 
 
@@ -236,21 +235,33 @@ class _TextCensus:
     """Counts over text that comes in pieces, and keeps its first line."""
 
     def __init__(self) -> None:
+        self._start: bytes | None = b""  # while it is too short to tell what it is
         self._first_line = b""
         self._in_first_line = True
         self._last_byte = b""
         self._feeds = self._separators = self._quotes = self._nuls = self._bytes = 0
 
     def feed(self, text: bytes) -> None:
-        if not self._bytes:
-            if text.startswith(GZIP_MAGIC):
-                raise SourceCorrupt("the file was compressed twice (gzip in gzip); unpack it once")
-            refuse_other_formats(text)
+        if self._start is None:
+            self._count(text)
+            return
+        self._start += text
+        is_telling = len(self._start.removeprefix(UTF8_BOM).lstrip()) >= TELLING_BYTES
+        if is_telling or len(self._start) > HEADER_LIMIT_BYTES:
+            self._begin(self._start)
+
+    def _begin(self, start: bytes) -> None:
+        self._start = None
+        refuse_other_formats(start)
+        self._count(start)
+
+    def _count(self, text: bytes) -> None:
         if self._in_first_line:
             line, line_feed, _ = text.partition(b"\n")
             self._first_line += line
             self._in_first_line = not line_feed
             if len(self._first_line) > HEADER_LIMIT_BYTES:
+                self._refuse_carriage_returns()
                 raise SourceCorrupt(
                     f"the first line is longer than {HEADER_LIMIT_BYTES:,} bytes; this is no CSV file "
                     "with a header"
@@ -263,13 +274,12 @@ class _TextCensus:
         self._last_byte = text[-1:] or self._last_byte
 
     def finish(self) -> tuple[tuple[str, ...], Census]:
+        if self._start:
+            self._begin(self._start)
         if not self._bytes:
             raise SourceCorrupt("the file is empty once unpacked; see whether the source has it")
+        self._refuse_carriage_returns()
         line = self._first_line.removeprefix(UTF8_BOM).rstrip(b"\r")
-        if b"\r" in line:
-            raise SourceCorrupt(
-                "the lines end in a bare carriage return; convert them to line feeds first"
-            )
         try:
             header = tuple(line.decode().split(","))
         except UnicodeDecodeError:
@@ -279,3 +289,9 @@ class _TextCensus:
             ) from None
         lines = self._feeds + (self._last_byte != b"\n")
         return header, Census(lines, self._separators, self._quotes, self._nuls, self._bytes)
+
+    def _refuse_carriage_returns(self) -> None:
+        if b"\r" in self._first_line.rstrip(b"\r"):
+            raise SourceCorrupt(
+                "the lines end in a bare carriage return; convert them to line feeds first"
+            )

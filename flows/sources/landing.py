@@ -204,9 +204,7 @@ class _Download:
         return self._keep(self._inspector.finish())
 
     def _receive(self, opened: Opened) -> None:
-        if opened.offset not in (0, self._received) or (
-            opened.offset and opened.version != self._version
-        ):
+        if opened.offset not in (0, self._received) or (opened.offset and opened.version != self._version):
             raise SourceChanged("the file changed while it was being read; starting over")
         if not opened.offset:
             self._discard()
@@ -228,9 +226,7 @@ class _Download:
         if announced is not None and came < announced:
             raise SourceCut(f"{came:,} of {announced:,} announced bytes came")
         if announced is not None and came > announced:
-            raise SourceCorrupt(
-                f"{came:,} bytes came where {announced:,} were announced; download it again"
-            )
+            raise SourceCorrupt(f"{came:,} bytes came where {announced:,} were announced; download it again")
 
     def _keep(self, inspection: Inspection) -> LandedFile:
         rows = parquet_rows(self._part) if inspection.kind == "parquet" else None
@@ -289,7 +285,7 @@ class _Download:
 
     def _pause_seconds(self, state: RetryCallState) -> float:
         first = self._settings.http_backoff_seconds
-        backoff = wait_exponential_jitter(initial=first, max=30, jitter=first)(state)
+        backoff = wait_exponential_jitter(multiplier=first, max=30, jitter=first)(state)
         return max(backoff, getattr(_raised(state), "retry_after_seconds", 0.0))
 
     def _announce(self, state: RetryCallState) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import httpx
 
 from flows.errors import SourceBusy, SourceCorrupt, SourceNotFound, SourceUnreachable
+from flows.sources.catalogue import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 2**18
 BUSY_STATUS = {408, 425, 429, *range(500, 600)}
 ABSENT_STATUS = {403, 404, 410}  # CloudFront answers 403 for a file that is not there
-OFFLINE_HINT = (
-    "check the network and the address; --source synthetic makes trips without any network"
-)
+OFFLINE_HINT = "check the network and the address; --source synthetic makes trips without any network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +166,6 @@ def retry_after_seconds(header: str | None, most: float = 120.0) -> float:
     return min(float(header), most) if header and header.strip().isdigit() else 0.0
 
 
-def without_secrets(url: str) -> str:
-    """The URL without user, password and query, in which signed URLs carry their key."""
-    parts = urlsplit(url)
-    netloc = parts.netloc.rpartition("@")[2]
-    query = parts.query if parts.scheme == "synthetic" else ""
-    return parts._replace(netloc=netloc, query=query).geturl()
-
-
 @contextlib.contextmanager
 def _open_file(request: Request, _: Settings) -> Iterator[Opened]:
     path = Path(unquote(urlsplit(request.url).path))
@@ -195,8 +186,8 @@ def _open_file(request: Request, _: Settings) -> Iterator[Opened]:
 
 @contextlib.contextmanager
 def _open_bucket(request: Request, _: Settings) -> Iterator[Opened]:
-    import gcsfs  # noqa: PLC0415 - a driver is imported where it is needed
-    from gcsfs.retry import HttpError  # noqa: PLC0415
+    import gcsfs
+    from gcsfs.retry import HttpError
 
     bucket = gcsfs.GCSFileSystem()
     try:
@@ -220,10 +211,10 @@ def _open_bucket(request: Request, _: Settings) -> Iterator[Opened]:
 
 @contextlib.contextmanager
 def _open_synthetic(request: Request, _: Settings) -> Iterator[Opened]:
-    from isal import isal_zlib  # noqa: PLC0415
+    from isal import isal_zlib
 
-    from flows.sources.synthetic import GENERATOR_VERSION, synthetic_csv  # noqa: PLC0415
-    from transforms.datasets import DATASETS  # noqa: PLC0415
+    from flows.sources.synthetic import GENERATOR_VERSION, synthetic_csv
+    from transforms.datasets import DATASETS
 
     version = f"{request.url}#{GENERATOR_VERSION}"
     if version == request.known:

@@ -1,0 +1,241 @@
+"""What a person sees: live progress on a terminal, plain lines elsewhere, a table at the end.
+
+Progress and messages go to standard error, the final table to standard output. Prefect's own log and
+every traceback go to a file under the data directory, so that an error here is one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from prefect.logging.formatters import PrefectFormatter
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+from flows import progress
+from flows.files import replacing
+from flows.layout import Layout
+from flows.outcome import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from flows.command_line import Command
+    from flows.errors import TaxiError
+    from flows.outcome import MonthOutcome, RunSummary
+
+logger = logging.getLogger("flows.console")
+
+PUBLISHED, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes."""
+
+KEPT_LOGS = 20
+
+
+def say_usage_error(error: TaxiError) -> int:
+    """One line on standard error; returns the exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return WRONG_USAGE
+
+
+class _OneLine(logging.Formatter):
+    """A message without its traceback, which is in the log file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = self.formatTime(record, "%H:%M:%S")
+        return f"{clock} {record.getMessage()}"
+
+
+class TerminalProgress:
+    """A line for each month: what it is at, how far, how fast."""
+
+    def __init__(self, live: Progress) -> None:
+        """Draw into a running rich display."""
+        self._live = live
+        self._lines: dict[str, TaskID] = {}
+        self._phase: dict[str, tuple[str, float]] = {}
+
+    def update(self, month: str, phase: str, done: int, total: int | None) -> None:
+        """See `flows.progress.ProgressListener`."""
+        now = time.monotonic()
+        if month not in self._lines:
+            self._lines[month] = self._live.add_task(month, total=None, speed="", phase="")
+        if self._phase.get(month, ("", now))[0] != phase:
+            self._phase[month] = (phase, now)
+            self._live.reset(self._lines[month], total=total)
+        rate = done / max(now - self._phase[month][1], 0.001)
+        speed = f"{rate / 1e6:,.1f} MB/s" if phase == "download" else f"{rate:,.0f} rows/s"
+        finished = total is not None and done >= total
+        self._live.update(
+            self._lines[month],
+            completed=done,
+            total=total,
+            phase=phase,
+            speed="" if finished else speed,
+        )
+
+
+class RunConsole:
+    """The end of a run: table, summary file, exit code."""
+
+    def __init__(self, command: Command, log: Path) -> None:
+        """Remember what was asked for and where the log is."""
+        self._command, self._log = command, log
+
+    def finish(self, summary: RunSummary) -> int:
+        """Print the table and the headlines, write the summary file; returns the exit code."""
+        out = Console(width=None if sys.stdout.isatty() else 160)
+        out.print(summary_table(summary))
+        for outcome in summary.months:
+            if outcome.quality:
+                out.print(f"{outcome.month.label}: {escape(outcome.quality)}", highlight=False)
+        for outcome in summary.failed:
+            print(f"failed: {outcome.error}", file=sys.stderr)
+        if summary.failed:
+            print(f"log: {self._log}", file=sys.stderr)
+        if self._command.summary:
+            with replacing(self._command.summary.absolute()) as temporary:
+                temporary.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
+        return FAILED if summary.failed else PUBLISHED
+
+    def crashed(self, error: Exception) -> int:
+        """One line for an error that is not a month's."""
+        logger.debug("run failed", exc_info=error)
+        print(f"error: {describe(error)}\nlog: {self._log}", file=sys.stderr)
+        return FAILED
+
+    def interrupted(self) -> int:
+        """The last line after Ctrl-C."""
+        print(
+            "interrupted: every month is either wholly published or as it was before; the same "
+            "command goes on where this one stopped",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+
+
+@contextlib.contextmanager
+def console_output(command: Command) -> Generator[RunConsole]:
+    """Show a run to a person: logging and progress for as long as the block lasts."""
+    logs = Layout(command.data_dir).logs
+    logs.mkdir(parents=True, exist_ok=True)
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    log = logs / f"etl-{stamp}.log"
+    screen = Console(stderr=True)
+    with _logging_to(log, screen):
+        _remove_old_logs(logs)
+        with _live_progress(screen):
+            yield RunConsole(command, log)
+
+
+@contextlib.contextmanager
+def _live_progress(screen: Console) -> Generator[None]:
+    if not screen.is_terminal:
+        progress.listen(progress.LogProgress())
+        yield
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        TextColumn("{task.fields[phase]:>9}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[speed]}"),
+    )
+    with Progress(*columns, console=screen) as live:
+        progress.listen(TerminalProgress(live))
+        try:
+            yield
+        finally:
+            progress.listen(progress.LogProgress())
+
+
+@contextlib.contextmanager
+def _logging_to(log: Path, screen: Console) -> Generator[None]:
+    """Everything to the file; of our own loggers, one line each to the screen."""
+    root, ours = logging.getLogger(), logging.getLogger("flows")
+    before = root.handlers[:], ours.handlers[:], ours.level
+    file = logging.FileHandler(log, encoding="utf-8", delay=True)
+    file.setFormatter(
+        PrefectFormatter(
+            "%(asctime)s %(levelname)s %(name)s: %(message)s",
+            flow_run_fmt="%(asctime)s %(levelname)s %(flow_run_name)s: %(message)s",
+            task_run_fmt="%(asctime)s %(levelname)s %(task_run_name)s: %(message)s",
+        )
+    )
+    lines = _ScreenHandler(screen)
+    lines.setFormatter(_OneLine())
+    root.handlers[:], ours.handlers[:] = [file], [lines]
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.handlers[:], ours.handlers[:] = before[:2]
+        for handler in root.handlers:
+            handler.addFilter(_is_not_goodbye)
+        ours.setLevel(before[2])
+        file.close()
+
+
+def _is_not_goodbye(record: logging.LogRecord) -> bool:
+    """Not what Prefect says when the process ends and stops the temporary server."""
+    return "Stopping temporary server" not in record.getMessage()
+
+
+class _ScreenHandler(logging.Handler):
+    """Prints above the live display instead of into it."""
+
+    def __init__(self, screen: Console) -> None:
+        super().__init__(logging.INFO)
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+
+
+def _remove_old_logs(directory: Path) -> None:
+    for old in sorted(directory.glob("etl-*.log"))[:-KEPT_LOGS]:
+        old.unlink(missing_ok=True)
+
+
+def summary_table(summary: RunSummary) -> Table:
+    """The run as a table, one row a month."""
+    total = sum(outcome.staged.rows for outcome in summary.months if outcome.staged)
+    rate = total / summary.seconds if summary.seconds else 0
+    table = Table(
+        title=f"{summary.dataset} {summary.year}: {total:,} rows in {summary.seconds:.1f} s "
+        f"({rate:,.0f} rows/s)",
+        title_justify="left",
+    )
+    table.add_column("month")
+    for name in ("source rows", "staged", "rejected", "seconds", "rows/s"):
+        table.add_column(name, justify="right")
+    table.add_column("destinations")
+    for outcome in summary.months:
+        table.add_row(*_cells(outcome), style="red" if outcome.status == "failed" else None)
+    return table
+
+
+def _cells(outcome: MonthOutcome) -> list[str]:
+    staged = outcome.staged
+    numbers = ["-", "-", "-", f"{outcome.seconds:.1f}", "-"]
+    if staged:
+        rate = staged.rows / outcome.seconds if outcome.seconds else 0
+        numbers = [
+            f"{staged.source_rows:,}",
+            f"{staged.rows:,}",
+            f"{staged.rejected_rows:,}",
+            f"{outcome.seconds:.1f}",
+            f"{rate:,.0f}",
+        ]
+    done = [f"{name}: {receipt.status}" for name, receipt in outcome.receipts.items()]
+    failed = [f"{name}: failed" for name in outcome.failures]
+    return [outcome.month.iso, *numbers, ", ".join(done + failed) or "failed"]

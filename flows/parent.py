@@ -1,0 +1,170 @@
+"""The parent flow, and the command line: months -> `etl_month`, side by side."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from flows.command_line import DEFAULT_YEAR, Command, parse_command
+from flows.console import console_output, say_usage_error
+from flows.errors import UsageError
+from flows.month import etl_month
+from flows.outcome import MonthFailed, MonthOutcome, MonthsFailed, RunSummary, describe
+from flows.plan import print_plan
+from flows.request import checked_months
+from flows.settings import get_settings
+from flows.staging import StagingOptions
+from transforms.trip_month import TripMonth
+
+Color = Literal["yellow", "green", "fhv", "fhvhv"]
+Month = Annotated[int, Field(ge=1, le=12)]
+
+
+@task(name="month", task_run_name="{month.label}", cache_policy=NO_CACHE)
+def run_month(month: TripMonth, request: dict[str, Any]) -> MonthOutcome:
+    """One month as a subflow; a task, so that months can run side by side and nest in the UI.
+
+    Args:
+        month: which one.
+        request: the other parameters of `etl_month`.
+    """
+    return etl_month(month.color, month.year, month.month, return_state=False, **request)
+
+
+@flow(name="etl-parent", flow_run_name="{color}-{year}", log_prints=False)
+def etl_parent_flow(
+    color: Color = "yellow",
+    months: Sequence[Month] = (1, 2, 3),
+    year: int = DEFAULT_YEAR,
+    to: Sequence[str] = ("duckdb",),
+    source: str = "dtc",
+    data_dir: Path | None = None,
+    concurrency: int | None = None,
+    *,
+    force: bool = False,
+    allow_new_columns: bool = False,
+    row_transforms: Sequence[str] = (),
+) -> RunSummary:
+    """Load months of one dataset, side by side; a month that fails does not stop the others.
+
+    Args:
+        color: dataset.
+        months: 1 to 12.
+        year: of all of them.
+        to: destinations by name.
+        source: `dtc`, `tlc`, `synthetic` or a template.
+        data_dir: files and local warehouse; None: the setting.
+        concurrency: months at once; None: the setting.
+        force: fetch, stage and publish even what is unchanged.
+        allow_new_columns: carry undeclared columns along as text.
+        row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
+
+    Returns:
+        One outcome for each month.
+
+    Raises:
+        UsageError: the request makes no sense; nothing was started.
+        MonthsFailed: with the summary; the other months are published.
+    """
+    started, settings = time.perf_counter(), get_settings()
+    data_dir = data_dir or settings.data_dir
+    trips = checked_months(
+        color, year, months, to=to, source=source, data_dir=data_dir, row_transforms=row_transforms
+    )
+    request = {
+        "to": tuple(to),
+        "source": source,
+        "data_dir": data_dir,
+        "force": force,
+        "options": StagingOptions(tuple(row_transforms), allow_new_columns, settings.max_reject_ratio),
+    }
+    with ThreadPoolTaskRunner(max_workers=concurrency or settings.concurrency) as runner:
+        futures = [runner.submit(run_month, {"month": month, "request": request}) for month in trips]
+        outcomes = [
+            _outcome(month, future.result(raise_on_failure=False))
+            for month, future in zip(trips, futures, strict=True)
+        ]
+    summary = RunSummary(color, year, tuple(outcomes), time.perf_counter() - started)
+    if summary.failed:
+        raise MonthsFailed(summary)
+    return summary
+
+
+def _outcome(month: TripMonth, result: MonthOutcome | BaseException) -> MonthOutcome:
+    """What became of a month, also when its run was cut down from outside."""
+    if isinstance(result, MonthFailed):
+        return result.outcome
+    if isinstance(result, BaseException):
+        return MonthOutcome(month, error=f"{month.label}: {describe(result)}")
+    return result
+
+
+def server_defaults() -> dict[Any, Any]:
+    """Prefect settings for a run from the command line; what the environment sets stays as it is."""
+    wanted = {
+        # A fresh database takes 16 s to set up on a small machine; Prefect gives up after 20.
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
+        # Every flow would wait a second at its end for the thread that sends heartbeats.
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    }
+    return {setting: value for setting, value in wanted.items() if setting.name not in os.environ}
+
+
+def run_command(command: Command) -> RunSummary:
+    """Run the parent flow for a command line, on the server that is configured or a temporary one."""
+    first = command.months[0]
+    color: Any = first.color
+    try:
+        with temporary_settings(server_defaults()):
+            return etl_parent_flow(
+                color=color,
+                months=[trips.month for trips in command.months],
+                year=first.year,
+                to=command.to,
+                source=command.source,
+                data_dir=command.data_dir,
+                concurrency=command.concurrency,
+                force=command.force,
+                allow_new_columns=command.allow_new_columns,
+                row_transforms=command.row_transforms,
+            )
+    except MonthsFailed as error:
+        return error.summary
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code (0 all published, 1 a month failed, 2 wrong usage)."""
+    try:
+        command = parse_command(arguments)
+    except UsageError as error:
+        return say_usage_error(error)
+    if command.dry_run:
+        return print_plan(command)
+    with console_output(command) as console:
+        try:
+            summary = run_command(command)
+        except KeyboardInterrupt:
+            return console.interrupted()
+        except Exception as error:  # noqa: BLE001 - the last resort: one line, traceback in the log
+            return console.crashed(error)
+    return console.finish(summary)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

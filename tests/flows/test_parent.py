@@ -1,0 +1,424 @@
+"""The main job, as people run it: `python flows/parent.py ...` in a process of its own."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+from support.trips import (
+    HEADS,
+    REAL_YELLOW,
+    assert_equals_pandas,
+    needs_real_trips,
+    read_with_pandas,
+    real_month,
+    warehouse_rows,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from support.web import Web
+
+ROOT = Path(__file__).parents[2]
+TIMESTAMPS = ["tpep_pickup_datetime", "tpep_dropoff_datetime"]
+HEADER = (
+    "VendorID,tpep_pickup_datetime,tpep_dropoff_datetime,passenger_count,trip_distance,RatecodeID,"
+    "store_and_fwd_flag,PULocationID,DOLocationID,payment_type,fare_amount,extra,mta_tax,tip_amount,"
+    "tolls_amount,improvement_surcharge,total_amount,congestion_surcharge"
+)
+ROW = "1,2021-01-15 03:36:12,2021-01-15 03:42:19,1,1.0,1,N,230,48,1,6.5,0.5,0.5,1.95,0.0,0.3,9.75,"
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+    summary: dict
+
+
+@dataclass
+class Cli:
+    """Runs the command against the session's Prefect server.
+
+    In this process, which saves two seconds of imports, unless the process itself matters.
+    """
+
+    environment: dict[str, str]
+    data_dir: Path
+    monkeypatch: pytest.MonkeyPatch | None = None
+    capsys: pytest.CaptureFixture[str] | None = None
+
+    def __call__(self, *arguments: str, **environment: str) -> Result:
+        summary = self.data_dir.parent / f"summary-{os.urandom(4).hex()}.json"
+        arguments = (*arguments, "--data-dir", str(self.data_dir), "--summary", str(summary))
+        run = self._in_process if self.monkeypatch else self._in_subprocess
+        code, out, err = run(arguments, environment)
+        content = json.loads(summary.read_text()) if summary.exists() else {}
+        return Result(code, out, err, content)
+
+    def _in_process(self, arguments: Sequence[str], environment: dict[str, str]) -> tuple[int, str, str]:
+        from flows.parent import main
+        from flows.settings import get_settings
+
+        assert self.monkeypatch
+        assert self.capsys
+        with self.monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            get_settings.cache_clear()
+            code = main(arguments)
+        get_settings.cache_clear()
+        return code, *self.capsys.readouterr()
+
+    def _in_subprocess(self, arguments: Sequence[str], environment: dict[str, str]) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "flows/parent.py", *arguments],
+            cwd=ROOT,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    @property
+    def warehouse(self) -> Path:
+        return self.data_dir / "warehouse.duckdb"
+
+    def count(self, table: str = "yellow_taxi_trips") -> int:
+        return warehouse_rows(self.warehouse, f"SELECT count(*) FROM {table}")[0][0]
+
+
+@pytest.fixture
+def cli(
+    server_environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Cli:
+    return Cli(server_environment, tmp_path / "data", monkeypatch, capsys)
+
+
+@pytest.fixture
+def cli_process(server_environment: dict[str, str], tmp_path: Path) -> Cli:
+    return Cli(server_environment, tmp_path / "data")
+
+
+def small_month(rows: int, row: str = ROW) -> bytes:
+    return gzip.compress(("\n".join([HEADER, *[row] * rows]) + "\n").encode())
+
+
+def by_month(result: Result, key: str) -> list:
+    return [month[key] for month in result.summary["months"]]
+
+
+@needs_real_trips
+def test_twelve_real_months_over_http_equal_an_independent_reading(cli: Cli, web: Web) -> None:
+    for month in range(1, 13):
+        web.put(f"/yellow/yellow_tripdata_2019-{month:02}.csv.gz", real_month(month))
+    result = cli(
+        *("--color", "yellow", "--year", "2019", "--months", *map(str, range(1, 13))),
+        *("--source", web.url + "/{color}/{color}_tripdata_{year}-{month:02}.csv.gz"),
+    )
+    assert result.code == 0, result.err
+    assert by_month(result, "status") == ["published"] * 12
+    assert by_month(result, "staged_rows") == [10_000] * 12
+    assert cli.count() == 120_000
+    with duckdb.connect(cli.warehouse, read_only=True) as connection:
+        for month in range(1, 13):
+            loaded = connection.execute(
+                "SELECT * FROM yellow_taxi_trips WHERE file_month = make_date(2019, ?, 1)", [month]
+            ).df()
+            assert_equals_pandas(loaded, read_with_pandas(real_month(month), TIMESTAMPS))
+
+
+@needs_real_trips
+def test_second_run_is_unchanged_and_a_path_template_works(cli_process: Cli) -> None:
+    template = f"{REAL_YELLOW}/{{color}}_tripdata_{{year}}-{{month:02}}.csv.gz"
+    call = ("--color", "yellow", "--year", "2019", "--months", "1", "2", "--source", template)
+    assert by_month(cli_process(*call), "status") == ["published"] * 2
+    before = cli_process.warehouse.read_bytes()
+    again = cli_process(*call)
+    assert again.code == 0
+    assert by_month(again, "status") == ["unchanged"] * 2
+    assert "unchanged" in again.out
+    assert cli_process.warehouse.read_bytes() == before
+    forced = cli_process(*call, "--force")
+    assert by_month(forced, "status") == ["published"] * 2
+    assert cli_process.count() == 20_000
+
+
+def test_changed_source_replaces_the_month_and_no_other(cli: Cli, web: Web) -> None:
+    call = ("--color", "yellow", "--months", "1", "2", "--source", web.url + "/{year}-{month:02}.csv.gz")
+    web.put("/2021-01.csv.gz", small_month(10))
+    web.put("/2021-02.csv.gz", small_month(20))
+    assert cli(*call).code == 0
+    web.put("/2021-02.csv.gz", small_month(7))
+    result = cli(*call)
+    assert by_month(result, "status") == ["unchanged", "published"]
+    assert cli.count() == 17
+
+
+def test_the_extract_is_cached_by_prefect_for_the_same_version(cli: Cli, web: Web) -> None:
+    web.put("/2021-01.csv.gz", small_month(10))
+    call = ("--color", "yellow", "--months", "1", "--source", web.url + "/{year}-{month:02}.csv.gz")
+    cli(*call)
+    cli(*call)
+    log = max((cli.data_dir / "logs").glob("*.log")).read_text()
+    assert re.search(r"extract yellow 2021-01.*Cached", log), log
+
+
+def test_a_month_that_fails_does_not_stop_the_others(cli: Cli, web: Web) -> None:
+    web.put("/2021-01.csv.gz", small_month(10))
+    web.put("/2021-03.csv.gz", b"<html>Sorry</html>")
+    result = cli(
+        *("--color", "yellow", "--months", "1", "2", "3"),
+        *("--source", web.url + "/{year}-{month:02}.csv.gz"),
+    )
+    assert result.code == 1
+    assert by_month(result, "status") == ["published", "failed", "failed"]
+    assert "404" in by_month(result, "error")[1]
+    assert "HTML" in by_month(result, "error")[2]
+    failed = [line for line in result.err.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 2
+    assert failed[0].startswith("failed: yellow 2021-02: ")
+    assert "Traceback" not in result.err + result.out
+    assert "Traceback" in max((cli.data_dir / "logs").glob("*.log")).read_text()
+    assert cli.count() == 10
+
+
+WRONG_USAGE = [
+    (["--months", "1"], "--color"),
+    (["--color", "red", "--months", "1"], "fhvhv"),
+    (["--color", "yellow", "--months", "13"], "1 to 12"),
+    (["--color", "yellow", "--months", "0"], "1 to 12"),
+    (["--color", "yellow", "--months", "one"], "invalid int value"),
+    (["--color", "yellow", "--months", "1", "--year", "1999"], "2009"),
+    (["--color", "fhvhv", "--months", "1", "--year", "2019"], "fhvhv starts with 2019-02"),
+    (["--color", "yellow", "--months", "8"], "--source dtc has 2019-01 to 2021-07"),
+    (["--color", "yellow", "--months", "1", "--source", "nowhere"], "dtc, tlc, synthetic"),
+    (["--color", "yellow", "--months", "1", "--source", "http://h/{colour}"], "template"),
+    (["--color", "yellow", "--months", "1", "2", "--source", "http://h/a.csv"], "{month}"),
+    (["--color", "yellow", "--months", "1", "--to", "oracle"], "duckdb"),
+    (["--color", "yellow", "--months", "1", "--concurrency", "0"], "--concurrency"),
+    (["--color", "fhv", "--months", "1", "--transform", "drop-zero-passengers"], "passenger_count"),
+    (["--color", "yellow", "--months", "1", "--wat"], "--wat"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), WRONG_USAGE)
+def test_wrong_usage_is_one_line_and_exit_code_2_before_anything(
+    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows.parent import main
+
+    assert main([*arguments, "--data-dir", str(tmp_path / "data")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert expected in err
+    assert not (tmp_path / "data").exists()
+
+
+def test_bad_setting_is_one_line_and_exit_code_2(cli_process: Cli) -> None:
+    result = cli_process("--color", "yellow", "--months", "1", TAXI_MAX_REJECT_RATIO="2")
+    assert result.code == 2
+    assert len(result.err.splitlines()) == 1
+    assert "TAXI_MAX_REJECT_RATIO" in result.err
+
+
+def test_no_network_fails_with_one_line_that_names_synthetic(cli: Cli) -> None:
+    result = cli(
+        *("--color", "yellow", "--months", "1"),
+        *("--source", "http://nowhere.invalid/{year}-{month}.csv.gz"),
+        TAXI_HTTP_BACKOFF_SECONDS="0.01",
+    )
+    assert result.code == 1
+    failed = [line for line in result.err.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 1
+    assert "--source synthetic" in failed[0]
+
+
+@pytest.mark.parametrize("color", ["yellow", "green", "fhv", "fhvhv"])
+def test_every_dataset_loads_from_synthetic_months(cli: Cli, color: str) -> None:
+    result = cli(
+        *("--color", color, "--months", "1", "2", "3", "--source", "synthetic"),
+        TAXI_SYNTHETIC_ROWS="5000",
+    )
+    assert result.code == 0, result.err
+    assert by_month(result, "source_rows") == by_month(result, "staged_rows") == [5000] * 3
+    assert cli.count(f"{color}_taxi_trips") == 15_000
+    ledger = warehouse_rows(cli.warehouse, "SELECT dataset, row_count FROM taxi_loads")
+    assert ledger == [(color, 5000)] * 3
+
+
+@pytest.mark.skipif(not HEADS.is_dir(), reason="no real file heads here")
+@pytest.mark.parametrize("color", ["yellow", "green", "fhv", "fhvhv"])
+def test_every_dataset_loads_from_the_heads_of_real_files(cli: Cli, color: str) -> None:
+    months = [path.stem[-2:] for path in sorted(HEADS.glob(f"{color}_tripdata_2019-*.csv"))]
+    lines = sum(len(path.read_text().splitlines()) - 1 for path in HEADS.glob(f"{color}_*.csv"))
+    result = cli(
+        *("--color", color, "--year", "2019", "--months", *map(str, map(int, months))),
+        *("--source", f"{HEADS}/{{color}}_tripdata_{{year}}-{{month:02}}.csv"),
+    )
+    assert result.code == 0, result.err
+    assert cli.count(f"{color}_taxi_trips") == lines
+
+
+def test_broken_rows_go_to_the_rejects_file(cli: Cli) -> None:
+    result = cli(
+        *("--color", "yellow", "--months", "1", "--source", "synthetic"),
+        TAXI_SYNTHETIC_ROWS="10000",
+        TAXI_SYNTHETIC_BROKEN_ROWS="70",
+    )
+    assert result.code == 0, result.err
+    assert by_month(result, "rejected_rows") == [70]
+    assert cli.count() == 9930
+    rejects = cli.data_dir / "yellow" / "yellow_tripdata_2021-01.rejects.parquet"
+    found = duckdb.read_parquet(str(rejects)).fetchall()
+    assert len(found) == 70
+    assert all(line > 1 and raw and reason for line, raw, reason in found)
+
+
+def test_too_many_rejects_fail_the_month_and_the_old_data_stays(cli: Cli) -> None:
+    call = ("--color", "yellow", "--months", "1", "--source", "synthetic")
+    assert cli(*call, TAXI_SYNTHETIC_ROWS="1000").code == 0
+    result = cli(*call, TAXI_SYNTHETIC_ROWS="1000", TAXI_SYNTHETIC_BROKEN_ROWS="11")
+    assert result.code == 1
+    assert "TAXI_MAX_REJECT_RATIO" in by_month(result, "error")[0]
+    assert cli.count() == 1000
+    allowed = cli(
+        *call,
+        TAXI_SYNTHETIC_ROWS="1000",
+        TAXI_SYNTHETIC_BROKEN_ROWS="11",
+        TAXI_MAX_REJECT_RATIO="0.02",
+    )
+    assert allowed.code == 0
+    assert cli.count() == 989
+
+
+def test_two_runs_at_once_end_with_one_copy(cli_process: Cli) -> None:
+    call = ("--color", "yellow", "--months", "1", "2", "--source", "synthetic")
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _: cli_process(*call, TAXI_SYNTHETIC_ROWS="20000"), range(2)))
+    assert [result.code for result in results] == [0, 0], [result.err for result in results]
+    statuses = sorted(zip(*(by_month(result, "status") for result in results), strict=True))
+    assert all(sorted(pair) == ["published", "unchanged"] for pair in statuses)
+    assert cli_process.count() == 40_000
+
+
+def test_tutorial_transforms_have_the_tutorials_meaning(cli: Cli, web: Web) -> None:
+    zero, missing = (ROW.replace("19,1,1.0", f"19,{count},1.0") for count in ("0", ""))
+    rows = "\n".join([HEADER, ROW, zero, missing]) + "\n"
+    web.put("/2021-01.csv", rows.encode())
+    call = ("--color", "yellow", "--months", "1", "--source", web.url + "/{year}-{month:02}.csv")
+    count = "SELECT passenger_count FROM yellow_taxi_trips ORDER BY ALL NULLS LAST"
+    cli(*call)
+    assert warehouse_rows(cli.warehouse, count) == [(0,), (1,), (None,)]
+    dropped = cli(*call, "--transform", "drop-zero-passengers")
+    assert warehouse_rows(cli.warehouse, count) == [(1,), (None,)]
+    assert by_month(dropped, "dropped_rows") == [1]
+    cli(*call, "--transform", "fill-missing-passengers")
+    assert warehouse_rows(cli.warehouse, count) == [(0,), (0,), (1,)]
+
+
+def test_new_columns_fail_unless_they_are_allowed(cli: Cli, web: Web) -> None:
+    web.put("/2021-01.csv", f"{HEADER},robot_fee\n{ROW},1.25\n".encode())
+    call = ("--color", "yellow", "--months", "1", "--source", web.url + "/{year}-{month:02}.csv")
+    refused = cli(*call)
+    assert refused.code == 1
+    assert "robot_fee" in by_month(refused, "error")[0]
+    assert "--allow-new-columns" in by_month(refused, "error")[0]
+    assert cli(*call, "--allow-new-columns").code == 0
+    assert warehouse_rows(cli.warehouse, "SELECT robot_fee FROM yellow_taxi_trips") == [("1.25",)]
+
+
+def test_dry_run_says_what_would_happen_and_writes_nothing(cli: Cli, web: Web) -> None:
+    web.put("/2021-01.csv.gz", small_month(10))
+    web.put("/2021-02.csv.gz", small_month(20))
+    template = web.url + "/{year}-{month:02}.csv.gz"
+    dry = cli("--color", "yellow", "--months", "1", "2", "--source", template, "--dry-run")
+    assert dry.code == 0
+    assert dry.out.count("add the month") == 2
+    assert not cli.data_dir.exists()
+    cli("--color", "yellow", "--months", "1", "2", "--source", template)
+    web.put("/2021-02.csv.gz", small_month(7))
+    before = sorted(cli.data_dir.rglob("*"))
+    dry = cli("--color", "yellow", "--months", "1", "2", "3", "--source", template, "--dry-run")
+    assert dry.code == 1
+    assert "has its 10 rows" in dry.out
+    assert "replace 20 rows" in dry.out
+    assert "404" in dry.out
+    assert sorted(cli.data_dir.rglob("*")) == before
+    assert cli.count() == 30
+
+
+def test_quality_report_is_printed_and_kept(cli: Cli) -> None:
+    result = cli(
+        *("--color", "yellow", "--months", "1", "--source", "synthetic"), TAXI_SYNTHETIC_ROWS="20000"
+    )
+    kept = json.loads((cli.data_dir / "yellow" / "yellow_tripdata_2021-01.quality.json").read_text())
+    rows = warehouse_rows(
+        cli.warehouse,
+        "SELECT count(*) FILTER (WHERE fare_amount < 0), count(*) FILTER (WHERE passenger_count = 0), "
+        "count(*) - count(VendorID), count(*) - (SELECT count(*) FROM (SELECT DISTINCT * FROM "
+        "yellow_taxi_trips)) FROM yellow_taxi_trips",
+    )[0]
+    assert rows == (
+        kept["measures"]["negative_fare"],
+        kept["measures"]["zero_passengers"],
+        kept["nulls"]["VendorID"],
+        kept["exact_duplicates"],
+    )
+    assert all(rows)
+    assert f"negative_fare {rows[0]:,}" in result.out
+
+
+def test_progress_is_shown_live_on_a_terminal(cli_process: Cli) -> None:
+    ours, theirs = pty.openpty()
+    command = ["flows/parent.py", "--color", "yellow", "--months", "1", "--source", "synthetic"]
+    process = subprocess.Popen(
+        [sys.executable, *command, "--data-dir", str(cli_process.data_dir)],
+        cwd=ROOT,
+        env={**cli_process.environment, "TERM": "xterm", "COLUMNS": "120"},
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            seen += os.read(ours, 65536)
+        except OSError:  # the other end has closed
+            break
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    for phase in (b"download", b"stage", b"duckdb", b"rows/s", b"published"):
+        assert phase in seen
+
+
+def test_without_any_server_a_temporary_one_is_started(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    environment |= {"HOME": str(home), "TAXI_SYNTHETIC_ROWS": "1000"}
+    result = Cli(environment, tmp_path / "data")(
+        "--color", "green", "--months", "3", "--source", "synthetic"
+    )
+    assert result.code == 0, result.err
+    assert by_month(result, "staged_rows") == [1000]
+    assert "Stopping temporary server" not in result.err

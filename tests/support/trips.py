@@ -1,0 +1,45 @@
+"""Real trips, where they are there, and readers that share no code with the project."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+REAL_YELLOW = SHARED / "tlc" / "yellow"
+HEADS = SHARED / "heads"
+
+needs_real_trips = pytest.mark.skipif(
+    not REAL_YELLOW.is_dir(), reason=f"no real trips in {REAL_YELLOW.parents[1].name}/"
+)
+
+
+def real_month(month: int) -> bytes:
+    """The gzipped CSV of a month of 2019, 10,000 rows."""
+    return (REAL_YELLOW / f"yellow_tripdata_2019-{month:02}.csv.gz").read_bytes()
+
+
+def read_with_pandas(packed: bytes, timestamps: list[str]) -> pd.DataFrame:
+    """An independent reading: every column as pandas sees it, timestamps parsed by pandas."""
+    return pd.read_csv(io.BytesIO(gzip.decompress(packed)), parse_dates=timestamps, low_memory=False)
+
+
+def warehouse_rows(warehouse: Path, query: str, *parameters: object) -> list[tuple]:
+    """Rows of a query on a local warehouse."""
+    with duckdb.connect(warehouse, read_only=True) as connection:
+        return connection.execute(query, parameters).fetchall()
+
+
+def assert_equals_pandas(loaded: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Every column of `expected` is in `loaded`, in the same order of rows, value by value."""
+    assert len(loaded) == len(expected)
+    for name in expected.columns:
+        ours, theirs = loaded[name], expected[name]
+        assert (ours.isna() == theirs.isna()).all(), f"{name}: nulls differ"
+        there = ~theirs.isna()
+        assert (ours[there].to_numpy() == theirs[there].to_numpy()).all(), f"{name}: values differ"

@@ -1,0 +1,122 @@
+"""Parquet rows whose values do not fit the declaration, found before anything is converted.
+
+A Parquet file has types of its own, and they have changed over the years: zone ids are int32, int64 or
+double, timestamps come in milliseconds, microseconds or nanoseconds. What every value of a type fits is
+not looked at; what no value of a type can become is refused at once; the rest is checked row by row.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from transforms.dataset import ColumnsDiffer, ColumnType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from transforms.dataset import Column
+
+EARLIEST = dt.datetime(1, 1, 1)  # noqa: DTZ001 - New York time
+LATEST = dt.datetime(9999, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
+"""What CSV files can write, and BigQuery and Python can hold."""
+
+NEW_YORK = ("America/New_York", "US/Eastern")
+
+
+def check_types(read: pl.Schema, columns: Iterable[Column]) -> None:
+    """Refuse columns whose type in the file cannot become the declared one.
+
+    The TLC's timestamps are New York local time without a zone. A column in New York's zone says the
+    same. In any other zone, UTC above all, it may hold instants or just as well local times under the
+    wrong label, hours apart; nothing in the file tells which.
+
+    Raises:
+        ColumnsDiffer: names every such column.
+    """
+    wrong = [
+        f"{column.name} is {read[column.name]}, which cannot become {column.type.label}"
+        for column in columns
+        if not _convertible(read[column.name], column.type)
+    ]
+    if wrong:
+        raise ColumnsDiffer(
+            f"the file has columns of another type: {'; '.join(wrong)}. Whole numbers, floats and text "
+            f"are converted, timestamps must be New York local time without a zone or in "
+            f"{NEW_YORK[0]}; write the file again with such types"
+        )
+
+
+def without_zone(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Turn timestamps in New York's zone into local time; other columns stay."""
+    zoned = [
+        pl.col(name).dt.replace_time_zone(None)
+        for name, dtype in rows.collect_schema().items()
+        if isinstance(dtype, pl.Datetime) and dtype.time_zone in NEW_YORK
+    ]
+    return rows.with_columns(zoned) if zoned else rows
+
+
+def misfits(read: pl.Schema, columns: Iterable[Column]) -> pl.Expr:
+    """Whether a row has a value that does not fit: a null where one is required, or a value that changes.
+
+    Raised by a fraction or a text in an integer column, an infinite fare, a year beyond 9999. Not
+    raised by nanoseconds, which are cut to microseconds.
+    """
+    conditions = [condition for condition, _ in _checks(read, columns)]
+    return pl.any_horizontal(pl.lit(value=False), *conditions)
+
+
+def misfit_reason(read: pl.Schema, columns: Iterable[Column]) -> pl.Expr:
+    """Why a row is a misfit, as text for the rejects file."""
+    texts = [pl.when(condition).then(pl.lit(text)) for condition, text in _checks(read, columns)]
+    return pl.concat_str(*texts, separator="; ", ignore_nulls=True) if texts else pl.lit("")
+
+
+def as_text(read: pl.Schema) -> pl.Expr:
+    """A whole row as JSON, every value as text: JSON has no infinity, and Python no year 10000."""
+    return pl.struct(pl.col(name).cast(pl.String()) for name in read.names()).struct.json_encode()
+
+
+def _checks(read: pl.Schema, columns: Iterable[Column]) -> Iterator[tuple[pl.Expr, str]]:
+    """Conditions that are never null; none where the file's type makes a misfit impossible."""
+    for column in columns:
+        value, dtype = pl.col(column.name), read[column.name]
+        if column.required:
+            yield value.is_null(), f"{column.name}: is empty and must not be"
+        if dtype != pl.Null() and (conditions := list(_conditions(value, dtype, column.type))):
+            unfit = pl.any_horizontal(conditions).fill_null(value=False)
+            yield unfit, f"{column.name}: not a {column.type.label} value"
+
+
+def _conditions(value: pl.Expr, dtype: pl.DataType, kind: ColumnType) -> Iterator[pl.Expr]:
+    converted = value.cast(kind.polars, strict=False)
+    if kind is ColumnType.INTEGER and not _fits_64_bits(dtype):
+        yield value.is_not_null() & converted.is_null()
+        if dtype.is_float() or dtype.is_decimal():
+            yield converted.cast(dtype) != value
+    elif kind is ColumnType.FLOAT and not dtype.is_integer():
+        yield value.is_not_null() & converted.is_null()
+        yield ~converted.is_finite()
+    elif kind is ColumnType.TIMESTAMP and dtype != pl.Datetime("ns"):
+        yield ~value.is_between(EARLIEST, LATEST)
+    elif kind is ColumnType.TEXT and not dtype.is_numeric():
+        yield value.cast(pl.String()).str.contains("\0", literal=True)
+
+
+def _fits_64_bits(dtype: pl.DataType) -> bool:
+    return dtype.is_integer() and dtype != pl.UInt64()
+
+
+def _convertible(dtype: pl.DataType, kind: ColumnType) -> bool:
+    if dtype == pl.Null():
+        return True
+    if isinstance(dtype, pl.Datetime):
+        plain = dtype.time_zone is None or dtype.time_zone in NEW_YORK
+        return kind is ColumnType.TEXT or (kind is ColumnType.TIMESTAMP and plain)
+    if kind is ColumnType.TEXT:
+        return not (dtype.is_nested() or dtype in (pl.Binary(), pl.Object()))
+    is_number = dtype.is_numeric() or dtype in (pl.String(), pl.Boolean())
+    return kind is not ColumnType.TIMESTAMP and is_number
