@@ -36,9 +36,7 @@ def stage_with_us(landed: LandedFile, directory: Path) -> Path:
 def stage_with_polars(landed: LandedFile, directory: Path) -> Path:
     target = directory / "polars.parquet"
     match = YELLOW.match_header(landed.header)
-    frame = pl.scan_csv(
-        landed.path, has_header=False, skip_lines=1, schema=csv_schema(YELLOW, match)
-    )
+    frame = pl.scan_csv(landed.path, has_header=False, skip_lines=1, schema=csv_schema(YELLOW, match))
     frame = conform(parse_text(frame, YELLOW, match), YELLOW, match, MONTH.first_day)
     frame.sink_parquet(target, compression="zstd")
     return target

@@ -38,15 +38,18 @@ class Command:
     summary: Path | None
 
 
-class _Parser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong with a call as a `UsageError`, in one line, instead of leaving the process."""
+
     def error(self, message: str) -> NoReturn:
+        """Raise."""
         raise UsageError(f"{message}; see --help")
 
 
 def parser() -> argparse.ArgumentParser:
     """Every option with its legal values and default."""
     settings = get_settings()
-    made = _Parser(
+    made = OneLineParser(
         prog="python flows/parent.py",
         description="Load months of NYC TLC trips: download, verify, stage as Parquet, publish.",
         allow_abbrev=False,

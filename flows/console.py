@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from flows.command_line import Command
     from flows.errors import TaxiError
     from flows.outcome import MonthOutcome, RunSummary
 
@@ -87,9 +86,9 @@ class TerminalProgress:
 class RunConsole:
     """The end of a run: table, summary file, exit code."""
 
-    def __init__(self, command: Command, log: Path) -> None:
-        """Remember what was asked for and where the log is."""
-        self._command, self._log = command, log
+    def __init__(self, log: Path, summary_file: Path | None) -> None:
+        """Remember where the log is and where the summary is to go."""
+        self._log, self._summary_file = log, summary_file
 
     def finish(self, summary: RunSummary) -> int:
         """Print the table and the headlines, write the summary file; returns the exit code."""
@@ -102,8 +101,8 @@ class RunConsole:
             print(f"failed: {outcome.error}", file=sys.stderr)
         if summary.failed:
             print(f"log: {self._log}", file=sys.stderr)
-        if self._command.summary:
-            with replacing(self._command.summary.absolute()) as temporary:
+        if self._summary_file:
+            with replacing(self._summary_file.absolute()) as temporary:
                 temporary.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
         return FAILED if summary.failed else PUBLISHED
 
@@ -124,9 +123,14 @@ class RunConsole:
 
 
 @contextlib.contextmanager
-def console_output(command: Command) -> Generator[RunConsole]:
-    """Show a run to a person: logging and progress for as long as the block lasts."""
-    logs = Layout(command.data_dir).logs
+def console_output(data_dir: Path, summary_file: Path | None = None) -> Generator[RunConsole]:
+    """Show a run to a person: logging and progress for as long as the block lasts.
+
+    Args:
+        data_dir: the log goes below it.
+        summary_file: where the run's JSON goes; None: nowhere.
+    """
+    logs = Layout(data_dir).logs
     logs.mkdir(parents=True, exist_ok=True)
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     log = logs / f"etl-{stamp}.log"
@@ -134,7 +138,7 @@ def console_output(command: Command) -> Generator[RunConsole]:
     with _logging_to(log, screen):
         _remove_old_logs(logs)
         with _live_progress(screen):
-            yield RunConsole(command, log)
+            yield RunConsole(log, summary_file)
 
 
 @contextlib.contextmanager

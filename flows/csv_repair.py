@@ -136,9 +136,13 @@ def _whole_line_blocks(file: BufferedIOBase) -> Iterator[bytes]:
 def line_pattern(columns: Sequence[Column]) -> re.Pattern[bytes]:
     """A pattern that takes as many lines that fit as there are in a row.
 
-    The quantifiers are possessive: a line that fails is left at once, without backtracking.
+    The quantifiers are possessive: a line that fails is left at once, without backtracking. A value may
+    stand in quotes, as in files in which all do; but not an empty one, which Polars reads as a text.
     """
-    fields = (_FITS[column.type] if column.required else f"(?:{_FITS[column.type]})?+" for column in columns)
+    fields = (
+        f'(?:{_FITS[column.type]}|"{_FITS[column.type]}"){"" if column.required else "?+"}'
+        for column in columns
+    )
     return re.compile(rf"(?:{','.join(fields)}\r?\n)++".encode())
 
 

@@ -12,6 +12,7 @@ TaxiError                       one line: what was wrong, the legal values, the 
     ├── SchemaDrift             columns nobody declared, or a table of another shape
     ├── TooManyRejects          more rows rejected than allowed, or no good row at all
     ├── ReconciliationError     two counts of the same rows differ
+    ├── DestinationRefused      wrong password, no such host or database, no right to do it
     ├── LocalStorageError       disk full, read-only, no permission, a damaged local file
     └── MonthFailed, MonthsFailed   the verdict on a month and on a run (`flows.outcome`)
 """
@@ -93,6 +94,10 @@ class TooManyRejects(Terminal):
 
 class ReconciliationError(Terminal):
     """Two independent counts of the same rows differ."""
+
+
+class DestinationRefused(Terminal):
+    """The destination will not have it until somebody changes something there."""
 
 
 class LocalStorageError(Terminal):

@@ -29,6 +29,10 @@ class Layout:
         """Directory of staged files, rejects and quality reports."""
         return self.data_dir / color
 
+    def ingest(self, color: str) -> Path:
+        """Directory of the files that `flows/ingest.py` stages, without the rows it drops."""
+        return self.data_dir / "ingest" / color
+
     def lock(self, month: TripMonth) -> Path:
         """Lock file of the one run that works on a month."""
         return self.data_dir / ".locks" / f"{month.stem}.lock"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,12 +10,7 @@ from typing import Annotated, Any, Literal
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_SERVER_ANALYTICS_ENABLED,
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-    temporary_settings,
-)
+from prefect.settings import temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
@@ -27,6 +21,7 @@ from flows.month import etl_month
 from flows.outcome import MonthFailed, MonthOutcome, MonthsFailed, RunSummary, describe
 from flows.plan import print_plan
 from flows.request import checked_months
+from flows.server import server_defaults
 from flows.settings import get_settings
 from flows.staging import StagingOptions
 from transforms.trip_month import TripMonth
@@ -43,7 +38,8 @@ def run_month(month: TripMonth, request: dict[str, Any]) -> MonthOutcome:
         month: which one.
         request: the other parameters of `etl_month`.
     """
-    return etl_month(month.color, month.year, month.month, return_state=False, **request)
+    outcome: Any = etl_month(month.color, month.year, month.month, **request)
+    return outcome
 
 
 @flow(name="etl-parent", flow_run_name="{color}-{year}", log_prints=False)
@@ -114,56 +110,44 @@ def _outcome(month: TripMonth, result: MonthOutcome | BaseException) -> MonthOut
     return result
 
 
-def server_defaults() -> dict[Any, Any]:
-    """Prefect settings for a run from the command line; what the environment sets stays as it is."""
-    wanted = {
-        # A fresh database takes 16 s to set up on a small machine; Prefect gives up after 20.
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
-        # Every flow would wait a second at its end for the thread that sends heartbeats.
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-        PREFECT_SERVER_ANALYTICS_ENABLED: False,
-    }
-    return {setting: value for setting, value in wanted.items() if setting.name not in os.environ}
-
-
 def run_command(command: Command) -> RunSummary:
     """Run the parent flow for a command line, on the server that is configured or a temporary one."""
     first = command.months[0]
     color: Any = first.color
     try:
-        with temporary_settings(server_defaults()):
-            return etl_parent_flow(
-                color=color,
-                months=[trips.month for trips in command.months],
-                year=first.year,
-                to=command.to,
-                source=command.source,
-                data_dir=command.data_dir,
-                concurrency=command.concurrency,
-                force=command.force,
-                allow_new_columns=command.allow_new_columns,
-                row_transforms=command.row_transforms,
-            )
+        return etl_parent_flow(
+            color=color,
+            months=[trips.month for trips in command.months],
+            year=first.year,
+            to=command.to,
+            source=command.source,
+            data_dir=command.data_dir,
+            concurrency=command.concurrency,
+            force=command.force,
+            allow_new_columns=command.allow_new_columns,
+            row_transforms=command.row_transforms,
+        )
     except MonthsFailed as error:
         return error.summary
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code (0 all published, 1 a month failed, 2 wrong usage)."""
-    try:
-        command = parse_command(arguments)
-    except UsageError as error:
-        return say_usage_error(error)
-    if command.dry_run:
-        return print_plan(command)
-    with console_output(command) as console:
+    with temporary_settings(server_defaults()):
         try:
-            summary = run_command(command)
-        except KeyboardInterrupt:
-            return console.interrupted()
-        except Exception as error:  # noqa: BLE001 - the last resort: one line, traceback in the log
-            return console.crashed(error)
-    return console.finish(summary)
+            command = parse_command(arguments)
+        except UsageError as error:
+            return say_usage_error(error)
+        if command.dry_run:
+            return print_plan(command)
+        with console_output(command.data_dir, command.summary) as console:
+            try:
+                summary = run_command(command)
+            except KeyboardInterrupt:
+                return console.interrupted()
+            except Exception as error:  # noqa: BLE001 - the last resort: one line, traceback in the log
+                return console.crashed(error)
+        return console.finish(summary)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from flows.errors import SchemaDrift
 from flows.rejects import Reject
@@ -13,9 +14,15 @@ from transforms.dataset import ColumnsDiffer
 from transforms.misfits import as_text, check_types, misfit_reason, misfits, without_zone
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from transforms.dataset import Column, Dataset, HeaderMatch
+
+
+# Rows read at a time: Polars decodes some ten row groups ahead, a million rows each in the TLC's files.
+# Measured on 21.6 M rows: 0.3 GB against 1.4 GB in one go, in the same time.
+SLICE_ROWS = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +31,19 @@ class ParquetSource:
 
     Attributes:
         rows: all of them, under the canonical names, in the file's own types.
-        columns: the declaration of each.
+        count: how many.
+        columns: the declaration of each column.
     """
 
     rows: pl.LazyFrame
+    count: int
     columns: tuple[Column, ...]
 
-    @property
-    def good(self) -> pl.LazyFrame:
-        """The rows whose every value fits its declaration."""
-        return self.rows.filter(~misfits(self.rows.collect_schema(), self.columns))
+    def good(self) -> Iterator[pl.LazyFrame]:
+        """The rows whose every value fits its declaration, in order, some at a time."""
+        misfit = misfits(self.rows.collect_schema(), self.columns)
+        for start in range(0, self.count, SLICE_ROWS):
+            yield self.rows.slice(start, SLICE_ROWS).filter(~misfit)
 
     def rejects(self, most: int) -> list[Reject]:
         """The other rows; gives up after one more than `most`.
@@ -41,14 +51,19 @@ class ParquetSource:
         The line of a reject is its row in the file, counted from 1; its text is JSON.
         """
         read = self.rows.collect_schema()
-        found = (
-            self.rows.with_row_index("__row", offset=1)
-            .filter(misfits(read, self.columns))
-            .head(most + 1)
-            .select("__row", as_text(read), misfit_reason(read, self.columns).alias("__reason"))
-            .collect(engine="streaming")
-        )
-        return [Reject(*row) for row in found.iter_rows()]
+        misfit, reason = misfits(read, self.columns), misfit_reason(read, self.columns)
+        rejects: list[Reject] = []
+        for start in range(0, self.count, SLICE_ROWS):
+            found = (
+                self.rows.slice(start, SLICE_ROWS)
+                .with_row_index("__row", offset=start + 1)
+                .filter(misfit)
+                .head(most + 1 - len(rejects))
+                .select("__row", as_text(read), reason.alias("__reason"))
+                .collect(engine="streaming")
+            )
+            rejects += [Reject(*row) for row in found.iter_rows()]
+        return rejects
 
 
 def read_parquet(path: Path, dataset: Dataset, match: HeaderMatch) -> ParquetSource:
@@ -65,4 +80,4 @@ def read_parquet(path: Path, dataset: Dataset, match: HeaderMatch) -> ParquetSou
         check_types(rows.collect_schema(), columns)
     except ColumnsDiffer as error:
         raise SchemaDrift(f"{error} (file {path.name})") from error
-    return ParquetSource(without_zone(rows), columns)
+    return ParquetSource(without_zone(rows), pq.read_metadata(path).num_rows, columns)

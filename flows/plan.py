@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from flows.destinations import make_destination
+from flows.blocks import configured_destination
 from flows.errors import TaxiError
 from flows.layout import Layout
 from flows.settings import get_settings
@@ -45,7 +45,7 @@ def _plan_month(command: Command, month: TripMonth) -> list[str]:
     fetch, sha256 = _plan_fetch(file, landed, force=command.force)
     cells = [without_secrets(file.url), fetch]
     for name in command.to:
-        load = make_destination(name, command.data_dir, settings).loaded(month)
+        load = configured_destination(name, command.data_dir).loaded(month)
         if load is None:
             cells.append("add the month")
         elif load.source_sha256 == sha256 and not command.force:

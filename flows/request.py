@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flows.destinations import DESTINATIONS, make_destination
+from flows.blocks import configured_destination
+from flows.destinations import DESTINATIONS
 from flows.errors import UsageError
 from flows.settings import get_settings
 from flows.sources import locate_source
@@ -54,5 +55,5 @@ def checked_months(
     for name in to:
         if name not in DESTINATIONS:
             raise UsageError(f"unknown destination {name!r}; legal are {', '.join(DESTINATIONS)}")
-        make_destination(name, data_dir, get_settings())
+        configured_destination(name, data_dir)
     return trips

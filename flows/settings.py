@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 class Settings(BaseSettings):
@@ -60,6 +65,24 @@ class Settings(BaseSettings):
         description="How long to wait for another run of the same month, or for another process "
         "that holds the local warehouse.",
     )
+    postgres_url: SecretStr | None = Field(
+        default=None,
+        description="The server of --to postgres: postgresql://user:password@host:5432/database, or "
+        "`embedded` for a private one under the data directory.",
+    )
+    postgres_indexes: Literal["none", "brin", "btree"] = Field(
+        default="none",
+        description="Index on the pick-up time. brin: a few kB, quick to build, for ranges of time; "
+        "btree: some 30 bytes a row, for single moments. `none` removes no index.",
+    )
+    postgres_lock_timeout_seconds: float = Field(
+        default=2.0,
+        gt=0,
+        le=60,
+        description="How long one attempt to swap a month in waits for readers while new readers "
+        "queue behind it; attempts go on for TAXI_LOCK_TIMEOUT_SECONDS. Less if dashboards stall, "
+        "more if swaps never find a gap between long queries.",
+    )
     synthetic_rows: int = Field(
         default=100_000, ge=1, description="Rows of a synthetic month (--source synthetic)."
     )
@@ -70,6 +93,25 @@ class Settings(BaseSettings):
 
 
 @lru_cache(maxsize=1)
+def _read_settings() -> Settings:
+    return Settings()
+
+
+_overrides: dict[str, object] = {}
+
+
+@contextlib.contextmanager
+def override_settings(**changes: object) -> Generator[None]:
+    """Let options of a command go before the environment, for as long as the block lasts."""
+    before = dict(_overrides)
+    _overrides.update(changes)
+    try:
+        yield
+    finally:
+        _overrides.clear()
+        _overrides.update(before)
+
+
 def get_settings() -> Settings:
     """The settings of this process, read once.
 
@@ -77,7 +119,7 @@ def get_settings() -> Settings:
         UsageError: a value is out of its bounds; names the variable and the bound.
     """
     try:
-        return Settings()
+        return _read_settings().model_copy(update=_overrides)
     except ValidationError as error:
         wrong = "; ".join(
             f"TAXI_{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors()

@@ -41,7 +41,7 @@ class StagingOptions:
 
     def most_rejects(self, source_rows: int) -> int:
         """How many of `source_rows` may be rejected."""
-        return int(source_rows * self.max_reject_ratio)
+        return int(round(source_rows * self.max_reject_ratio, 6))  # 100 * 0.29 is 28.999999999999996
 
 
 @dataclass(frozen=True, slots=True)

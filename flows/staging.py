@@ -19,7 +19,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from flows.csv_repair import repair_csv
-from flows.errors import ReconciliationError, SchemaDrift, TooManyRejects, UsageError
+from flows.csv_source import UNREADABLE, NotThisWay, read_csv, refuse_silent_misreading
+from flows.errors import ReconciliationError, SchemaDrift, SourceCorrupt, TooManyRejects, UsageError
 from flows.files import clear_scratch, replacing, scratch_name
 from flows.parquet_source import read_parquet
 from flows.parquet_writer import write_parquet
@@ -32,17 +33,11 @@ from flows.staged import (
     staged_before,
     to_metadata,
 )
-from transforms.cleaning import (
-    ROW_TRANSFORMS,
-    apply_row_transforms,
-    conform,
-    csv_schema,
-    parse_text,
-)
-from transforms.dataset import ColumnsDiffer, ColumnType
+from transforms.cleaning import ROW_TRANSFORMS, apply_row_transforms, conform
+from transforms.dataset import ColumnsDiffer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -67,10 +62,6 @@ logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 65_536
 NO_ROWS = "the file has a header and no rows; see whether the source has it"
-
-
-class NotThisWay(Exception):
-    """An attempt cannot be trusted with this file; the next one takes over."""
 
 
 def check_row_transforms(names: Sequence[str], color: str, columns: Sequence[str]) -> None:
@@ -209,35 +200,21 @@ class _Staging:
     def _write_from_csv(
         self, csv: Path, temporary: Path, *, integers_as_text: bool, repaired: bool = False
     ) -> tuple[int, int]:
-        schema = csv_schema(self._dataset, self._match, integers_as_text=integers_as_text)
         try:
-            # By position under our own names: the header has been matched by spelling already.
-            frame = pl.scan_csv(
-                csv, has_header=False, skip_lines=1, schema=schema, glob=False, raise_if_empty=False
+            frame = read_csv(
+                csv,
+                self._dataset,
+                self._match,
+                integers_as_text=integers_as_text,
+                fractional_seconds=repaired,
             )
-            frame = parse_text(frame, self._dataset, self._match, fractional_seconds=repaired)
-            written, rows_read = self._copy(frame, temporary)
-        # OSError: Polars takes gzip's padding for damage, which the landing has ruled out.
-        except (pl.exceptions.PolarsError, ValueError, OSError) as error:
+            written, rows_read = self._copy([frame], temporary)
+        except UNREADABLE as error:
             raise NotThisWay(str(error)) from error
         if not repaired and rows_read != self._source_rows:
             raise NotThisWay(f"{rows_read:,} rows read of {self._source_rows:,}")
-        self._refuse_silent_misreading(written)
+        refuse_silent_misreading(self._dataset, written.statistics)
         return written.rows, rows_read
-
-    def _refuse_silent_misreading(self, written: Written) -> None:
-        """Catch what Polars reads without a word and no destination can hold."""
-        for column in self._dataset.columns:
-            found = written.statistics.get(column.name, {})
-            least, most = found.get("min", ""), found.get("max", "")
-            if column.required and found.get("null_count", "0") != "0":
-                raise NotThisWay(f"{column.name} is null")
-            if column.type is ColumnType.FLOAT and (
-                "inf" in least + most or found.get("has_nan", "false") == "true"
-            ):
-                raise NotThisWay(f"{column.name} is not finite")
-            if column.type is ColumnType.TIMESTAMP and ("BC" in least or most.find("-") > len("9999")):
-                raise NotThisWay(f"{column.name} is outside the years 1 to 9999")
 
     def _write_carefully(self, temporary: Path) -> tuple[int, int]:
         regular = scratch_name(_repaired_csv(self._path))
@@ -281,21 +258,25 @@ class _Staging:
     def _write_from_parquet(self, temporary: Path) -> tuple[int, int]:
         source = read_parquet(self._landed.path, self._dataset, self._match)
         most = self._options.most_rejects(self._source_rows)
-        self._rejects = source.rejects(most)
-        if len(self._rejects) > most or len(self._rejects) == self._source_rows:
-            raise too_many_rejects(self._rejects, most)
-        written, rows_read = self._copy(source.good, temporary)
+        try:
+            self._rejects = source.rejects(most)
+            if len(self._rejects) > most or len(self._rejects) == self._source_rows:
+                raise too_many_rejects(self._rejects, most)
+            written, rows_read = self._copy(source.good(), temporary)
+        except pl.exceptions.ComputeError as error:
+            raise SourceCorrupt(
+                f"the Parquet file is damaged ({error}); download it again with --force"
+            ) from error
         return written.rows, rows_read
 
-    def _copy(self, frame: pl.LazyFrame, temporary: Path) -> tuple[Written, int]:
-        """Write a frame of the file's columns as Parquet; what was written, and rows read."""
-        frame = conform(frame, self._dataset, self._match, self._month.first_day)
+    def _copy(self, frames: Iterable[pl.LazyFrame], temporary: Path) -> tuple[Written, int]:
+        """Write frames of the file's columns as Parquet; what was written, and rows read."""
         schema = self._dataset.arrow_schema(self._match.new)
         rows_read = 0
 
         def batches() -> Iterator[pa.RecordBatch]:
             nonlocal rows_read
-            for part in frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+            for part in self._parts(frames):
                 rows_read += part.height
                 kept = self._transformed(part)
                 if self._report:
@@ -311,6 +292,11 @@ class _Staging:
             rejected_rows=len(self._rejects),
         )
         return write_parquet(temporary, schema, batches(), {METADATA_KEY: metadata}), rows_read
+
+    def _parts(self, frames: Iterable[pl.LazyFrame]) -> Iterator[pl.DataFrame]:
+        for frame in frames:
+            conformed = conform(frame, self._dataset, self._match, self._month.first_day)
+            yield from conformed.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
 
     def _transformed(self, part: pl.DataFrame) -> pl.DataFrame:
         if not self._options.row_transforms:

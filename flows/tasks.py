@@ -12,7 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import Task, exponential_backoff
 
 from flows import quality_report, sources, staging
-from flows.destinations import Receipt, make_destination
+from flows.blocks import configured_destination
+from flows.destinations import Receipt
 from flows.errors import Transient, locate
 from flows.progress import reporter
 from flows.quality_report import QualityReport
@@ -54,7 +55,7 @@ class _Retry(TypedDict):
     retry_condition_fn: Callable[[Task[..., Any], TaskRun, State[Any]], bool]
 
 
-_retried: _Retry = {
+RETRIED: _Retry = {
     "retries": 3,
     "retry_delay_seconds": exponential_backoff(2),
     "retry_jitter_factor": 0.5,
@@ -69,7 +70,7 @@ _retried: _Retry = {
     cache_expiration=CACHED_FOR,
     persist_result=True,
     result_serializer="json",
-    **_retried,
+    **RETRIED,
 )
 def extract(month: TripMonth, source: SourceFile, directory: Path, *, force: bool) -> LandedFile:
     """Source -> landed, verified file. Cached for a day per version of the source."""
@@ -89,7 +90,7 @@ def extract_cached(month: TripMonth, source: SourceFile, directory: Path, *, for
     return extract.with_options(refresh_cache=stale)(month, source, directory, force=force)
 
 
-@task(name="stage", task_run_name="stage {month.label}", cache_policy=NO_CACHE, **_retried)
+@task(name="stage", task_run_name="stage {month.label}", cache_policy=NO_CACHE, **RETRIED)
 def stage(
     landed: LandedFile,
     month: TripMonth,
@@ -109,13 +110,13 @@ def stage(
     name="publish",
     task_run_name="publish {staged.month.label} to {destination}",
     cache_policy=NO_CACHE,
-    **_retried,
+    **RETRIED,
 )
 def publish(staged: StagedMonth, destination: str, data_dir: Path, *, force: bool) -> Receipt:
     """Staged file -> one destination, the month replaced as a whole."""
     label = staged.month.label
     with locate(f"{label} -> {destination}"):
-        target = make_destination(destination, data_dir, get_settings())
+        target = configured_destination(destination, data_dir)
         return target.publish(staged, force=force, report=reporter(label, destination))
 
 

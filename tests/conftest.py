@@ -1,3 +1,3 @@
 """Fixtures that every test may ask for."""
 
-pytest_plugins = ["support.web", "support.prefect_server"]
+pytest_plugins = ["support.web", "support.postgres", "support.prefect_server"]

@@ -65,7 +65,7 @@ def parse_text(
         if read[name] != pl.String() or kind is ColumnType.TEXT:
             continue
         if kind is ColumnType.TIMESTAMP:
-            text = pl.col(name) if fractional_seconds else _of_full_length(pl.col(name))
+            text = pl.col(name) if fractional_seconds else _of_full_length(name)
             # Without the cache: trips rarely share a second, and looking them up takes longer.
             expressions.append(text.str.to_datetime(format_, time_unit="us", strict=True, cache=False))
         else:
@@ -73,9 +73,10 @@ def parse_text(
     return frame.with_columns(expressions)
 
 
-def _of_full_length(text: pl.Expr) -> pl.Expr:
+def _of_full_length(name: str) -> pl.Expr:
     """Make a timestamp of another length unreadable: Polars would take 19-01-31 for the year 19."""
-    return pl.when(text.str.len_bytes() != TIMESTAMP_BYTES).then(pl.lit("")).otherwise(text)
+    text = pl.col(name)
+    return pl.when(text.str.len_bytes() != TIMESTAMP_BYTES).then(pl.lit("")).otherwise(text).alias(name)
 
 
 def conform(frame: pl.LazyFrame, dataset: Dataset, match: HeaderMatch, file_month: dt.date) -> pl.LazyFrame:

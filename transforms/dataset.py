@@ -29,18 +29,27 @@ FILE_MONTH = "file_month"
 class ColumnType(enum.Enum):
     """The five types a trip column can have, with their name in each engine."""
 
-    INTEGER = ("integer", pl.Int64(), pa.int64(), "BIGINT")
-    FLOAT = ("float", pl.Float64(), pa.float64(), "DOUBLE")
-    TEXT = ("text", pl.String(), pa.string(), "VARCHAR")
-    TIMESTAMP = ("timestamp", pl.Datetime("us"), pa.timestamp("us"), "TIMESTAMP")
-    DATE = ("date", pl.Date(), pa.date32(), "DATE")
+    INTEGER = ("integer", pl.Int64(), pa.int64(), "BIGINT", "bigint")
+    FLOAT = ("float", pl.Float64(), pa.float64(), "DOUBLE", "double precision")
+    TEXT = ("text", pl.String(), pa.string(), "VARCHAR", "text")
+    TIMESTAMP = (
+        "timestamp",
+        pl.Datetime("us"),
+        pa.timestamp("us"),
+        "TIMESTAMP",
+        "timestamp without time zone",
+    )
+    DATE = ("date", pl.Date(), pa.date32(), "DATE", "date")
 
-    def __init__(self, label: str, polars: pl.DataType, arrow: pa.DataType, duckdb: str) -> None:
+    def __init__(
+        self, label: str, polars: pl.DataType, arrow: pa.DataType, duckdb: str, postgres: str
+    ) -> None:
         """Bind the names; `label` is what people read in messages."""
         self.label = label
         self.polars = polars
         self.arrow = arrow
         self.duckdb = duckdb
+        self.postgres = postgres
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +158,10 @@ class Dataset:
     def duckdb_columns(self, new: Iterable[str] = ()) -> dict[str, str]:
         """DuckDB's type name for each column of the staged file."""
         return {name: kind.duckdb for name, kind in self.types(new).items()}
+
+    def postgres_columns(self, new: Iterable[str] = ()) -> dict[str, str]:
+        """Postgres' type name for each column of the staged file, as `format_type` spells it."""
+        return {name: kind.postgres for name, kind in self.types(new).items()}
 
     def match_header(self, header: Sequence[str], *, allow_new: bool = False) -> HeaderMatch:
         """Map a file's column names to ours, by spelling and never by position.

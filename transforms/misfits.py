@@ -77,7 +77,16 @@ def misfit_reason(read: pl.Schema, columns: Iterable[Column]) -> pl.Expr:
 
 def as_text(read: pl.Schema) -> pl.Expr:
     """A whole row as JSON, every value as text: JSON has no infinity, and Python no year 10000."""
-    return pl.struct(pl.col(name).cast(pl.String()) for name in read.names()).struct.json_encode()
+    return pl.struct(_as_text(name, dtype) for name, dtype in read.items()).struct.json_encode()
+
+
+def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    value = pl.col(name)
+    if not isinstance(dtype, pl.Datetime) or dtype.time_unit == "ns":
+        return value.cast(pl.String())
+    # Polars cannot write down every year it can hold: the bare number then.
+    near = pl.when(value.is_between(EARLIEST, LATEST)).then(value).cast(pl.String())
+    return pl.coalesce(near, value.to_physical().cast(pl.String()))
 
 
 def _checks(read: pl.Schema, columns: Iterable[Column]) -> Iterator[tuple[pl.Expr, str]]:
@@ -88,7 +97,7 @@ def _checks(read: pl.Schema, columns: Iterable[Column]) -> Iterator[tuple[pl.Exp
             yield value.is_null(), f"{column.name}: is empty and must not be"
         if dtype != pl.Null() and (conditions := list(_conditions(value, dtype, column.type))):
             unfit = pl.any_horizontal(conditions).fill_null(value=False)
-            yield unfit, f"{column.name}: not a {column.type.label} value"
+            yield unfit, f"{column.name}: no {column.type.label} value"
 
 
 def _conditions(value: pl.Expr, dtype: pl.DataType, kind: ColumnType) -> Iterator[pl.Expr]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # NOTE: names of modules, not classes: a driver is imported only for a destination that is used.
 DESTINATIONS = {
     "duckdb": "flows.destinations.duckdb_file:DuckDBFile",
+    "postgres": "flows.destinations.postgres:Postgres",
 }
 """The destinations of `--to`, by name."""
 

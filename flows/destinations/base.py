@@ -109,6 +109,7 @@ class Destination(Protocol):
             DestinationBusy: locked or not ready; worth trying again.
             SchemaDrift: the table exists in another shape; it is not touched.
             ReconciliationError: the destination counts other rows than were staged; rolled back.
+            LocalStorageError: a file cannot be read or written.
         """
         ...
 

@@ -292,6 +292,4 @@ class _TextCensus:
 
     def _refuse_carriage_returns(self) -> None:
         if b"\r" in self._first_line.rstrip(b"\r"):
-            raise SourceCorrupt(
-                "the lines end in a bare carriage return; convert them to line feeds first"
-            )
+            raise SourceCorrupt("the lines end in a bare carriage return; convert them to line feeds first")

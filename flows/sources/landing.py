@@ -9,15 +9,17 @@ never trusted.
 from __future__ import annotations
 
 import logging
+import random
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic reads annotations at run time
 from typing import TYPE_CHECKING, Any
 
 import pydantic
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from flows.errors import SourceBusy, SourceCorrupt, SourceUnreachable, TaxiError
-from flows.files import commit, exclusive, replacing
+from flows.files import clear_scratch, commit, exclusive, replacing
+from flows.sources.catalogue import without_secrets
 from flows.sources.inspection import Census, Inspection, Inspector, Kind, parquet_rows
 from flows.sources.transports import (
     CHUNK_BYTES,
@@ -26,7 +28,6 @@ from flows.sources.transports import (
     SourceChanged,
     SourceCut,
     open_source,
-    without_secrets,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LONGEST_PAUSE_SECONDS = 30.0
 UNREACHABLE_ATTEMPTS = 3  # a name that does not resolve rarely starts to while somebody waits
 
 
@@ -126,6 +128,7 @@ def land(
     """
     target = directory / source.file_name
     with exclusive(directory / ".locks" / f"{target.name}.lock", settings.lock_timeout_seconds):
+        clear_scratch(record_path(target))
         known = None if force else landed_before(target)
         if known and known.url != without_secrets(source.url):
             known = None
@@ -177,6 +180,11 @@ class _Download:
                 f"{self._received:,} of {self._announced:,} announced bytes came and "
                 f"{self._fruitless} attempts brought no more ({error.message})"
             ) from error
+        except SourceChanged as error:
+            raise SourceBusy(
+                f"the source's answers did not fit together {self._fruitless} times in a row "
+                f"({error.message}); run it again later"
+            ) from error
         except SourceCorrupt:
             self._discard()
             raise
@@ -208,7 +216,7 @@ class _Download:
             raise SourceChanged("the file changed while it was being read; starting over")
         if not opened.offset:
             self._discard()
-        self._version, self._announced = opened.version, opened.total
+        self._version, self._announced = opened.version, opened.total or self._announced
         if opened.version:
             self._part_version.parent.mkdir(parents=True, exist_ok=True)
             self._part_version.write_text(f"{without_secrets(self._source.url)}\n{opened.version}")
@@ -267,11 +275,12 @@ class _Download:
                     self._received += len(chunk)
         except SourceCorrupt:
             self._discard()
+        self._furthest = self._received
 
     def _discard(self) -> None:
         self._part.unlink(missing_ok=True)
         self._part_version.unlink(missing_ok=True)
-        self._version, self._received = None, 0
+        self._version, self._announced, self._received = None, None, 0
         self._inspector = self._new_inspector()
 
     def _new_inspector(self) -> Inspector:
@@ -285,7 +294,8 @@ class _Download:
 
     def _pause_seconds(self, state: RetryCallState) -> float:
         first = self._settings.http_backoff_seconds
-        backoff = wait_exponential_jitter(multiplier=first, max=30, jitter=first)(state)
+        growth = 2 ** min(max(self._fruitless - 1, 0), 16)  # from the last new byte on
+        backoff = min(first * growth + random.uniform(0, first), LONGEST_PAUSE_SECONDS)  # noqa: S311
         return max(backoff, getattr(_raised(state), "retry_after_seconds", 0.0))
 
     def _announce(self, state: RetryCallState) -> None:

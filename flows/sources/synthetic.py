@@ -200,13 +200,13 @@ def _pickup(file: _File) -> pl.Expr:
     """Through the month, in order within three hours, and once more in the null block."""
     first = np.datetime64(f"{file.year:04}-{file.month:02}", "M")
     start, end = (int(month.astype("M8[s]").astype(np.int64)) for month in (first, first + 1))
-    row, null_from = pl.col("row"), file.null_from
-    nulls_gone = (row - null_from) / (file.rows - null_from)
-    gone = pl.when(row < null_from).then(row / null_from).otherwise(nulls_gone)
-    days = gone * ((end - start) // DAY)
-    eighth = _entry(np.repeat(range(8), DEMAND).tolist(), (days - days.floor()) * 100)
+    row, null_from, parts = pl.col("row"), file.null_from, (end - start) // DAY * 100
+    nulls_gone = (row - null_from) * parts // (file.rows - null_from)
+    # Whole numbers: the last bit of a quotient would depend on the processor and the block.
+    gone = pl.when(row < null_from).then(row * parts // null_from).otherwise(nulls_gone)
+    eighth = _entry(np.repeat(range(8), DEMAND).tolist(), gone % 100)
     of_day = (eighth + pl.col("random time")) * (DAY // 8)
-    usual = start + days.cast(pl.Int64) * DAY + of_day.cast(pl.Int64)
+    usual = start + gone // 100 * DAY + of_day.cast(pl.Int64)
     weeks = ((pl.col("random stray") - 0.5) * 56 * DAY).floor().cast(pl.Int64)
     nearby = weeks + pl.when(weeks < 0).then(start).otherwise(end)
     years = {year - file.year: 1 for year in range(2001, 2091) if year != file.year}

@@ -7,10 +7,13 @@ can go wrong becomes a `TaxiError` here, so that the landing only has to know Tr
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import httpx
@@ -19,15 +22,22 @@ from flows.errors import SourceBusy, SourceCorrupt, SourceNotFound, SourceUnreac
 from flows.sources.catalogue import without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import ssl
+    from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
 
     from flows.settings import Settings
 
 CHUNK_BYTES = 2**18
+BUCKET_CHUNK_BYTES = 2**23  # one request each
 BUSY_STATUS = {408, 425, 429, *range(500, 600)}
 ABSENT_STATUS = {403, 404, 410}  # CloudFront answers 403 for a file that is not there
 OFFLINE_HINT = "check the network and the address; --source synthetic makes trips without any network"
+
+
+# NOTE: they log URLs as they are, with the keys that are in them, those of redirects included.
+for _library in ("httpx", "httpcore"):
+    logging.getLogger(_library).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ class Request:
         known: version of the file that landed before; the transport may answer `unchanged`.
     """
 
-    url: str
+    url: str = field(repr=False)
     offset: int = 0
     version: str | None = None
     known: str | None = None
@@ -91,7 +101,7 @@ def open_source(request: Request, settings: Settings) -> AbstractContextManager[
 
 
 @contextlib.contextmanager
-def _open_http(request: Request, settings: Settings) -> Iterator[Opened]:
+def _open_http(request: Request, settings: Settings) -> Generator[Opened]:
     # identity: the file's own bytes, not a transfer encoding that would hide its checksum and size.
     headers = {"Accept-Encoding": "identity", "User-Agent": "taxi-etl"}
     if request.offset and request.version:
@@ -103,7 +113,9 @@ def _open_http(request: Request, settings: Settings) -> Iterator[Opened]:
     host = urlsplit(request.url).netloc.rpartition("@")[2]
     try:
         with (
-            httpx.Client(timeout=settings.http_timeout_seconds, follow_redirects=True) as client,
+            httpx.Client(
+                timeout=settings.http_timeout_seconds, follow_redirects=True, verify=_certificates()
+            ) as client,
             client.stream("GET", request.url, headers=headers) as response,
         ):
             yield _answer(request, response, host)
@@ -111,6 +123,8 @@ def _open_http(request: Request, settings: Settings) -> Iterator[Opened]:
         raise SourceUnreachable(f"no connection to {host} ({error}); {OFFLINE_HINT}") from error
     except httpx.TooManyRedirects as error:
         raise SourceNotFound(f"{host} redirects in a circle; check the address") from error
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise SourceNotFound(f"{host} leads nowhere ({error}); check the address") from error
     except httpx.TimeoutException as error:
         raise SourceCut(
             f"{host} was silent for {settings.http_timeout_seconds:g} s; run it again later, or "
@@ -120,6 +134,12 @@ def _open_http(request: Request, settings: Settings) -> Iterator[Opened]:
         raise SourceCut(
             f"{host} cut the connection ({error}); run it again: it goes on where it stopped"
         ) from error
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """The authorities to trust; reading them takes 20 ms, which every attempt would spend anew."""
+    return httpx.create_ssl_context()
 
 
 def _answer(request: Request, response: httpx.Response, host: str) -> Opened:
@@ -134,27 +154,27 @@ def _answer(request: Request, response: httpx.Response, host: str) -> Opened:
         busy.retry_after_seconds = retry_after_seconds(response.headers.get("Retry-After"))
         raise busy
     version = response.headers.get("ETag") or response.headers.get("Last-Modified")
-    if status == httpx.codes.NOT_MODIFIED or (
-        version is not None and not request.offset and version == request.known
-    ):
+    is_known = version == request.known and not request.offset
+    if request.known and (status == HTTPStatus.NOT_MODIFIED or is_known):
         return Opened(0, None, request.known, iter(()), unchanged=True)
-    if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-        raise SourceChanged(f"{host} has fewer bytes than came before; starting over")
-    if status not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        raise SourceChanged(f"{host} has nothing behind byte {request.offset:,}; starting over")
+    if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         raise SourceNotFound(f"{host} answered HTTP {status}, not a file; check the address")
     offset, total = _extent(response, host)
-    return Opened(offset, total, version, response.iter_raw(CHUNK_BYTES))
+    # As the bytes come in: collected into larger chunks, the last of them would be lost with a cut.
+    return Opened(offset, total, version, response.iter_raw())
 
 
 def _extent(response: httpx.Response, host: str) -> tuple[int, int | None]:
     """Where the body starts and how large the whole file is."""
-    if response.status_code == httpx.codes.OK:
+    if response.status_code == HTTPStatus.OK:
         length = response.headers.get("Content-Length")
-        return 0, int(length) if length and length.isdigit() else None
+        return 0, int(length) if length and length.isdecimal() else None
     try:
         unit_and_start, _, total = response.headers["Content-Range"].partition("/")
         start = int(unit_and_start.removeprefix("bytes ").partition("-")[0])
-        return start, int(total) if total.isdigit() else None
+        return start, int(total) if total.isdecimal() else None
     except (KeyError, ValueError):
         raise SourceCorrupt(
             f"{host} answered a range without saying which; the download cannot be trusted"
@@ -163,54 +183,81 @@ def _extent(response: httpx.Response, host: str) -> tuple[int, int | None]:
 
 def retry_after_seconds(header: str | None, most: float = 120.0) -> float:
     """The pause a server asks for, in seconds; 0 if it asks for none or names a date."""
-    return min(float(header), most) if header and header.strip().isdigit() else 0.0
+    return min(float(header), most) if header and header.strip().isdecimal() else 0.0
 
 
 @contextlib.contextmanager
-def _open_file(request: Request, _: Settings) -> Iterator[Opened]:
+def _open_file(request: Request, _: Settings) -> Generator[Opened]:
     path = Path(unquote(urlsplit(request.url).path))
     try:
-        with path.open("rb") as file:
-            stat = os.fstat(file.fileno())
-            version = f"{stat.st_size}-{stat.st_mtime_ns}"
-            if version == request.known:
-                yield Opened(0, None, version, iter(()), unchanged=True)
-            else:
-                chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
-                yield Opened(0, stat.st_size, version, chunks)
+        file = path.open("rb")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise SourceNotFound(f"there is no file {path}; check the path") from error
     except PermissionError as error:
         raise SourceNotFound(f"no permission to read {path}; check its owner and mode") from error
-
-
-@contextlib.contextmanager
-def _open_bucket(request: Request, _: Settings) -> Iterator[Opened]:
-    import gcsfs
-    from gcsfs.retry import HttpError
-
-    bucket = gcsfs.GCSFileSystem()
-    try:
-        info = bucket.info(request.url)
-        version = str(info.get("generation") or info.get("etag") or info.get("md5Hash") or "")
-        if version and version == request.known:
+    with file:
+        stat = os.fstat(file.fileno())
+        version = f"{stat.st_size}-{stat.st_mtime_ns}"
+        if version == request.known:
             yield Opened(0, None, version, iter(()), unchanged=True)
-            return
-        offset = request.offset if version and version == request.version else 0
-        with bucket.open(request.url, "rb", cache_type="readahead") as file:
-            file.seek(offset)
+        else:
             chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
-            yield Opened(offset, int(info["size"]), version or None, chunks)
-    except FileNotFoundError as error:
-        raise SourceNotFound(f"there is no {request.url}; check bucket and path") from error
-    except HttpError as error:
-        raise SourceNotFound(f"{request.url}: {error}; check the credentials") from error
-    except OSError as error:
-        raise SourceCut(f"reading {request.url} broke off ({error}); run it again") from error
+            yield Opened(0, stat.st_size, version, chunks)
 
 
 @contextlib.contextmanager
-def _open_synthetic(request: Request, _: Settings) -> Iterator[Opened]:
+def _open_bucket(request: Request, _: Settings) -> Generator[Opened]:
+    import gcsfs
+
+    with _bucket_errors(request.url):
+        bucket = gcsfs.GCSFileSystem()
+        info = bucket.info(request.url)
+    version = str(info.get("generation") or info.get("etag") or info.get("md5Hash") or "")
+    if version and version == request.known:
+        yield Opened(0, None, version, iter(()), unchanged=True)
+        return
+    offset = request.offset if version and version == request.version else 0
+    chunks = _bucket_chunks(bucket, request.url, info, offset)
+    yield Opened(offset, int(info["size"]), version or None, chunks)
+
+
+def _bucket_chunks(bucket: Any, url: str, info: dict[str, Any], offset: int) -> Iterator[bytes]:  # noqa: ANN401 - gcsfs has no types
+    size = int(info["size"])
+    for start in range(offset, size, BUCKET_CHUNK_BYTES):
+        end = min(start + BUCKET_CHUNK_BYTES, size)
+        try:
+            with _bucket_errors(url):
+                # Of one generation, so that a file replaced meanwhile is no mixture of both.
+                chunk = bucket.cat_file(url, start=start, end=end, generation=info.get("generation"))
+        except SourceNotFound as error:
+            raise SourceChanged(f"{url} was replaced while it was being read; starting over") from error
+        yield chunk
+
+
+@contextlib.contextmanager
+def _bucket_errors(url: str) -> Generator[None]:
+    from aiohttp import ClientConnectionError, ClientConnectorError, ClientPayloadError
+    from gcsfs.retry import HttpError
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SourceNotFound(f"there is no {url}; check bucket and path") from error
+    except ClientConnectorError as error:
+        raise SourceUnreachable(f"no connection to {url} ({error}); {OFFLINE_HINT}") from error
+    except HttpError as error:
+        if str(error.code) in map(str, BUSY_STATUS):
+            raise SourceBusy(f"{url}: {error}; run it again later") from error
+        raise SourceNotFound(f"{url}: {error}; check the credentials") from error
+    except (GoogleAuthError, ValueError) as error:
+        raise SourceNotFound(f"{url}: {error}; check address and credentials") from error
+    except (OSError, ClientConnectionError, ClientPayloadError) as error:
+        raise SourceCut(f"reading {url} broke off ({error}); run it again") from error
+
+
+@contextlib.contextmanager
+def _open_synthetic(request: Request, _: Settings) -> Generator[Opened]:
     from isal import isal_zlib
 
     from flows.sources.synthetic import GENERATOR_VERSION, synthetic_csv

@@ -71,16 +71,16 @@ class Cli:
 
     def _in_process(self, arguments: Sequence[str], environment: dict[str, str]) -> tuple[int, str, str]:
         from flows.parent import main
-        from flows.settings import get_settings
+        from flows.settings import _read_settings
 
         assert self.monkeypatch
         assert self.capsys
         with self.monkeypatch.context() as patch:
             for name, value in environment.items():
                 patch.setenv(name, value)
-            get_settings.cache_clear()
+            _read_settings.cache_clear()
             code = main(arguments)
-        get_settings.cache_clear()
+        _read_settings.cache_clear()
         return code, *self.capsys.readouterr()
 
     def _in_subprocess(self, arguments: Sequence[str], environment: dict[str, str]) -> tuple[int, str, str]:
@@ -416,9 +416,7 @@ def test_without_any_server_a_temporary_one_is_started(tmp_path: Path) -> None:
     home.mkdir()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     environment |= {"HOME": str(home), "TAXI_SYNTHETIC_ROWS": "1000"}
-    result = Cli(environment, tmp_path / "data")(
-        "--color", "green", "--months", "3", "--source", "synthetic"
-    )
+    result = Cli(environment, tmp_path / "data")("--color", "green", "--months", "3", "--source", "synthetic")
     assert result.code == 0, result.err
     assert by_month(result, "staged_rows") == [1000]
     assert "Stopping temporary server" not in result.err

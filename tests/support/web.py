@@ -1,21 +1,24 @@
 """A real HTTP/1.1 server on 127.0.0.1 that serves files well, and badly when it is told to.
 
-    web.put("/yellow_tripdata_2021-01.csv.gz", body)
-    web.misbehave("/yellow_tripdata_2021-01.csv.gz", cut_after=1000, times=2)
-    land(web.url + "/yellow_tripdata_2021-01.csv.gz")
-    assert [seen.status for seen in web.requests] == [200, 206, 206]
+>>> url = web.put("/trips.csv.gz", body)
+>>> web.misbehave("/trips.csv.gz", cut_after=1000, times=1)
+>>> httpx.get(url), httpx.get(url)
+>>> [seen.status for seen in web.requests]
+[200, 200]
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
+import sys
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
 
 FIRST_MODIFIED = 1_600_000_000  # seconds since 1970; every `put` is a minute younger than the last
 CHUNK_BYTES = 2**16
-IDLE_SECONDS = 10.0  # after which an abandoned connection is closed
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,7 @@ class Web:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,))
         self._thread.start()
 
-    def put(
-        self, path: str, body: bytes, *, etag: str | None = "", modified: str | None = ""
-    ) -> str:
+    def put(self, path: str, body: bytes, *, etag: str | None = "", modified: str | None = "") -> str:
         """Serve `body` at `path` (not percent-encoded) from now on; returns its URL.
 
         `etag` and `modified` (Last-Modified) are made up unless given; None sends none.
@@ -190,9 +190,7 @@ class Web:
         if not file.is_relative_to(self._directory.resolve()) or not file.is_file():
             return None
         stat = file.stat()
-        return _File(
-            file.read_bytes(), f'"{stat.st_mtime_ns:x}"', formatdate(stat.st_mtime, usegmt=True)
-        )
+        return _File(file.read_bytes(), f'"{stat.st_mtime_ns:x}"', formatdate(stat.st_mtime, usegmt=True))
 
     def misbehaviour(self, path: str) -> _Misbehaviour | None:
         """The one that is due for a request of `path`; uses it up."""
@@ -216,11 +214,24 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, web: Web) -> None:
         self.web = web
         self.errors: list[BaseException] = []
+        self._open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        import sys
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self._open.add(connection)
+        return connection, address
 
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - the base class's type
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        for connection in self._open.copy():  # clients may keep them for a request to come
+            _hang_up(connection)
+        super().server_close()
+
+    def handle_error(self, *_: object) -> None:
         error = sys.exception()
         if error is not None and not isinstance(error, ConnectionError):  # the client hung up
             self.errors.append(error)
@@ -228,7 +239,6 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = IDLE_SECONDS
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
@@ -270,9 +280,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self._send_body(answer.body, bad)
 
-    def _answer(
-        self, file: _File | None, asked: dict[str, str], bad: _Misbehaviour | None
-    ) -> _Answer:
+    def _answer(self, file: _File | None, asked: dict[str, str], bad: _Misbehaviour | None) -> _Answer:
         if bad and bad.status is not None:
             answer = _Answer(bad.status)
         elif file is None:
@@ -286,10 +294,9 @@ class _Handler(BaseHTTPRequestHandler):
         if bad and bad.chunked:
             del answer.headers["Content-Length"]
             answer.headers["Transfer-Encoding"] = "chunked"
-        for name, value in bad.headers.items() if bad else ():
-            answer.headers.pop(name, None)
-            if value is not None:
-                answer.headers[name] = value
+        if bad:
+            changed = {**answer.headers, "Connection": "close", **bad.headers}
+            answer.headers = {name: value for name, value in changed.items() if value is not None}
         return answer
 
     def _send_body(self, body: bytes, bad: _Misbehaviour | None) -> None:
@@ -302,9 +309,14 @@ class _Handler(BaseHTTPRequestHandler):
         if bad and bad.stall_after is not None:
             self.server.web.closing.wait()
         elif bad and bad.cut_after is not None:
-            self.connection.shutdown(socket.SHUT_RDWR)
+            _hang_up(self.connection)
         elif chunked:
             self.wfile.write(b"0\r\n\r\n")
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the other side was faster
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _file_answer(file: _File, asked: dict[str, str], bad: _Misbehaviour | None) -> _Answer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,8 @@ from flows.sources.catalogue import check_months, check_template, locate_source
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flows.sources.catalogue import SourceFile
 
 JANUARY = TripMonth("yellow", 2021, 1)
@@ -41,16 +42,14 @@ def refusal(source: str, month: TripMonth = JANUARY) -> str:
             "yellow",
             2021,
             1,
-            "https://github.com/DataTalksClub/nyc-tlc-data/releases/download/"
-            "yellow/yellow_tripdata_2021-01.csv.gz",
+            "https://github.com/DataTalksClub/nyc-tlc-data/releases/download/yellow/yellow_tripdata_2021-01.csv.gz",
         ),
         (
             "dtc",
             "fhv",
             2019,
             12,
-            "https://github.com/DataTalksClub/nyc-tlc-data/releases/download/"
-            "fhv/fhv_tripdata_2019-12.csv.gz",
+            "https://github.com/DataTalksClub/nyc-tlc-data/releases/download/fhv/fhv_tripdata_2019-12.csv.gz",
         ),
         (
             "tlc",
@@ -140,9 +139,7 @@ def test_the_home_of_nobody_is_refused() -> None:
     assert "~no-such-user" in refusal("~no-such-user/{month:02}.csv")
 
 
-def test_an_existing_file_of_one_word_is_a_path(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_existing_file_of_one_word_is_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "trips.csv").touch()
     assert located("trips.csv").url == (tmp_path / "trips.csv").as_uri()
@@ -169,6 +166,7 @@ def test_an_existing_file_of_one_word_is_a_path(
         "/}",
         "/{color:d}/x",
         "/{month:s}/x",
+        "/{month!r}/x",
         "/{month!z}/x",
     ],
 )
@@ -264,9 +262,7 @@ def test_a_template_tells_its_placeholders() -> None:
     ],
 )
 def test_no_two_months_land_under_the_same_name(template: str) -> None:
-    months = [
-        TripMonth("yellow", year, month) for year, month in product(range(2009, 2027), range(1, 13))
-    ]
+    months = [TripMonth("yellow", year, month) for year, month in product(range(2009, 2027), range(1, 13))]
     files = [located(template, month) for month in months]
     assert len({file.url for file in files}) == len(months)
     assert len({file.file_name for file in files}) == len(months)

@@ -289,9 +289,9 @@ def test_a_page_is_refused_before_all_of_it_has_come() -> None:
 
 def test_blanks_without_end_are_not_collected() -> None:
     inspector = Inspector(UNLIMITED)
+    inspector.feed(b" " * HEADER_LIMIT_BYTES)
     with pytest.raises(SourceCorrupt, match="first line is longer"):
-        for _ in range(3 * HEADER_LIMIT_BYTES // 1000):
-            inspector.feed(b" " * 1000)
+        inspector.feed(b" ")
 
 
 def test_a_damaged_byte_anywhere_in_the_data_is_found() -> None:

@@ -1,0 +1,72 @@
+"""A staged file in Arrow batches, for destinations that are fed rather than read a file themselves."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flows.errors import LocalStorageError, TaxiError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Generator, Iterator
+
+    from flows.progress import Report
+    from flows.staging import StagedMonth
+
+
+@contextlib.contextmanager
+def staged_batches(
+    staged: StagedMonth, order: Collection[str], batch_rows: int, report: Report | None = None
+) -> Generator[pa.RecordBatchReader]:
+    """Open a staged file; its columns in `order`, those that are not named after them.
+
+    A column that the file does not have is left out: the reader's schema says what is coming.
+
+    Args:
+        staged: the month.
+        order: column names.
+        batch_rows: most rows of a batch.
+        report: called with (rows read, rows in all).
+
+    Raises:
+        LocalStorageError: the file is not there, or damaged.
+    """
+    raised: list[BaseException] = []
+
+    def read(file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        rows = 0
+        try:
+            for batch in file.iter_batches(batch_rows):
+                yield batch.select(schema.names)
+                rows += batch.num_rows
+                if report:
+                    report(rows, staged.rows)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            raised.append(error)  # a driver that pulls would turn it into an error of its own
+            raise
+
+    try:
+        with pq.ParquetFile(staged.path) as file:
+            schema = _in_order(file.schema_arrow, order)
+            try:
+                yield pa.RecordBatchReader.from_batches(schema, read(file, schema))
+            except TaxiError:
+                if raised:
+                    raise raised[0] from None
+                raise
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise LocalStorageError(
+            f"the staged file {staged.path} cannot be read ({reason}); run it again with --force"
+        ) from error
+
+
+def _in_order(schema: pa.Schema, order: Collection[str]) -> pa.Schema:
+    named = [name for name in order if name in schema.names]
+    others = [name for name in schema.names if name not in order]
+    return pa.schema([schema.field(name) for name in named + others])

@@ -1,0 +1,271 @@
+"""Destination `postgres`: a month is loaded beside the table, and swapped in in one transaction.
+
+How it works, with a picture: docs/postgres.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import logging
+import time
+from dataclasses import astuple, dataclass, fields, replace
+from typing import TYPE_CHECKING, Self
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+
+from flows.destinations import postgres_ddl as ddl
+from flows.destinations import postgres_embedded
+from flows.destinations.base import LEDGER, Load, Receipt, reconcile
+from flows.destinations.batches import staged_batches
+from flows.destinations.postgres_connection import WAYS_TO_SAY_IT, Address, Locked, connected
+from flows.destinations.postgres_tables import (
+    LEDGER_COLUMNS,
+    SCHEMA,
+    MonthNames,
+    check_room,
+    check_target,
+    describe,
+    is_attached,
+    lock_key,
+    qualified,
+    quoted,
+)
+from flows.errors import DestinationBusy, TaxiError, UsageError
+from transforms.dataset import FILE_MONTH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from flows.destinations.postgres_connection import Session
+    from flows.progress import Report
+    from flows.settings import Settings
+    from flows.staging import StagedMonth
+    from transforms.trip_month import TripMonth
+
+logger = logging.getLogger(__name__)
+
+# A batch is encoded whole before any of it is sent: this size keeps both sides busy.
+BATCH_ROWS = 16_384
+PAUSE_SECONDS = (0.05, 0.5)
+ENSURING = lock_key("creates tables")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What may be set.
+
+    Attributes:
+        table: another name for the table that people query.
+        indexes: `none`, `brin` or `btree`, on the pick-up time.
+        lock_timeout_seconds: how long to wait for other runs and for readers, in all.
+        swap_timeout_seconds: how long one attempt to swap waits while new readers queue behind it.
+    """
+
+    table: str | None = None
+    indexes: str = "none"
+    lock_timeout_seconds: float = 600.0
+    swap_timeout_seconds: float = 2.0
+
+
+class Postgres:
+    """A database in which each month is a partition of its dataset's table."""
+
+    name = "postgres"
+
+    def __init__(self, address: Callable[[], Address], options: Options | None = None) -> None:
+        """Remember where; `address` is asked at every connection, and may start a server."""
+        self._address = address
+        self._options = options or Options()
+
+    @classmethod
+    def from_settings(cls, data_dir: Path, settings: Settings, *, table: str | None = None) -> Self:
+        """The server that the settings name; nothing is opened or started yet.
+
+        Whoever has the URL from elsewhere (a block) fills `settings.postgres_url` with it.
+
+        Raises:
+            UsageError: no server is named, or not in a way that can be read.
+        """
+        url = settings.postgres_url.get_secret_value().strip() if settings.postgres_url else ""
+        if not url:
+            raise UsageError(
+                "no Postgres is named. Tried: the environment variable TAXI_POSTGRES_URL, the same in .env, "
+                f"the Prefect block postgres-connector. Legal are {WAYS_TO_SAY_IT}: a private server "
+                "under the data directory"
+            )
+        options = Options(
+            table=table,
+            indexes=settings.postgres_indexes,
+            lock_timeout_seconds=settings.lock_timeout_seconds,
+            swap_timeout_seconds=settings.postgres_lock_timeout_seconds,
+        )
+        if url == "embedded":
+            postgres_embedded.require_wheel()
+            directory = data_dir.absolute() / "postgres"
+            return cls(lambda: postgres_embedded.running(directory), options)
+        address = Address.of_url(url)
+        return cls(lambda: address, options)
+
+    def publish(self, staged: StagedMonth, *, force: bool = False, report: Report | None = None) -> Receipt:
+        """See `Destination.publish`.
+
+        Raises:
+            DestinationRefused: wrong password, no such host or database, no right to do it.
+        """
+        started = time.perf_counter()
+        names = self._names(staged.month)
+        load = replace(Load.of(staged), dataset=self._key(staged.month))
+        with connected(self._address()) as session:
+            self._hold(session, names)
+            with session.transaction():
+                before = None if force else _loaded(session, names, load.dataset)
+            if before and before.is_same_data(load):
+                seconds = time.perf_counter() - started
+                return Receipt(self.name, before.row_count, "unchanged", seconds)
+            columns = self._prepare(session, names, staged)
+            _load(session, names, staged, columns, report)
+            self._swap_in(session, names, load)
+        if report:
+            report(staged.rows, staged.rows)
+        return Receipt(self.name, staged.rows, "published", time.perf_counter() - started)
+
+    def loaded(self, month: TripMonth) -> Load | None:
+        """See `Destination.loaded`."""
+        names = self._names(month)
+        with connected(self._address()) as session, session.transaction():
+            found = _loaded(session, names, self._key(month))
+        return replace(found, dataset=month.color) if found else None
+
+    def _names(self, month: TripMonth) -> MonthNames:
+        return MonthNames.of(month, self._options.table or month.dataset.table)
+
+    def _key(self, month: TripMonth) -> str:
+        """The dataset's name in the ledger; a table of another name has rows of its own there."""
+        table = self._options.table or month.dataset.table
+        return month.color if table == month.dataset.table else f"{month.color}:{table}"
+
+    def _hold(self, session: Session, names: MonthNames) -> None:
+        """Hold the month against other runs; the server frees it when the connection ends."""
+        try:
+            with session.transaction():
+                _set_lock_timeout(session, self._options.lock_timeout_seconds)
+                session.rows("SELECT pg_advisory_lock($1)", lock_key(names.loading))
+        except Locked as error:
+            raise DestinationBusy(
+                f"another run has been loading {names.month} for {self._options.lock_timeout_seconds:g} s; "
+                "let it finish, or give it more time with TAXI_LOCK_TIMEOUT_SECONDS"
+            ) from error
+
+    def _prepare(self, session: Session, names: MonthNames, staged: StagedMonth) -> dict[str, str]:
+        """Make every table ready but the month's own; returns its columns in the table's order."""
+        with session.transaction():
+            strays = ddl.remove_strays(session)
+        if strays:
+            logger.info("%s: removed what a killed run left: %s", staged.month.label, ", ".join(strays))
+        want = staged.month.dataset.postgres_columns(staged.new_columns)
+        with session.transaction():
+            # One after the other: two that create the same table at once would get in each other's way.
+            session.rows("SELECT pg_advisory_xact_lock($1)", ENSURING)
+            parent = ddl.ensure_parent(session, names.parent, want)
+            check_room(session, names)
+            ddl.ensure_ledger(session)
+            if self._options.indexes != "none":
+                pickup = staged.month.dataset.pickup
+                ddl.ensure_index(session, names.parent, pickup, self._options.indexes)
+        return {column: want[column] for column in (*parent, *want) if column in want}
+
+    def _swap_in(self, session: Session, names: MonthNames, load: Load) -> None:
+        """Swap, between the readers: an attempt that waits too long lets them through and comes again."""
+        with session.transaction():
+            _set_lock_timeout(session, self._options.swap_timeout_seconds)
+        attempts = Retrying(
+            retry=retry_if_exception_type(Locked),
+            wait=wait_random(*PAUSE_SECONDS),
+            stop=stop_after_delay(self._options.lock_timeout_seconds),
+            reraise=True,
+        )
+        try:
+            attempts(_swap, session, names, load)
+        except BaseException:
+            # The next run removes it, if the connection is gone.
+            with contextlib.suppress(TaxiError), session.transaction():
+                session.execute(f"DROP TABLE IF EXISTS {qualified(names.loading)}")
+            raise
+
+
+def _set_lock_timeout(session: Session, seconds: float) -> None:
+    # 0 would mean for ever.
+    session.execute(f"SET lock_timeout = {max(1, int(seconds * 1000))}")
+
+
+def _load(
+    session: Session,
+    names: MonthNames,
+    staged: StagedMonth,
+    columns: dict[str, str],
+    report: Report | None,
+) -> None:
+    """Copy the month into a table of its own, where nobody looks; counted, with the parent's indexes.
+
+    Raises:
+        SchemaDrift: the table's columns are not the file's.
+        ReconciliationError: the table has other rows than were staged.
+    """
+    with staged_batches(staged, columns, BATCH_ROWS, report) as batches, session.transaction():
+        ddl.create_loading(session, names, columns)
+        check_target(session, names.loading, batches.schema)
+        session.copy(SCHEMA, names.loading, batches)
+        [[rows]] = session.rows(f"SELECT count(*) FROM {qualified(names.loading)}")
+        reconcile("postgres", staged.rows, rows)
+        ddl.index_like(session, names.loading, names.parent)
+
+
+def _swap(session: Session, names: MonthNames, load: Load) -> None:
+    """Put the loaded table and its ledger row in the old one's place: one transaction, some milliseconds.
+
+    Raises:
+        Locked: readers, or another swap, did not make room; nothing has changed.
+    """
+    parent, month, loading = map(qualified, (names.parent, names.month, names.loading))
+    with session.transaction():
+        # One swap at a time. Readers are shut out only from the DROP on, and not at all if there is none.
+        session.execute(f"LOCK TABLE ONLY {parent} IN SHARE UPDATE EXCLUSIVE MODE")
+        _note(session, load)
+        ddl.grow_together(session, names)
+        if is_attached(session, names):
+            session.execute(f"DROP TABLE {month}")
+        session.execute(f"ALTER TABLE {loading} RENAME TO {quoted(names.month)}")
+        session.execute(f"COMMENT ON TABLE {month} IS NULL")
+        session.execute(f"ALTER TABLE {parent} ATTACH PARTITION {month} {names.bound}")
+
+
+def _note(session: Session, load: Load) -> None:
+    """Write the ledger's row."""
+    ledger, names = qualified(LEDGER), [field.name for field in fields(Load)]
+    session.execute(
+        f"DELETE FROM {ledger} WHERE dataset = $1 AND {FILE_MONTH} = $2", load.dataset, load.file_month
+    )
+    marks = ", ".join(f"${at}" for at in range(1, len(names) + 1))
+    session.execute(f"INSERT INTO {ledger} ({', '.join(names)}) VALUES ({marks})", *astuple(load))
+
+
+def _loaded(session: Session, names: MonthNames, dataset: str) -> Load | None:
+    """The ledger's row, if the month's table has the rows it says."""
+    ledger = describe(session, LEDGER)
+    if not ledger or not LEDGER_COLUMNS.items() <= ledger.columns.items():
+        return None
+    if not is_attached(session, names):
+        return None
+    found = session.rows(
+        f"SELECT {', '.join(field.name for field in fields(Load))} FROM {qualified(LEDGER)} "
+        f"WHERE dataset = $1 AND {FILE_MONTH} = $2",
+        dataset,
+        names.first_day,
+    )
+    if not found:
+        return None
+    load = Load(*found[0][:-1], loaded_at=found[0][-1].astimezone(dt.UTC))
+    [[rows]] = session.rows(f"SELECT count(*) FROM {qualified(names.month)}")
+    return load if rows == load.row_count else None

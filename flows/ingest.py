@@ -1,0 +1,208 @@
+"""The tutorial's "Ingest Data": one month from a URL into one Postgres table.
+
+    python flows/ingest.py --url https://.../yellow_tripdata_2021-01.csv.gz
+
+The password comes from `PGPASSWORD` or a prompt, never from the command line, where every user of the
+machine could read it. Without `--host` and the like, the Postgres of `TAXI_POSTGRES_URL` or of the block
+`postgres-connector` is used.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.settings import temporary_settings
+from pydantic import SecretStr
+
+from flows import tasks
+from flows.blocks import with_blocks
+from flows.command_line import OneLineParser
+from flows.console import console_output, say_usage_error
+from flows.destinations import Receipt
+from flows.destinations.postgres import Postgres
+from flows.errors import UsageError, locate
+from flows.layout import Layout
+from flows.outcome import MonthFailed, MonthOutcome, RunSummary, month_under_way
+from flows.progress import reporter
+from flows.server import server_defaults
+from flows.settings import get_settings, override_settings
+from flows.sources import locate_source
+from flows.staged import StagedMonth, StagingOptions
+from transforms.datasets import DATASETS
+from transforms.trip_month import TripMonth
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+TUTORIAL_URL = (
+    "https://github.com/DataTalksClub/nyc-tlc-data/releases/download/yellow/yellow_tripdata_2021-01.csv.gz"
+)
+TUTORIAL_TABLE = "yellow_taxi_trips"
+TUTORIAL_SERVER = {"host": "localhost", "port": 5432, "user": "root", "db": "ny_taxi"}
+_MONTH_IN_NAME = re.compile(rf"({'|'.join(DATASETS)})_tripdata_(\d{{4}})-(0[1-9]|1[0-2])")
+
+
+@flow(name="Subflow")
+def log_subflow(table_name: str) -> None:
+    """Say which table is loaded: the tutorial's example of a subflow."""
+    get_run_logger().info("Logging Subflow for: %s", table_name)
+
+
+@task(name="load", task_run_name="load {table_name}", cache_policy=NO_CACHE, **tasks.RETRIED)
+def load(staged: StagedMonth, table_name: str, data_dir: Path, *, force: bool) -> Receipt:
+    """Staged month -> its partition of a Postgres table of any name; retried three times."""
+    label = staged.month.label
+    with locate(f"{label} -> postgres table {table_name}"):
+        settings = with_blocks(get_settings(), ["postgres"])
+        target = Postgres.from_settings(data_dir, settings, table=table_name)
+        return target.publish(staged, force=force, report=reporter(label, "postgres"))
+
+
+@flow(name="Ingest Data", flow_run_name="{table_name}")
+def ingest_data(
+    url: str = TUTORIAL_URL,
+    table_name: str = TUTORIAL_TABLE,
+    data_dir: Path | None = None,
+    *,
+    keep_zero_passengers: bool = False,
+    force: bool = False,
+) -> MonthOutcome:
+    """Load the month that a URL names into a Postgres table.
+
+    Args:
+        url: CSV, CSV.gz or Parquet; its file name says which month of which dataset it is.
+        table_name: any name; the table is made if it does not exist.
+        data_dir: where files land; None: the setting.
+        keep_zero_passengers: keep the trips with passenger_count 0, which the tutorial drops.
+        force: fetch, stage and load even what is unchanged.
+
+    Raises:
+        UsageError: the file name does not say which month it is.
+        MonthFailed: with the outcome; the table is as it was.
+    """
+    month, settings = month_of(url), get_settings()
+    layout = Layout(data_dir or settings.data_dir)
+    file = locate_source(url, month, settings)
+    drops = "passenger_count" in month.dataset.column and not keep_zero_passengers
+    options = StagingOptions(
+        row_transforms=("drop-zero-passengers",) if drops else (),
+        max_reject_ratio=settings.max_reject_ratio,
+    )
+    log_subflow(table_name)
+    with month_under_way(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
+        landed = tasks.extract_cached(month, file, layout.raw(month.color), force=force)
+        # Beside the parent flow's staged files, which have all the rows.
+        staged = tasks.stage(landed, month, layout.ingest(month.color), options, force=force)
+        outcome.staged = staged
+        outcome.receipts["postgres"] = load(staged, table_name, layout.data_dir, force=force)
+    return outcome
+
+
+def month_of(url: str) -> TripMonth:
+    """Which month of which dataset a file is, by its name.
+
+    Raises:
+        UsageError: the name does not say.
+    """
+    name = urlsplit(url).path.rpartition("/")[2]
+    found = _MONTH_IN_NAME.search(name)
+    if not found:
+        raise UsageError(
+            f"--url {name!r} does not say which month it is; a file name such as "
+            "yellow_tripdata_2021-01.csv.gz does"
+        )
+    return TripMonth(found[1], int(found[2]), int(found[3]))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every option of `flows/ingest.py`."""
+    made = OneLineParser(
+        prog="python flows/ingest.py",
+        description="Load one month from a URL into one Postgres table.",
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("--url", default=TUTORIAL_URL, help="CSV, CSV.gz or Parquet file; default: yellow 2021-01")
+    add("--table-name", default=TUTORIAL_TABLE, help="default: %(default)s")
+    server = made.add_argument_group(
+        "server",
+        "Default: TAXI_POSTGRES_URL, then the block postgres-connector. With any of these options the "
+        "others have the tutorial's values (localhost, 5432, root, ny_taxi); the password comes from "
+        "PGPASSWORD, from .pgpass, or is asked for.",
+    )
+    server.add_argument("--host")
+    server.add_argument("--port", type=int)
+    server.add_argument("--user")
+    server.add_argument("--db")
+    add("--data-dir", type=Path, default=get_settings().data_dir, metavar="DIR")
+    add("--keep-zero-passengers", action="store_true", help="keep trips with passenger_count 0")
+    add("--force", action="store_true", help="fetch, stage and load even what is unchanged")
+    return made
+
+
+def server_url(given: argparse.Namespace) -> SecretStr | None:
+    """The server that the options name; None if they name none."""
+    named = {key: getattr(given, key) for key in TUTORIAL_SERVER if getattr(given, key) is not None}
+    if not named:
+        return None
+    server = {key: quote(str(value), safe="") for key, value in {**TUTORIAL_SERVER, **named}.items()}
+    if "PGPASSWORD" in os.environ:
+        password = os.environ["PGPASSWORD"]
+    elif sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {server['user']} (empty for none): ")
+    else:
+        password = ""
+    login = server["user"] + (f":{quote(password, safe='')}" if password else "")
+    return SecretStr(f"postgresql://{login}@/{server['db']}?host={server['host']}&port={server['port']}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code (0 loaded, 1 failed, 2 wrong usage)."""
+    with temporary_settings(server_defaults()):
+        try:
+            given = parser().parse_args(arguments)
+            month_of(given.url)
+            url = server_url(given)
+        except UsageError as error:
+            return say_usage_error(error)
+        with override_settings(postgres_url=url) if url else override_settings():
+            return _ingest(given)
+
+
+def _ingest(given: argparse.Namespace) -> int:
+    try:
+        settings = with_blocks(get_settings(), ["postgres"])
+        Postgres.from_settings(given.data_dir, settings, table=given.table_name)
+    except UsageError as error:
+        return say_usage_error(error)
+    with console_output(given.data_dir) as console:
+        try:
+            outcome = ingest_data(
+                given.url,
+                given.table_name,
+                given.data_dir,
+                keep_zero_passengers=given.keep_zero_passengers,
+                force=given.force,
+            )
+        except MonthFailed as error:
+            outcome = error.outcome
+        except KeyboardInterrupt:
+            return console.interrupted()
+        except Exception as error:  # noqa: BLE001 - the last resort: one line, traceback in the log
+            return console.crashed(error)
+    month = outcome.month
+    return console.finish(RunSummary(month.color, month.year, (outcome,), outcome.seconds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Fixtures of the destinations' tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.register_assert_rewrite("support.destinations")
+
+from support.destinations import HARNESSES, Harness, Months  # noqa: E402 - so that its asserts explain themselves
+from support.postgres_harness import PostgresHarness  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HARNESSES["postgres"] = PostgresHarness
+
+
+def _made(tmp_path: Path, request: pytest.FixtureRequest) -> Harness:
+    return HARNESSES[request.param](tmp_path / "data", request)
+
+
+@pytest.fixture(params=HARNESSES)
+def anywhere(tmp_path: Path, request: pytest.FixtureRequest) -> Harness:
+    """Every destination, empty."""
+    return _made(tmp_path, request)
+
+
+@pytest.fixture(params=[name for name, harness in HARNESSES.items() if harness.keeps_rows])
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> Harness:
+    """Every destination that keeps the rows, empty."""
+    return _made(tmp_path, request)
+
+
+@pytest.fixture(params=[name for name, harness in HARNESSES.items() if harness.has_tables])
+def warehouse(tmp_path: Path, request: pytest.FixtureRequest) -> Harness:
+    """Every destination that has tables, empty."""
+    return _made(tmp_path, request)
+
+
+@pytest.fixture(scope="session")
+def months(tmp_path_factory: pytest.TempPathFactory) -> Months:
+    """Staged months, each made once."""
+    return Months(tmp_path_factory.mktemp("months"))

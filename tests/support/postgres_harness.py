@@ -1,0 +1,79 @@
+"""What the contract has to know of Postgres."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import time
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from support.destinations import LONGEST_WAIT_SECONDS, Harness, Place
+
+from flows.destinations import LEDGER, Load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from pathlib import Path
+
+    import pyarrow as pa
+    import pytest
+    from support.postgres import Database
+
+    from transforms.dataset import ColumnType
+
+
+class PostgresHarness(Harness):
+    module = "flows.destinations.postgres"
+
+    def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:
+        super().__init__(directory, request)
+        self.database: Database = request.getfixturevalue("postgres")
+        settings = {"postgres_url": self.database.url, "lock_timeout_seconds": 30}
+        self._place = Place("postgres", directory, settings)
+
+    @property
+    def place(self) -> Place:
+        return self._place
+
+    def settle(self) -> None:
+        deadline = time.monotonic() + LONGEST_WAIT_SECONDS
+        while self.database.clients():
+            assert time.monotonic() < deadline, "the server does not notice that its client is gone"
+            time.sleep(0.01)
+
+    def tables(self) -> set[str]:
+        found = self.database.rows(
+            "SELECT relname::text FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
+            "AND relnamespace = 'public'::regnamespace"
+        )
+        return {name for (name,) in found}
+
+    def read(self, table: str) -> pa.Table:
+        return self.database.table(f"SELECT * FROM {table}")
+
+    def ledger(self) -> list[Load]:
+        if LEDGER not in self.tables():
+            return []
+        rows = self.database.rows(f"SELECT {', '.join(f.name for f in fields(Load))} FROM {LEDGER}")
+        return [Load(*row[:-1], loaded_at=row[-1].astimezone(dt.UTC)) for row in rows]
+
+    def create_table(self, name: str, columns: Mapping[str, ColumnType]) -> None:
+        defined = ", ".join(f'"{column}" {kind.postgres}' for column, kind in columns.items())
+        self.execute(f"CREATE TABLE {name} ({defined})")
+
+    def execute(self, statement: str) -> None:
+        self.database.execute(statement)
+
+    @contextlib.contextmanager
+    def reader(self) -> Generator[Callable[[str], list[tuple[Any, ...]]]]:
+        # As psql, psycopg and pandas ask: not by COPY, which the driver would make of it.
+        as_others_ask = {"adbc.postgresql.use_copy": "false"}
+        with self.database.connect() as connection:
+
+            def query(sql: str) -> list[tuple[Any, ...]]:
+                with connection.cursor(adbc_stmt_kwargs=as_others_ask) as cursor:
+                    cursor.execute(sql)
+                    return cursor.fetchall()
+
+            yield query
