@@ -19,6 +19,8 @@ from transforms.trip_month import TripMonth
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytest_plugins = ["support.postgres"]
+
 MONTH = TripMonth("yellow", 2021, 1)
 
 

@@ -19,6 +19,7 @@ from flows.progress import reporter
 from flows.quality_report import QualityReport
 from flows.settings import get_settings
 from flows.sources import LandedFile, SourceFile
+from flows.sources.catalogue import without_secrets
 from flows.sources.landing import landed_before
 from flows.staging import StagedMonth, StagingOptions
 from transforms.trip_month import TripMonth
@@ -45,7 +46,7 @@ def same_extract(_: TaskRunContext, parameters: dict[str, Any]) -> str | None:
     source: SourceFile = parameters["source"]
     version = sources.source_version(source, get_settings())
     target: Path = parameters["directory"] / source.file_name
-    return f"extract|{source.url}|{version}|{target.absolute()}" if version else None
+    return f"extract|{without_secrets(source.url)}|{version}|{target.absolute()}" if version else None
 
 
 class _Retry(TypedDict):

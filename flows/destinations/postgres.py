@@ -138,12 +138,15 @@ class Postgres:
             found = _loaded(session, names, self._key(month))
         return replace(found, dataset=month.color) if found else None
 
+    def _table(self, month: TripMonth) -> str:
+        return month.dataset.table if self._options.table is None else self._options.table
+
     def _names(self, month: TripMonth) -> MonthNames:
-        return MonthNames.of(month, self._options.table or month.dataset.table)
+        return MonthNames.of(month, self._table(month))
 
     def _key(self, month: TripMonth) -> str:
         """The dataset's name in the ledger; a table of another name has rows of its own there."""
-        table = self._options.table or month.dataset.table
+        table = self._table(month)
         return month.color if table == month.dataset.table else f"{month.color}:{table}"
 
     def _hold(self, session: Session, names: MonthNames) -> None:

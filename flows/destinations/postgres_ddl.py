@@ -11,6 +11,7 @@ from flows.destinations.postgres_tables import (
     LOADING,
     PARTITION_KEY,
     SCHEMA,
+    check_names,
     describe,
     lacking,
     lock_key,
@@ -33,8 +34,9 @@ def ensure_parent(session: Session, name: str, columns: Mapping[str, str]) -> li
     """Create the table that people query, if there is none; returns its columns.
 
     Raises:
-        SchemaDrift: there is one of another shape.
+        SchemaDrift: there is one of another shape, or a column cannot be called so.
     """
+    check_names(columns)
     if parent := describe(session, name):
         lacking(name, parent, columns)
         return list(parent.columns)

@@ -17,7 +17,7 @@ from transforms.dataset import FILE_MONTH, ColumnType
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import pyarrow as pa
 
@@ -202,6 +202,15 @@ def lacking(name: str, table: Table, want: Mapping[str, str]) -> dict[str, str]:
             f"{qualified(name)}), and run the same command again; see docs/postgres.md"
         )
     return {column: kind for column, kind in want.items() if column not in table.columns}
+
+
+def check_names(columns: Iterable[str]) -> None:
+    """Raise `SchemaDrift` if Postgres would cut the name of a column."""
+    if cut := [column for column in columns if len(column.encode()) > LONGEST_NAME_BYTES]:
+        raise SchemaDrift(
+            f"Postgres has no names of more than {LONGEST_NAME_BYTES} bytes, but the file has the columns "
+            f"{', '.join(cut)}; rename them in the file, or run it without --allow-new-columns"
+        )
 
 
 def check_target(session: Session, name: str, batches: pa.Schema) -> None:

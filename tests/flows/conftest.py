@@ -71,12 +71,6 @@ def bench(tmp_path: Path) -> Workbench:
     return Workbench(tmp_path)
 
 
-@pytest.fixture(scope="session")
-def shared_bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    """For Hypothesis, which runs one test many times."""
-    return Workbench(tmp_path_factory.mktemp("bench"))
-
-
 def _whole(text: str) -> int:
     number = float(text)
     assert number == int(number)

@@ -231,7 +231,7 @@ def test_rights_views_and_indexes_survive_a_replacement(postgres: Database, mont
             assert [row[:3] for row in postgres.rows(attached)] == [row[:3] for row in before]
             assert postgres.value(f"SELECT has_table_privilege('{role}', '{TABLE}', 'SELECT')")
             assert postgres.value("SELECT sum(trips)::bigint FROM busy") == 80
-        built = [definition for *_, definition in postgres.rows(attached) if "_loading" in definition]
+        built = [definition for *_, definition in postgres.rows(attached) if "_2021_01_lo" in definition]
         assert len(built) == 2, "ATTACH builds indexes with the table locked; they have to be there before"
     finally:
         postgres.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
@@ -294,18 +294,16 @@ def test_the_tutorials_table_is_refused_with_the_two_ways_on(postgres: Database,
     [
         (f"CREATE VIEW {TABLE} AS SELECT DATE '2021-01-01' AS file_month", "not partitioned"),
         (
-            f"CREATE TABLE {TABLE} (file_month date, fare_amount double precision) "
-            "PARTITION BY RANGE (file_month)",
+            f"CREATE TABLE {TABLE} (file_month date) PARTITION BY RANGE (file_month)",
             r"not partitioned by LIST \(file_month\), but by RANGE \(file_month\)",
         ),
         (
-            f"CREATE TABLE {TABLE} (file_month date, fare_amount double precision, note int NOT NULL) "
-            "PARTITION BY LIST (file_month)",
+            f"CREATE TABLE {TABLE} (file_month date, note int NOT NULL) PARTITION BY LIST (file_month)",
             "note takes no null",
         ),
         (
-            f"CREATE TABLE {TABLE} (file_month date, fare_amount numeric(8,2)) PARTITION BY LIST (file_month)",
-            r"fare_amount is numeric\(8,2\), not double precision",
+            f"CREATE TABLE {TABLE} (file_month date, extra numeric(8,2)) PARTITION BY LIST (file_month)",
+            r"extra is numeric\(8,2\), not double precision",
         ),
         (
             f"CREATE TABLE {TABLE} (file_month date, fare_amount bigint) PARTITION BY LIST (file_month)",
@@ -373,7 +371,7 @@ def test_a_view_on_a_months_own_table_is_not_dropped(
 
 
 def test_a_column_name_that_postgres_would_cut_is_refused(postgres: Database, months: Months) -> None:
-    with pytest.raises(SchemaDrift, match="too long a name"):
+    with pytest.raises(SchemaDrift, match="more than 63 bytes"):
         destination(postgres).publish(months.trips(JANUARY, new=["ü" * 32]))
     assert postgres.tables() == set()
 

@@ -1,0 +1,53 @@
+"""Two ways to do the same, in turns, so that a machine that slows down does so for both."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What came out.
+
+    Attributes:
+        ours_seconds, rival_seconds: medians.
+        ratio: median of the pairs' ratios, ours to the rival's; below 1 we are faster.
+        lowest, highest: of the pairs' ratios.
+    """
+
+    ours_seconds: float
+    rival_seconds: float
+    ratio: float
+    lowest: float
+    highest: float
+
+    def __str__(self) -> str:
+        return (
+            f"ours {self.ours_seconds:.2f} s, rival {self.rival_seconds:.2f} s, "
+            f"ratio {self.ratio:.3f} ({self.lowest:.3f} to {self.highest:.3f})"
+        )
+
+
+def interleaved(ours: Callable[[], object], rival: Callable[[], object], pairs: int = 5) -> Pairs:
+    """Run both `pairs` times in turns, after one uncounted turn each."""
+    timed = [(_seconds(ours), _seconds(rival)) for _ in range(pairs + 1)][1:]
+    ratios = [mine / theirs for mine, theirs in timed]
+    return Pairs(
+        statistics.median(mine for mine, _ in timed),
+        statistics.median(theirs for _, theirs in timed),
+        statistics.median(ratios),
+        min(ratios),
+        max(ratios),
+    )
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
