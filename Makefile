@@ -11,7 +11,7 @@ STAMP := $(VENV)/.synced
 .PHONY: help setup run demo test check bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## install everything into .venv
 
@@ -24,6 +24,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/bin/uv: | $(VENV)/bin/python
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(VENV)/bin/python -m ensurepip >/dev/null
 	$(VENV)/bin/python -m pip install --quiet uv
 
 run: $(STAMP) ## the main job on real data: ARGS="--color yellow --months 1 2 3 --year 2021"
@@ -31,6 +32,10 @@ run: $(STAMP) ## the main job on real data: ARGS="--color yellow --months 1 2 3 
 
 demo: $(STAMP) ## the main job on synthetic trips, without server or network, into demo/
 	$(RUN)python flows/parent.py --color yellow --months 1 2 3 --source synthetic --data-dir demo
+
+demo-postgres: $(STAMP) ## the same into a private PostgreSQL under demo/
+	TAXI_POSTGRES_URL=embedded $(RUN)python flows/parent.py --color yellow --months 1 2 3 --source synthetic \
+		--data-dir demo --to postgres
 
 test: $(STAMP) ## the whole test suite
 	$(RUN)python -m pytest

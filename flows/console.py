@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from prefect.logging.formatters import PrefectFormatter
+from prefect.settings import PREFECT_API_URL
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
@@ -137,6 +138,8 @@ def console_output(data_dir: Path, summary_file: Path | None = None) -> Generato
     screen = Console(stderr=True)
     with _logging_to(log, screen):
         _remove_old_logs(logs)
+        if not PREFECT_API_URL.value():
+            logger.info("starting a temporary Prefect server; with PREFECT_API_URL set, one of yours is used")
         with _live_progress(screen):
             yield RunConsole(log, summary_file)
 

@@ -25,21 +25,28 @@ class ProgressListener(Protocol):
 
 
 class LogProgress:
-    """Log lines, at most one per month and phase every few seconds."""
+    """Log lines: one when a phase is done, and one every few seconds while it goes on."""
 
     def __init__(self, every_seconds: float = 10.0) -> None:
-        """Start silent: a phase that ends within the interval says nothing here."""
+        """Nothing is said before the first interval has passed."""
         self._every_seconds = every_seconds
         self._last: dict[tuple[str, str], float] = {}
+        self._finished: set[tuple[str, str]] = set()
 
     def update(self, month: str, phase: str, done: int, total: int | None) -> None:
-        """Log if the last line for this month and phase is old enough."""
+        """Log if the phase is done, or the last line for this month and phase is old enough."""
         now = time.monotonic()
         last = self._last.setdefault((month, phase), now)
-        if now - last >= self._every_seconds:
+        is_done = total is not None and done >= total
+        if is_done and (month, phase) in self._finished:
+            return
+        if is_done:
+            self._finished.add((month, phase))
+        if is_done or now - last >= self._every_seconds:
             self._last[month, phase] = now
-            share = f" ({done / total:.0%})" if total else ""
-            logger.info("%s: %s %s%s", month, phase, f"{done:,}", share)
+            unit = "bytes" if phase == "download" else "rows"
+            share = f" of {total:,}" if total and not is_done else ""
+            logger.info("%s: %s %s%s %s", month, phase, f"{done:,}", share, unit)
 
 
 _listener: ProgressListener = LogProgress()

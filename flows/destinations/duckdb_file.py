@@ -149,7 +149,7 @@ def _folded(name: str) -> bytes:
 def _columns(connection: DuckDBPyConnection, table: str) -> dict[str, str]:
     """The columns of a table (or view) of that name and their types; empty if there is none."""
     found = connection.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() WHERE lower(table_name) = ? "
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE NOT internal AND lower(table_name) = ? "
         "AND database_name = current_database() AND schema_name = current_schema() ORDER BY column_index",
         [table],
     ).fetchall()

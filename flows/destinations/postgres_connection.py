@@ -185,7 +185,7 @@ def connected(address: Address) -> Generator[Session]:
     try:
         connection = dbapi.connect(address.conninfo())
     except dbapi.Error as error:
-        raise _no_connection(error, address) from error
+        raise no_connection(error, address) from error
     with contextlib.closing(connection):
         session = Session(connection)
         settings = (f"set_config('{key}', '{value}', false)" for key, value in SESSION_SETTINGS.items())
@@ -194,7 +194,8 @@ def connected(address: Address) -> Generator[Session]:
         yield session
 
 
-def _no_connection(error: dbapi.Error, address: Address) -> TaxiError:
+def no_connection(error: dbapi.Error, address: Address) -> TaxiError:
+    """What to raise for a connection that does not come about."""
     reason = " ".join(str(error).partition("Failed to connect: ")[2].split()) or str(error)
     if PASSES.search(re.sub('"[^"]*"', "", reason)):  # not in the name of a host or database
         return DestinationBusy(f"no connection to Postgres at {address} ({reason}); is the server running?")
@@ -210,10 +211,11 @@ def _explained() -> Generator[None]:
     try:
         yield
     except dbapi.Error as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
 
 
-def _refusal(error: dbapi.Error) -> TaxiError:
+def refusal(error: dbapi.Error) -> TaxiError:
+    """What to raise for a statement that fails, by its SQLSTATE."""
     state, reason = error.sqlstate or "", _reason(str(error))
     if state in LOCKED:
         return Locked(f"Postgres: {LOCKED[state]} ({reason}); let the others finish, then run it again")

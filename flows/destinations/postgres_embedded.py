@@ -15,12 +15,13 @@ import logging
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
 import warnings
 from pathlib import Path
+from socket import AF_UNIX
+from socket import socket as Socket  # noqa: N812 - `Cluster.socket` is a path
 from typing import TYPE_CHECKING, Any
 
 from flows.destinations.postgres_connection import Address
@@ -78,13 +79,13 @@ class Cluster:
     @property
     def address(self) -> Address:
         """Its socket, which only this user can reach."""
-        where = {"host": str(self._socket.parent), "port": self._settings["port"]}
+        where = {"host": str(self.socket.parent), "port": self._settings["port"]}
         return Address({**where, "user": "postgres", "dbname": "postgres"})
 
     def is_running(self) -> bool:
         """Whether somebody answers on its socket."""
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
-            asking.connect(str(self._socket))
+        with contextlib.suppress(OSError), Socket(AF_UNIX) as asking:
+            asking.connect(str(self.socket))
             return True
         return False
 
@@ -100,13 +101,13 @@ class Cluster:
             self._make()
         settings = {**self._settings, "unix_socket_directories": str(self._place_for_socket())}
         options = " ".join(f"-c {shlex.quote(f'{key}={value}')}" for key, value in settings.items())
-        self._control("start", "-l", str(self.log), "-t", str(START_SECONDS), "-o", options)
+        self._control("start", "-l", self.log.name, "-t", str(START_SECONDS), "-o", options)
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it, if it runs; `mode` as pg_ctl has it."""
         if not self.is_running():
             return
-        sockets = self._socket.parent
+        sockets = self.socket.parent
         self._control("stop", "-m", mode)
         if sockets != self.directory:
             shutil.rmtree(sockets, ignore_errors=True)
@@ -126,9 +127,10 @@ class Cluster:
     def _control(self, verb: str, *arguments: str) -> None:
         binaries = Path(_wheel().PostgresServer(self.directory).bin_path)
         done = subprocess.run(  # noqa: S603 - our own words
-            [binaries / "pg_ctl", verb, "-w", "-D", self.directory, *arguments],
+            # Seen from inside: pg_ctl would hand the path to a shell.
+            [binaries / "pg_ctl", verb, "-w", "-D", ".", *arguments],
             user=self._owner(),
-            cwd="/",
+            cwd=self.directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -147,7 +149,7 @@ class Cluster:
         return self.directory.stat().st_uid if os.geteuid() == 0 else None
 
     @property
-    def _socket(self) -> Path:
+    def socket(self) -> Path:
         """The running server's socket; its lock file has the directory in the fifth line."""
         directory = self.directory
         with contextlib.suppress(OSError, IndexError):
@@ -155,7 +157,7 @@ class Cluster:
         return directory / f".s.PGSQL.{self._settings['port']}"
 
     def _place_for_socket(self) -> Path:
-        path = str(self._socket)
+        path = str(self.socket)
         # To libpq and to the server a comma begins another place.
         if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH and "," not in path:
             return self.directory

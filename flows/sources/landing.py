@@ -255,6 +255,8 @@ class _Download:
         with replacing(record_path(self._target)) as temporary:
             temporary.write_bytes(_RECORD.dump_json(landed))
         self._part_version.unlink(missing_ok=True)
+        if self._report and self._announced is None:
+            self._report(landed.bytes, landed.bytes)  # only now is it known that this was all
         return landed
 
     def _resume_earlier_run(self) -> None:

@@ -42,9 +42,9 @@ def test_a_block_gives_back_the_server_it_was_made_from(url: str) -> None:
 
 
 def test_a_block_made_as_in_the_tutorial_is_understood() -> None:
-    SqlAlchemyConnector(
-        connection_info="postgresql+psycopg2://root:root@localhost:5432/ny_taxi"
-    ).save(POSTGRES_BLOCK, overwrite=True)
+    SqlAlchemyConnector(connection_info="postgresql+psycopg2://root:root@localhost:5432/ny_taxi").save(
+        POSTGRES_BLOCK, overwrite=True
+    )
     found = postgres_url_from_block()
     assert found
     assert Address.of_url(found.get_secret_value()).parameters["dbname"] == "ny_taxi"

@@ -53,9 +53,9 @@ def test_a_month_is_loaded_without_zero_passengers_as_in_the_tutorial(
     assert 0 < len(expected) < len(trips)
 
     assert main(call) == 0, capsys.readouterr().err
-    assert postgres.rows("SELECT count(*), sum(total_amount)::numeric(12, 2)::text FROM yellow_taxi_trips") == [
-        (len(expected), f"{expected['total_amount'].sum():.2f}")
-    ]
+    assert postgres.rows(
+        "SELECT count(*), sum(total_amount)::numeric(12, 2)::text FROM yellow_taxi_trips"
+    ) == [(len(expected), f"{expected['total_amount'].sum():.2f}")]
     assert main(call) == 0
     assert "unchanged" in capsys.readouterr().out
     assert main([*call, "--keep-zero-passengers"]) == 0
@@ -79,7 +79,11 @@ def test_any_table_name_is_taken_as_a_name(
 
 @pytest.mark.usefixtures("prefect_api_url")
 def test_the_password_is_in_no_output_log_or_error(
-    postgres: Database, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    postgres: Database,
+    web: Web,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "wr0ng-s3cret")
     web.put("/fhv_tripdata_2019-01.csv", f"{HEADER}\nB1,2019-01-01 00:30:00,,,,\n".encode())

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
+import signal
 import time
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from support.destinations import LONGEST_WAIT_SECONDS, Harness, Place
 
-from flows.destinations import LEDGER, Load
+from flows.destinations import LEDGER, Load, postgres, postgres_ddl
+from flows.destinations.postgres import Options, Postgres
+from flows.destinations.postgres_connection import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+    from multiprocessing.connection import Connection
     from pathlib import Path
 
     import pyarrow as pa
     import pytest
     from support.postgres import Database
 
+    from flows.staging import StagedMonth
     from transforms.dataset import ColumnType
 
 
@@ -77,3 +84,28 @@ class PostgresHarness(Harness):
                     return cursor.fetchall()
 
             yield query
+
+
+def destination(database: Database, **options: Any) -> Postgres:  # noqa: ANN401
+    """The destination at a database, with such options."""
+    return Postgres(lambda: Address.of_url(database.url), Options(**options))
+
+
+MOMENTS = {
+    "before the swap": (postgres, "_swap"),
+    "in the middle of the swap": (postgres_ddl, "grow_together"),
+    "after the swap": (postgres, "Receipt"),
+}
+"""Where a publish can be killed: when it looks up that name."""
+
+
+def die_at(_: Connection, place: Place, staged: StagedMonth, moment: str) -> None:
+    """Publish, and be killed at that moment."""
+    target = place.make()
+    module, name = MOMENTS[moment]
+    with mock.patch.object(module, name, _be_killed):
+        target.publish(staged, force=True)
+
+
+def _be_killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -43,3 +43,9 @@ def warehouse(tmp_path: Path, request: pytest.FixtureRequest) -> Harness:
 def months(tmp_path_factory: pytest.TempPathFactory) -> Months:
     """Staged months, each made once."""
     return Months(tmp_path_factory.mktemp("months"))
+
+
+@pytest.fixture
+def harness(tmp_path: Path, request: pytest.FixtureRequest) -> PostgresHarness:
+    """Postgres, empty."""
+    return PostgresHarness(tmp_path / "data", request)
