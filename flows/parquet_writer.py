@@ -11,7 +11,7 @@ import pyarrow as pa
 from flows.errors import LocalStorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
     from pathlib import Path
 
 # Level 1 and one writing thread: Polars parses on all cores meanwhile. Measured on 1.44 M rows and two
@@ -70,7 +70,9 @@ def write_parquet(
     return Written(found[1], {name.strip('"'): stats for name, stats in found[4].items()})
 
 
-def _remembering(batches: Iterable[pa.RecordBatch], stopped: list[BaseException]) -> Iterator[pa.RecordBatch]:
+def _remembering(
+    batches: Iterable[pa.RecordBatch], stopped: list[BaseException]
+) -> Generator[pa.RecordBatch]:
     try:
         yield from batches
     except GeneratorExit:  # nobody reads on: the reason is on the other side

@@ -33,6 +33,8 @@ def connected(
 ) -> Generator[duckdb.DuckDBPyConnection]:
     """Open the file, which is made if it is missing, and explain whatever DuckDB raises inside.
 
+    A transaction that is under way when the block ends, whyever it does, is rolled back.
+
     Raises:
         DestinationBusy: somebody else had it open, or changed the same rows.
         SchemaDrift: a table does not take what it was given.
@@ -48,19 +50,6 @@ def connected(
         if explained is None:
             raise
         raise explained from error
-
-
-@contextlib.contextmanager
-def transaction(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
-    """All of the block, or nothing of it."""
-    connection.begin()
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(duckdb.Error):  # it may be gone already; the first error matters
-            connection.rollback()
-        raise
-    connection.commit()
 
 
 def _make_whole(path: Path, lock_timeout_seconds: float) -> None:

@@ -10,7 +10,7 @@ from dataclasses import astuple, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from flows.destinations.base import LEDGER, Load, Receipt, columns_to_add, reconcile
-from flows.destinations.duckdb_connection import connected, transaction
+from flows.destinations.duckdb_connection import connected
 from flows.errors import UsageError
 from flows.files import fsync
 from transforms.dataset import FILE_MONTH
@@ -91,8 +91,9 @@ class DuckDBFile:
                     return Receipt(self.name, before.row_count, "unchanged", seconds)
                 if report:
                     report(0, staged.rows)
-                with transaction(connection):
-                    rows = _replace_month(connection, staged, load)
+                connection.begin()
+                rows = _replace_month(connection, staged, load)
+                connection.commit()
             fsync(self.path.parent)  # DuckDB syncs its files, not their names
             if report:
                 report(rows, staged.rows)

@@ -6,33 +6,29 @@ How it works, with a picture: docs/postgres.md.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import logging
 import time
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from flows.destinations import postgres_ddl as ddl
 from flows.destinations import postgres_embedded
-from flows.destinations.base import LEDGER, Load, Receipt, reconcile
+from flows.destinations import postgres_ledger as ledger
+from flows.destinations.base import Load, Receipt, reconcile
 from flows.destinations.batches import staged_batches
 from flows.destinations.postgres_connection import WAYS_TO_SAY_IT, Address, Locked, connected
 from flows.destinations.postgres_tables import (
-    LEDGER_COLUMNS,
     SCHEMA,
     MonthNames,
     check_room,
     check_target,
-    describe,
     is_attached,
     lock_key,
     qualified,
     quoted,
 )
 from flows.errors import DestinationBusy, TaxiError, UsageError
-from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +39,6 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from flows.staging import StagedMonth
     from transforms.trip_month import TripMonth
-
-logger = logging.getLogger(__name__)
 
 # A batch is encoded whole before any of it is sent: this size keeps both sides busy.
 BATCH_ROWS = 16_384
@@ -120,7 +114,8 @@ class Postgres:
         with connected(self._address()) as session:
             self._hold(session, names)
             with session.transaction():
-                before = None if force else _loaded(session, names, load.dataset)
+                ddl.remove_strays(session)
+                before = None if force else ledger.read(session, names, load.dataset)
             if before and before.is_same_data(load):
                 seconds = time.perf_counter() - started
                 return Receipt(self.name, before.row_count, "unchanged", seconds)
@@ -135,7 +130,7 @@ class Postgres:
         """See `Destination.loaded`."""
         names = self._names(month)
         with connected(self._address()) as session, session.transaction():
-            found = _loaded(session, names, self._key(month))
+            found = ledger.read(session, names, self._key(month))
         return replace(found, dataset=month.color) if found else None
 
     def _table(self, month: TripMonth) -> str:
@@ -163,17 +158,13 @@ class Postgres:
 
     def _prepare(self, session: Session, names: MonthNames, staged: StagedMonth) -> dict[str, str]:
         """Make every table ready but the month's own; returns its columns in the table's order."""
-        with session.transaction():
-            strays = ddl.remove_strays(session)
-        if strays:
-            logger.info("%s: removed what a killed run left: %s", staged.month.label, ", ".join(strays))
         want = staged.month.dataset.postgres_columns(staged.new_columns)
         with session.transaction():
             # One after the other: two that create the same table at once would get in each other's way.
             session.rows("SELECT pg_advisory_xact_lock($1)", ENSURING)
             parent = ddl.ensure_parent(session, names.parent, want)
             check_room(session, names)
-            ddl.ensure_ledger(session)
+            ledger.ensure(session)
             if self._options.indexes != "none":
                 pickup = staged.month.dataset.pickup
                 ddl.ensure_index(session, names.parent, pickup, self._options.indexes)
@@ -235,43 +226,10 @@ def _swap(session: Session, names: MonthNames, load: Load) -> None:
     with session.transaction():
         # One swap at a time. Readers are shut out only from the DROP on, and not at all if there is none.
         session.execute(f"LOCK TABLE ONLY {parent} IN SHARE UPDATE EXCLUSIVE MODE")
-        _note(session, load)
+        ledger.write(session, load)
         ddl.grow_together(session, names)
         if is_attached(session, names):
             session.execute(f"DROP TABLE {month}")
         session.execute(f"ALTER TABLE {loading} RENAME TO {quoted(names.month)}")
         session.execute(f"COMMENT ON TABLE {month} IS NULL")
         session.execute(f"ALTER TABLE {parent} ATTACH PARTITION {month} {names.bound}")
-
-
-def _note(session: Session, load: Load) -> None:
-    """Write the ledger's row."""
-    ledger, names = qualified(LEDGER), [field.name for field in fields(Load)]
-    session.execute(
-        f"DELETE FROM {ledger} WHERE dataset = $1 AND {FILE_MONTH} = $2", load.dataset, load.file_month
-    )
-    marks = ", ".join(f"${at}" for at in range(1, len(names) + 1))
-    session.execute(f"INSERT INTO {ledger} ({', '.join(names)}) VALUES ({marks})", *astuple(load))
-
-
-def _loaded(session: Session, names: MonthNames, dataset: str) -> Load | None:
-    """The ledger's row, if the month's table has the rows it says."""
-    ledger = describe(session, LEDGER)
-    if not ledger or not LEDGER_COLUMNS.items() <= ledger.columns.items():
-        return None
-    if not is_attached(session, names):
-        return None
-    found = session.rows(
-        f"SELECT {', '.join(field.name for field in fields(Load))} FROM {qualified(LEDGER)} "
-        f"WHERE dataset = $1 AND {FILE_MONTH} = $2",
-        dataset,
-        names.first_day,
-    )
-    if not found:
-        return None
-    load = Load(*found[0][:-1], loaded_at=found[0][-1].astimezone(dt.UTC))
-    # Through the table that people query: whoever may read it may ask.
-    [[rows]] = session.rows(
-        f"SELECT count(*) FROM {qualified(names.parent)} WHERE {FILE_MONTH} = $1", names.first_day
-    )
-    return load if rows == load.row_count else None

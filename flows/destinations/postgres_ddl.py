@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING
 
-from flows.destinations.base import LEDGER, columns_to_add
 from flows.destinations.postgres_tables import (
-    LEDGER_COLUMNS,
     LOADING,
     PARTITION_KEY,
     SCHEMA,
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
     from flows.destinations.postgres_connection import Session
     from flows.destinations.postgres_tables import MonthNames
+
+logger = logging.getLogger(__name__)
 
 LOADING_COMMENT = "a month being loaded by taxi-etl; without a holder it is removed by the next run"
 
@@ -53,9 +54,9 @@ def grow_together(session: Session, names: MonthNames) -> None:
     parent, month = describe(session, names.parent), describe(session, names.loading)
     if not parent or not month:
         raise SchemaDrift(f"{names.parent} has just been dropped or renamed; run the same command again")
-    _add_columns(session, names.parent, lacking(names.parent, parent, month.columns))
+    add_columns(session, names.parent, lacking(names.parent, parent, month.columns))
     missed = {column: kind for column, kind in parent.columns.items() if column not in month.columns}
-    _add_columns(session, names.loading, missed)
+    add_columns(session, names.loading, missed)
 
 
 def create_loading(session: Session, names: MonthNames, columns: Mapping[str, str]) -> None:
@@ -68,20 +69,7 @@ def create_loading(session: Session, names: MonthNames, columns: Mapping[str, st
     session.execute(f"COMMENT ON TABLE {qualified(names.loading)} IS '{LOADING_COMMENT}'")
 
 
-def ensure_ledger(session: Session) -> None:
-    """Create the ledger, or add the columns it lacks.
-
-    Raises:
-        SchemaDrift: it exists in another shape.
-    """
-    if (ledger := describe(session, LEDGER)) is None:
-        defined = ", ".join(f"{quoted(column)} {kind} NOT NULL" for column, kind in LEDGER_COLUMNS.items())
-        session.execute(f"CREATE TABLE {qualified(LEDGER)} ({defined}, PRIMARY KEY (dataset, {FILE_MONTH}))")
-        return
-    _add_columns(session, LEDGER, columns_to_add(LEDGER, ledger.columns, LEDGER_COLUMNS))
-
-
-def _add_columns(session: Session, table: str, columns: Mapping[str, str]) -> None:
+def add_columns(session: Session, table: str, columns: Mapping[str, str]) -> None:
     """Add nullable columns; the table's rows are not touched."""
     for column, kind in columns.items():
         session.execute(f"ALTER TABLE {qualified(table)} ADD COLUMN {quoted(column)} {kind}")
@@ -126,8 +114,8 @@ def index_like(session: Session, table: str, like: str) -> None:
         session.execute(f"CREATE {'UNIQUE ' if unique else ''}INDEX ON {qualified(table)} {definition}")
 
 
-def remove_strays(session: Session) -> list[str]:
-    """Remove what killed runs left half loaded; returns the names.
+def remove_strays(session: Session) -> None:
+    """Remove what killed runs left between loading a month and swapping it in.
 
     Only tables that bear our comment and our name, and only if nobody holds the lock of that name.
     """
@@ -148,7 +136,7 @@ def remove_strays(session: Session) -> list[str]:
     ]
     for name in free:
         session.execute(f"DROP TABLE IF EXISTS {qualified(name)}")
-    return free
+        logger.info("removed %s, which a killed run left", name)
 
 
 def _defined(columns: Mapping[str, str]) -> str:

@@ -29,18 +29,6 @@ LOADING = "_loading"
 PARTITION_KEY = f"LIST ({FILE_MONTH})"
 LONGEST_NAME_BYTES = 63  # Postgres cuts longer ones off without a word
 
-LEDGER_COLUMNS = {
-    "dataset": "text",
-    FILE_MONTH: "date",
-    "source": "text",
-    "source_sha256": "text",
-    "schema_version": "text",
-    "row_transforms": "text",
-    "source_rows": "bigint",
-    "rejected_rows": "bigint",
-    "row_count": "bigint",
-    "loaded_at": "timestamp with time zone",
-}
 ARROW_TO_POSTGRES = {kind.arrow: kind.postgres for kind in ColumnType}
 
 

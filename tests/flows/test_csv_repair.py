@@ -314,6 +314,17 @@ def test_a_quoted_text_may_span_lines(tmp_path: Path) -> None:
     assert repaired.rejects[0][:2] == (7, "x"), "counted in lines of the file, not in records"
 
 
+@pytest.mark.parametrize(("size", "good"), [(10_000, 1), (20_000, 0)])
+def test_a_text_that_goes_on_for_too_long_is_a_quote_that_was_never_closed(
+    size: int, good: int, tmp_path: Path
+) -> None:
+    spanning = b'1,2019-01-01 00:46:40,9.5,"' + b"text\n" * (size // 5) + b'",'
+    repaired = Repaired(lines(GOOD, spanning, GOOD), tmp_path)
+    assert repaired.repair.good == 2 + good
+    assert (repaired.rejects[:1] and repaired.rejects[0][::2]) == ([] if good else (3, UNTERMINATED))
+    assert repaired.repair.lines == 3 + size // 5
+
+
 STRAY = b'1,2019-01-01 00:46:40,9.5,"N,2019-01-01 00:53:20'
 
 

@@ -22,8 +22,8 @@ from support.trips import (
     real_month,
 )
 
+from flows import parquet_writer, staging
 from flows import staged as staged_module
-from flows import staging
 from flows.errors import (
     LocalStorageError,
     ReconciliationError,
@@ -346,6 +346,17 @@ def test_what_does_not_fit_is_rejected_and_the_rest_is_loaded(bench: Workbench) 
     again = bench.stage(packed)
     assert again.reused
     assert replace(again, reused=False, source=staged.source) == staged
+
+
+def test_lines_within_a_quoted_text_are_no_rows_of_their_own(bench: Workbench) -> None:
+    spanning = row(1).replace(b"HV0001", b'"HV\n\n0001"')
+    staged = bench.stage(HEADER + row(0) + spanning + b"\n" + row(2) + b"x\n" + row(3), max_reject_ratio=0.2)
+    assert (staged.source_rows, staged.rows, staged.rejected_rows) == (5, 4, 1)
+    assert numbers(staged) == [0, 1, 2, 3]
+    assert table(staged)["hvfhs_license_num"].to_pylist()[1] == "HV\n\n0001"
+    assert rejects(staged) == [(8, "x", "has 1 fields where the header has 7")]
+    again = bench.stage(HEADER + row(0) + spanning + b"\n" + row(2) + b"x\n" + row(3), max_reject_ratio=0.2)
+    assert (again.reused, again.dropped_rows) == (True, 0)
 
 
 def test_beyond_the_limit_the_month_fails_and_what_was_staged_stays(bench: Workbench) -> None:
@@ -685,6 +696,16 @@ def test_a_directory_that_cannot_be_made_is_an_os_error(bench: Workbench) -> Non
     bench.staged.write_text("in the way")
     with pytest.raises(OSError, match="staged"):
         bench.stage(HEADER + rows(5))
+
+
+def test_a_writer_that_stops_reading_is_no_fault_of_the_batches() -> None:
+    stopped: list[BaseException] = []
+    batches = parquet_writer._remembering(iter([]), stopped)
+    assert list(batches) == []
+    batches = parquet_writer._remembering(iter([pa.record_batch({"a": [1]})] * 2), stopped)
+    next(batches)
+    batches.close()
+    assert stopped == []
 
 
 def test_progress_is_reported_up_to_the_last_row(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:

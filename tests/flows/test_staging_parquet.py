@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows import staging
+from flows import parquet_source, staging
 from flows.errors import ReconciliationError, SchemaDrift, SourceCorrupt, TooManyRejects
 from transforms.dataset import FILE_MONTH
 from transforms.datasets import DATASETS
@@ -124,6 +124,7 @@ def test_columns_go_by_name_whatever_their_order_and_spelling(color: str, bench:
 
 def test_rows_keep_their_order_across_batches(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging, "BATCH_ROWS", 1000)
+    monkeypatch.setattr(parquet_source, "SLICE_ROWS", 1500)
     table = trips(TripMonth("fhv", 2025, 1), rows=10_000)
     table = with_column(table, "PULocationID", pa.array(range(10_000)))
     staged = bench.stage(bench.write_parquet(table, row_group_size=700), TripMonth("fhv", 2025, 1))
@@ -312,12 +313,19 @@ def test_beyond_the_limit_the_month_fails_and_what_was_staged_stays(bad: int, be
     assert len(before) == 2
 
 
-def test_the_limit_is_the_last_number_that_is_allowed(bench: Workbench) -> None:
+@pytest.mark.parametrize("slice_rows", [7, 100, ROWS, 2**18])
+def test_the_limit_is_the_last_number_that_is_allowed(
+    slice_rows: int, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_source, "SLICE_ROWS", slice_rows)
     table = trips(YELLOW)
     for row in (1, 100, 300):
         table = with_value(table, row, fare_amount=float("inf"))
     staged = bench.stage(bench.write_parquet(table), YELLOW)
     assert [row for row, _, _ in rejects(staged)] == [1, 100, 300]
+    assert loaded(staged).equals(pa.concat_tables([table.slice(1, 98), table.slice(100, 199)]))
+    with pytest.raises(TooManyRejects):
+        bench.stage(bench.write_parquet(with_value(table, 299, fare_amount=float("inf"))), YELLOW)
 
 
 def test_a_file_without_a_good_row_is_refused_whatever_the_limit(bench: Workbench) -> None:

@@ -107,7 +107,7 @@ def test_undeclared_columns_are_refused_all_at_once_and_the_way_on_is_said() -> 
 
 
 def test_undeclared_columns_are_carried_along_if_asked_for() -> None:
-    match = YELLOW.match_header(["surge", PICKUP, " Tip2 "], allow_new=True)
+    match = YELLOW.match_header(["surge", PICKUP, ' "Tip2 " '], allow_new=True)
     assert match.columns == ("surge", PICKUP, "Tip2")
     assert match.new == ("surge", "Tip2")
 

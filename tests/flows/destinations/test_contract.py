@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import importlib
 import signal
-import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -131,7 +130,7 @@ def test_force_publishes_again(anywhere: Harness, months: Months) -> None:
     assert_holds(anywhere, staged)
 
 
-@pytest.mark.parametrize("rows", [10, 50, 90], ids=["shrunk", "same size", "grown"])
+@pytest.mark.parametrize("rows", [50, 20], ids=["same size", "shrunk"])
 def test_a_changed_month_is_replaced_and_no_other(anywhere: Harness, months: Months, rows: int) -> None:
     old, new = months.trips(JANUARY), months.trips(JANUARY, rows, first=1000)
     others = [months.trips(FEBRUARY), months.trips(TripMonth("yellow", 2020, 1)), months.trips(GREEN_JANUARY)]
@@ -427,9 +426,9 @@ def test_whenever_a_process_is_killed_one_whole_month_stays(store: Harness, mont
         store.make().publish(staged)
     by_checksum = {staged.source_sha256: staged for staged in (old, new)}
 
-    for moment in (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9):
+    for moment in (0.1, 0.3, 0.5, 0.7, 0.9):
         with Apart(publish_for_ever, store.place, (new, old)) as process:
-            seconds = statistics.median(process.hear() for _ in range(3))
+            seconds = min(process.hear() for _ in range(2))
             time.sleep(moment * seconds)
             process.kill()
         store.settle()

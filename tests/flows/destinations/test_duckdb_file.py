@@ -134,6 +134,8 @@ def test_a_conflicting_change_by_this_process_is_worth_another_try(
 ) -> None:
     harness.make().publish(months.trips(JANUARY))
     with duckdb.connect(path) as other:
+        with pytest.raises(ReconciliationError):  # that one lets go of everything
+            harness.make().publish(replace(months.trips(JANUARY), rows=1), force=True)
         other.begin()
         other.execute(f"DELETE FROM {TABLE}")
         message = _refusal(DestinationBusy, lambda: harness.make().publish(months.trips(JANUARY, first=100)))
@@ -305,6 +307,25 @@ def test_too_little_memory_is_one_clear_line(
         )
     assert "Out of Memory" in message
     assert_holds(harness, months.trips(JANUARY))
+
+
+def test_a_database_that_gave_up_is_a_storage_error(
+    harness: DuckDBHarness, months: Months, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a failed checkpoint leaves; it cannot be had on demand."""
+    gave_up = duckdb.FatalException("FATAL Error: database has been invalidated\nand more")
+    monkeypatch.setattr(duckdb_file, "reconcile", mock.Mock(side_effect=gave_up))
+    message = _refusal(LocalStorageError, lambda: harness.make().publish(months.trips(JANUARY)))
+    assert "database has been invalidated)" in message
+
+
+def test_a_mistake_of_ours_is_not_explained_away(
+    harness: DuckDBHarness, months: Months, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duckdb_file, "reconcile", mock.Mock(side_effect=duckdb.ParserException("SELEKT")))
+    with pytest.raises(duckdb.ParserException, match="SELEKT"):
+        harness.make().publish(months.trips(JANUARY))
+    assert harness.make().loaded(JANUARY) is None
 
 
 def test_a_file_in_the_place_of_the_directory(tmp_path: Path, months: Months) -> None:

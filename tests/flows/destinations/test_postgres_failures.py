@@ -58,6 +58,7 @@ def test_a_process_killed_around_the_swap(
 
     assert harness.make().publish(new).status == ("unchanged" if swapped else "published")
     assert_holds(harness, new, other)
+    assert postgres.tables() == {TABLE, MONTH, f"{TABLE}_2021_02", LEDGER}
 
 
 def test_the_next_run_removes_what_others_left_and_nothing_else(
@@ -83,7 +84,7 @@ def test_the_next_run_removes_what_others_left_and_nothing_else(
         assert postgres.tables() == {TABLE, f"{TABLE}_2021_02", LEDGER, *theirs}
     while postgres.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"):
         pass
-    harness.make().publish(months.trips(FEBRUARY), force=True)
+    assert harness.make().publish(months.trips(FEBRUARY)).status == "unchanged"
     assert postgres.tables() == {TABLE, f"{TABLE}_2021_02", LEDGER, lookalike, unnamed}
 
 
@@ -183,6 +184,7 @@ def test_a_connection_that_is_cut(
 
     assert harness.make().publish(new).status == "published"
     assert_holds(harness, new)
+    assert postgres.tables() == {TABLE, MONTH, LEDGER}
 
 
 def test_a_connection_that_is_cut_before_the_commit_is_answered(
