@@ -139,8 +139,8 @@ class Dataset:
 
     @cached_property
     def schema_version(self) -> str:
-        """Twelve hex digits that change whenever a name, a type or a null rule changes."""
-        text = ";".join(f"{c.name}:{c.type.label}:{c.required}" for c in self.columns)
+        """Twelve hex digits that change whenever a name, a spelling, a type or a null rule changes."""
+        text = ";".join(f"{c.name}:{c.aliases}:{c.type.label}:{c.required}" for c in self.columns)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def types(self, new: Iterable[str] = ()) -> dict[str, ColumnType]:

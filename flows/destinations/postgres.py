@@ -229,6 +229,8 @@ def _swap(session: Session, names: MonthNames, load: Load) -> None:
         ledger.write(session, load)
         ddl.grow_together(session, names)
         if is_attached(session, names):
+            # Whoever vacuums the old month gives way now, while readers still pass.
+            session.execute(f"LOCK TABLE ONLY {month} IN SHARE UPDATE EXCLUSIVE MODE")
             session.execute(f"DROP TABLE {month}")
         session.execute(f"ALTER TABLE {loading} RENAME TO {quoted(names.month)}")
         session.execute(f"COMMENT ON TABLE {month} IS NULL")

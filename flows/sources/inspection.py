@@ -191,7 +191,7 @@ class _GzipMembers:
     def feed(self, data: bytes) -> Iterator[bytes]:
         try:
             yield from self._unpack(data)
-        except (isal_zlib.error, zlib.error, EOFError) as error:
+        except (isal_zlib.IsalError, zlib.error, EOFError) as error:
             raise SourceCorrupt(f"the gzip data is damaged ({error}); download it again") from error
 
     def finish(self) -> None:
