@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 
 from flows.errors import SourceCorrupt
 
@@ -27,6 +27,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
 UTF8_BOM = b"\xef\xbb\xbf"
 GZIP_WINDOW_BITS = 31  # zlib's way of saying: gzip header and checksum included
+ISAL_ERROR: Any = igzip_lib.IsalError  # its stubs declare an instance where there is a class
 BLOCK_BYTES = 4 * 2**20
 HEADER_LIMIT_BYTES = 64 * 2**10
 TELLING_BYTES = 8  # more than the longest of the beginnings below
@@ -191,7 +192,7 @@ class _GzipMembers:
     def feed(self, data: bytes) -> Iterator[bytes]:
         try:
             yield from self._unpack(data)
-        except (isal_zlib.IsalError, zlib.error, EOFError) as error:
+        except (ISAL_ERROR, zlib.error, EOFError) as error:
             raise SourceCorrupt(f"the gzip data is damaged ({error}); download it again") from error
 
     def finish(self) -> None:
