@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -106,6 +107,19 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def check_directory(option: str, path: Path) -> None:
+    """Refuse a directory that cannot be made or written to, without making it.
+
+    Raises:
+        UsageError: names the option and the directory that is in the way.
+    """
+    there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    if not there.is_dir():
+        raise UsageError(f"{option} {path}: {there} is a file; name a directory")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path}: no permission to write to {there}; name another directory")
+
+
 def parse_command(arguments: Sequence[str] | None = None) -> Command:
     """Read a call and check it.
 
@@ -118,10 +132,11 @@ def parse_command(arguments: Sequence[str] | None = None) -> Command:
     given = parser().parse_args(arguments)
     if given.concurrency < 1:
         raise UsageError(f"--concurrency {given.concurrency}: at least 1 month at once")
-    if given.data_dir.exists() and not given.data_dir.is_dir():
-        raise UsageError(f"--data-dir {given.data_dir} is a file; name a directory")
+    check_directory("--data-dir", given.data_dir)
     if given.summary and given.summary.is_dir():
         raise UsageError(f"--summary {given.summary} is a directory; name a file")
+    if given.summary:
+        check_directory("--summary", given.summary.absolute().parent)
     to = tuple(dict.fromkeys(given.to))
     months = checked_months(
         given.color,

@@ -22,12 +22,13 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from flows import progress
+from flows.errors import LocalStorageError, locate
 from flows.files import replacing
 from flows.layout import Layout
 from flows.outcome import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from flows.errors import TaxiError
@@ -91,7 +92,17 @@ class RunConsole:
         """Remember where the log is and where the summary is to go."""
         self._log, self._summary_file = log, summary_file
 
-    def finish(self, summary: RunSummary) -> int:
+    def conclude(self, run: Callable[[], RunSummary]) -> int:
+        """Run, and say how it ended, whatever happened; returns the exit code."""
+        try:
+            summary = run()
+        except KeyboardInterrupt:
+            return self._interrupted()
+        except Exception as error:  # noqa: BLE001 - the last resort: one line, traceback in the log
+            return self._crashed(error)
+        return self._finish(summary)
+
+    def _finish(self, summary: RunSummary) -> int:
         """Print the table and the headlines, write the summary file; returns the exit code."""
         out = Console(width=None if sys.stdout.isatty() else 160)
         out.print(summary_table(summary))
@@ -102,18 +113,32 @@ class RunConsole:
             print(f"failed: {outcome.error}", file=sys.stderr)
         if summary.failed:
             print(f"log: {self._log}", file=sys.stderr)
-        if self._summary_file:
-            with replacing(self._summary_file.absolute()) as temporary:
-                temporary.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
+        try:
+            self._write(summary)
+        except LocalStorageError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return FAILED
         return FAILED if summary.failed else PUBLISHED
 
-    def crashed(self, error: Exception) -> int:
+    def _write(self, summary: RunSummary) -> None:
+        if self._summary_file:
+            path = self._summary_file.absolute()
+            with locate(f"--summary {path}"), replacing(path) as temporary:
+                temporary.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
+
+    def _crashed(self, error: Exception) -> int:
         """One line for an error that is not a month's."""
         logger.debug("run failed", exc_info=error)
-        print(f"error: {describe(error)}\nlog: {self._log}", file=sys.stderr)
+        text = describe(error)
+        if "Failed to reach API" in text:
+            text = (
+                f"no Prefect server answers at {PREFECT_API_URL.value()}; start it, or unset PREFECT_API_URL "
+                "to use a temporary one"
+            )
+        print(f"error: {text}\nlog: {self._log}", file=sys.stderr)
         return FAILED
 
-    def interrupted(self) -> int:
+    def _interrupted(self) -> int:
         """The last line after Ctrl-C."""
         print(
             "interrupted: every month is either wholly published or as it was before; the same "
@@ -130,12 +155,19 @@ def console_output(data_dir: Path, summary_file: Path | None = None) -> Generato
     Args:
         data_dir: the log goes below it.
         summary_file: where the run's JSON goes; None: nowhere.
+
+    Raises:
+        LocalStorageError: nothing can be written there.
     """
     logs = Layout(data_dir).logs
-    logs.mkdir(parents=True, exist_ok=True)
+    with locate(f"--data-dir {data_dir}"):
+        logs.mkdir(parents=True, exist_ok=True)
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     log = logs / f"etl-{stamp}.log"
     screen = Console(stderr=True)
+    progress.go_on()
+    if summary_file:
+        summary_file.unlink(missing_ok=True)  # an old one would speak of another run
     with _logging_to(log, screen):
         _remove_old_logs(logs)
         if not PREFECT_API_URL.value():
@@ -215,34 +247,38 @@ def _remove_old_logs(directory: Path) -> None:
 
 def summary_table(summary: RunSummary) -> Table:
     """The run as a table, one row a month."""
-    total = sum(outcome.staged.rows for outcome in summary.months if outcome.staged)
-    rate = total / summary.seconds if summary.seconds else 0
+    loaded = [o.staged.rows for o in summary.months if o.staged and o.status == "published"]
+    rate = f" ({sum(loaded) / summary.seconds:,.0f} rows/s)" if loaded and summary.seconds else ""
     table = Table(
-        title=f"{summary.dataset} {summary.year}: {total:,} rows in {summary.seconds:.1f} s "
-        f"({rate:,.0f} rows/s)",
+        title=f"{summary.dataset} {summary.year}: {sum(loaded):,} rows loaded in "
+        f"{summary.seconds:.1f} s{rate}",
         title_justify="left",
     )
     table.add_column("month")
-    for name in ("source rows", "staged", "rejected", "seconds", "rows/s"):
+    has_dropped = any(outcome.staged and outcome.staged.dropped_rows for outcome in summary.months)
+    dropped = ["dropped"] if has_dropped else []
+    for name in ("source rows", "staged", "rejected", *dropped, "seconds", "rows/s"):
         table.add_column(name, justify="right")
     table.add_column("destinations")
     for outcome in summary.months:
-        table.add_row(*_cells(outcome), style="red" if outcome.status == "failed" else None)
+        table.add_row(
+            *_cells(outcome, has_dropped=has_dropped), style="red" if outcome.status == "failed" else None
+        )
     return table
 
 
-def _cells(outcome: MonthOutcome) -> list[str]:
+def _cells(outcome: MonthOutcome, *, has_dropped: bool) -> list[str]:
     staged = outcome.staged
-    numbers = ["-", "-", "-", f"{outcome.seconds:.1f}", "-"]
-    if staged:
-        rate = staged.rows / outcome.seconds if outcome.seconds else 0
-        numbers = [
-            f"{staged.source_rows:,}",
-            f"{staged.rows:,}",
-            f"{staged.rejected_rows:,}",
-            f"{outcome.seconds:.1f}",
-            f"{rate:,.0f}",
-        ]
+    counts: list[int | None] = (
+        [staged.source_rows, staged.rows, staged.rejected_rows] if staged else [None] * 3
+    )
+    if has_dropped:
+        counts.append(staged.dropped_rows if staged else None)
+    # Nothing was loaded when nothing had changed, so there is no speed to speak of.
+    loaded = staged if outcome.status == "published" else None
+    rate = f"{loaded.rows / outcome.seconds:,.0f}" if loaded and outcome.seconds else "-"
+    numbers = ["-" if count is None else f"{count:,}" for count in counts]
+    numbers += [f"{outcome.seconds:.1f}", rate]
     done = [f"{name}: {receipt.status}" for name, receipt in outcome.receipts.items()]
     failed = [f"{name}: failed" for name in outcome.failures]
     return [outcome.month.iso, *numbers, ", ".join(done + failed) or "failed"]

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 # What Polars raises about the data, as opposed to about our expressions. OSError: it takes the padding
 # behind a gzip stream for damage, which the landing has ruled out.
-UNREADABLE = (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError, ValueError, OSError)
+UNREADABLE = (
+    pl.exceptions.ComputeError,
+    pl.exceptions.InvalidOperationError,
+    pl.exceptions.SchemaError,  # the first line has another number of fields
+    pl.exceptions.ShapeError,
+    ValueError,
+    OSError,
+)
 
 
 class NotThisWay(Exception):

@@ -5,6 +5,7 @@ TaxiError                       one line: what was wrong, the legal values, the 
 ├── Transient                   worth trying again as it is
 │   ├── SourceBusy              the server said 5xx or 429, stalled or hung up, and kept doing so
 │   └── DestinationBusy         locked by somebody else, restarting, out of connections
+│       └── WaitedInVain        and has been for as long as the settings allow; not tried again
 └── Terminal                    the same call would fail the same way
     ├── SourceNotFound          404, 403, no such file
     ├── SourceUnreachable       no network, no such host
@@ -13,6 +14,7 @@ TaxiError                       one line: what was wrong, the legal values, the 
     ├── TooManyRejects          more rows rejected than allowed, or no good row at all
     ├── ReconciliationError     two counts of the same rows differ
     ├── DestinationRefused      wrong password, no such host or database, no right to do it
+    ├── Stopped                 Ctrl-C
     ├── LocalStorageError       disk full, read-only, no permission, a damaged local file
     └── MonthFailed, MonthsFailed   the verdict on a month and on a run (`flows.outcome`)
 """
@@ -72,6 +74,10 @@ class DestinationBusy(Transient):
     """The destination is locked or not ready."""
 
 
+class WaitedInVain(DestinationBusy):
+    """A lock was not free within the lock time-out; waiting once more would only multiply it."""
+
+
 class SourceNotFound(Terminal):
     """The source has no such file."""
 
@@ -90,6 +96,10 @@ class SchemaDrift(Terminal):
 
 class TooManyRejects(Terminal):
     """Too few of the rows fit."""
+
+
+class Stopped(Terminal):
+    """Somebody asked the run to stop."""
 
 
 class ReconciliationError(Terminal):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from flows.errors import DestinationBusy
+from flows.errors import WaitedInVain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -73,7 +73,7 @@ def exclusive(
         on_wait: called once if there is somebody to wait for.
 
     Raises:
-        DestinationBusy: the lock was not free in time.
+        WaitedInVain: the lock was not free in time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, thread_local=False)
@@ -85,7 +85,7 @@ def exclusive(
                 on_wait()
             lock.acquire(timeout=timeout_seconds, poll_interval=0.1)
     except Timeout:
-        raise DestinationBusy(
+        raise WaitedInVain(
             f"another run has held {path} for {timeout_seconds:g} s; let it finish, or give it more "
             "time with TAXI_LOCK_TIMEOUT_SECONDS"
         ) from None

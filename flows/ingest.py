@@ -25,11 +25,11 @@ from pydantic import SecretStr
 
 from flows import tasks
 from flows.blocks import with_blocks
-from flows.command_line import OneLineParser
+from flows.command_line import OneLineParser, check_directory
 from flows.console import console_output, say_usage_error
 from flows.destinations import Receipt
 from flows.destinations.postgres import Postgres
-from flows.errors import UsageError, locate
+from flows.errors import LocalStorageError, UsageError, locate
 from flows.layout import Layout
 from flows.outcome import MonthFailed, MonthOutcome, RunSummary, month_under_way
 from flows.progress import reporter
@@ -172,36 +172,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             given = parser().parse_args(arguments)
             month_of(given.url)
+            check_directory("--data-dir", given.data_dir)
             url = server_url(given)
-        except UsageError as error:
+            with override_settings(postgres_url=url) if url else override_settings():
+                settings = with_blocks(get_settings(), ["postgres"])
+                Postgres.from_settings(given.data_dir, settings, table=given.table_name)
+                with console_output(given.data_dir) as console:
+                    return console.conclude(lambda: _ingest(given))
+        except (UsageError, LocalStorageError) as error:
             return say_usage_error(error)
-        with override_settings(postgres_url=url) if url else override_settings():
-            return _ingest(given)
 
 
-def _ingest(given: argparse.Namespace) -> int:
+def _ingest(given: argparse.Namespace) -> RunSummary:
     try:
-        settings = with_blocks(get_settings(), ["postgres"])
-        Postgres.from_settings(given.data_dir, settings, table=given.table_name)
-    except UsageError as error:
-        return say_usage_error(error)
-    with console_output(given.data_dir) as console:
-        try:
-            outcome = ingest_data(
-                given.url,
-                given.table_name,
-                given.data_dir,
-                keep_zero_passengers=given.keep_zero_passengers,
-                force=given.force,
-            )
-        except MonthFailed as error:
-            outcome = error.outcome
-        except KeyboardInterrupt:
-            return console.interrupted()
-        except Exception as error:  # noqa: BLE001 - the last resort: one line, traceback in the log
-            return console.crashed(error)
-    month = outcome.month
-    return console.finish(RunSummary(month.color, month.year, (outcome,), outcome.seconds))
+        outcome = ingest_data(
+            given.url,
+            given.table_name,
+            given.data_dir,
+            keep_zero_passengers=given.keep_zero_passengers,
+            force=given.force,
+        )
+    except MonthFailed as error:
+        outcome = error.outcome
+    return RunSummary(outcome.month.color, outcome.month.year, (outcome,), outcome.seconds)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def etl_month(
     month: int,
     to: tuple[str, ...] = ("duckdb",),
     source: str = "dtc",
-    data_dir: Path = Path("data"),
+    data_dir: Path | None = None,
     *,
     force: bool = False,
     options: StagingOptions | None = None,
@@ -32,7 +32,8 @@ def etl_month(
     Raises:
         MonthFailed: with the outcome; what could be published is published.
     """
-    trips, layout, settings = TripMonth(color, year, month), Layout(data_dir), get_settings()
+    trips, settings = TripMonth(color, year, month), get_settings()
+    layout = Layout(data_dir or settings.data_dir)
     options = options or StagingOptions(max_reject_ratio=settings.max_reject_ratio)
     with month_under_way(trips, layout.lock(trips), settings.lock_timeout_seconds) as outcome:
         file = locate_source(source, trips, settings)
@@ -41,6 +42,8 @@ def etl_month(
         outcome.staged = staged
         for destination in to:
             with outcome.publishing_to(destination):
-                outcome.receipts[destination] = tasks.publish(staged, destination, data_dir, force=force)
+                outcome.receipts[destination] = tasks.publish(
+                    staged, destination, layout.data_dir, force=force
+                )
         outcome.quality = tasks.quality(staged).headline
     return outcome

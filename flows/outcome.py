@@ -77,7 +77,7 @@ class MonthOutcome:
             "source_rows": staged and staged.source_rows,
             "staged_rows": staged and staged.rows,
             "rejected_rows": staged and staged.rejected_rows,
-            "dropped_rows": staged and staged.dropped_rows,
+            **({"dropped_rows": staged.dropped_rows} if staged and staged.dropped_rows else {}),
             "destinations": receipts | failed,
             "error": self.error,
         }

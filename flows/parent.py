@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -16,15 +17,19 @@ from pydantic import Field
 
 from flows.command_line import DEFAULT_YEAR, Command, parse_command
 from flows.console import console_output, say_usage_error
-from flows.errors import UsageError
+from flows.errors import LocalStorageError, UsageError
 from flows.month import etl_month
 from flows.outcome import MonthFailed, MonthOutcome, MonthsFailed, RunSummary, describe
 from flows.plan import print_plan
+from flows.progress import check_stopped, stop
 from flows.request import checked_months
 from flows.server import server_defaults
 from flows.settings import get_settings
 from flows.staging import StagingOptions
 from transforms.trip_month import TripMonth
+
+if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
 
 Color = Literal["yellow", "green", "fhv", "fhvhv"]
 Month = Annotated[int, Field(ge=1, le=12)]
@@ -38,6 +43,7 @@ def run_month(month: TripMonth, request: dict[str, Any]) -> MonthOutcome:
         month: which one.
         request: the other parameters of `etl_month`.
     """
+    check_stopped()
     outcome: Any = etl_month(month.color, month.year, month.month, **request)
     return outcome
 
@@ -50,7 +56,7 @@ def etl_parent_flow(
     to: Sequence[str] = ("duckdb",),
     source: str = "dtc",
     data_dir: Path | None = None,
-    concurrency: int | None = None,
+    concurrency: Annotated[int, Field(ge=1)] | None = None,
     *,
     force: bool = False,
     allow_new_columns: bool = False,
@@ -90,15 +96,24 @@ def etl_parent_flow(
         "options": StagingOptions(tuple(row_transforms), allow_new_columns, settings.max_reject_ratio),
     }
     with ThreadPoolTaskRunner(max_workers=concurrency or settings.concurrency) as runner:
-        futures = [runner.submit(run_month, {"month": month, "request": request}) for month in trips]
-        outcomes = [
-            _outcome(month, future.result(raise_on_failure=False))
-            for month, future in zip(trips, futures, strict=True)
-        ]
+        try:
+            futures = [runner.submit(run_month, {"month": month, "request": request}) for month in trips]
+            results = [_result(future) for future in futures]
+        except KeyboardInterrupt:
+            stop()  # the months under way end at their next report, the others do not begin
+            raise
+    outcomes = map(_outcome, trips, results)
     summary = RunSummary(color, year, tuple(outcomes), time.perf_counter() - started)
     if summary.failed:
         raise MonthsFailed(summary)
     return summary
+
+
+def _result(future: PrefectFuture[Any]) -> Any:  # noqa: ANN401 - an outcome or an exception
+    """Wait for a month, in slices: a wait without end would not hear Ctrl-C before it is over."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            return future.result(timeout=0.2, raise_on_failure=False)
 
 
 def _outcome(month: TripMonth, result: MonthOutcome | BaseException) -> MonthOutcome:
@@ -136,18 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with temporary_settings(server_defaults()):
         try:
             command = parse_command(arguments)
-        except UsageError as error:
+            if command.dry_run:
+                return print_plan(command)
+            with console_output(command.data_dir, command.summary) as console:
+                return console.conclude(lambda: run_command(command))
+        except (UsageError, LocalStorageError) as error:
             return say_usage_error(error)
-        if command.dry_run:
-            return print_plan(command)
-        with console_output(command.data_dir, command.summary) as console:
-            try:
-                summary = run_command(command)
-            except KeyboardInterrupt:
-                return console.interrupted()
-            except Exception as error:  # noqa: BLE001 - the last resort: one line, traceback in the log
-                return console.crashed(error)
-        return console.finish(summary)
 
 
 if __name__ == "__main__":

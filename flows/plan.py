@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows.blocks import configured_destination
@@ -15,6 +16,7 @@ from flows.settings import get_settings
 from flows.sources import locate_source
 from flows.sources.landing import landed_before
 from flows.sources.transports import Request, open_source, without_secrets
+from flows.staged import schema_version
 
 if TYPE_CHECKING:
     from flows.command_line import Command
@@ -30,10 +32,10 @@ def print_plan(command: Command) -> int:
     failed = False
     for month in command.months:
         try:
-            table.add_row(month.iso, *_plan_month(command, month))
+            table.add_row(month.iso, *map(escape, _plan_month(command, month)))
         except TaxiError as error:
             failed = True
-            table.add_row(month.iso, f"error: {error.message}", style="red")
+            table.add_row(month.iso, escape(f"error: {error.message}"), style="red")
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     return 1 if failed else 0
 
@@ -44,11 +46,16 @@ def _plan_month(command: Command, month: TripMonth) -> list[str]:
     landed = landed_before(Layout(command.data_dir).raw(month.color) / file.file_name)
     fetch, sha256 = _plan_fetch(file, landed, force=command.force)
     cells = [without_secrets(file.url), fetch]
+    expected = (sha256, schema_version(month), ",".join(command.row_transforms))
     for name in command.to:
         load = configured_destination(name, command.data_dir).loaded(month)
         if load is None:
             cells.append("add the month")
-        elif load.source_sha256 == sha256 and not command.force:
+        elif not command.force and expected == (
+            load.source_sha256,
+            load.schema_version,
+            load.row_transforms,
+        ):
             cells.append(f"nothing: has its {load.row_count:,} rows")
         else:
             cells.append(f"replace {load.row_count:,} rows of {load.loaded_at:%Y-%m-%d}")
@@ -57,7 +64,7 @@ def _plan_month(command: Command, month: TripMonth) -> list[str]:
 
 def _plan_fetch(file: SourceFile, landed: LandedFile | None, *, force: bool) -> tuple[str, str | None]:
     """What would be fetched, and the checksum of what is here if that would stay."""
-    same_place = landed is not None and landed.url == without_secrets(file.url)
+    same_place = landed is not None and landed.identity == file.identity
     known = landed.version if landed and same_place and not force else None
     with open_source(Request(file.url, known=known), get_settings()) as opened:
         if opened.unchanged and landed:

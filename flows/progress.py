@@ -7,6 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from flows.errors import Stopped
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -60,10 +62,33 @@ def listen(listener: ProgressListener) -> None:
         _listener = listener
 
 
+_stopping = threading.Event()
+
+
+def stop() -> None:
+    """Let all work of this process end at its next report, with `Stopped`."""
+    _stopping.set()
+
+
+def go_on() -> None:
+    """Take back `stop`."""
+    _stopping.clear()
+
+
+def check_stopped() -> None:
+    """Raise `Stopped` if the run has been told to stop."""
+    if _stopping.is_set():
+        raise Stopped("stopped before it was done; nothing of it is half there")
+
+
 def reporter(month: str, phase: str) -> Callable[[int, int | None], None]:
-    """The function to call with (done, total) while `month` is in `phase`."""
+    """The function to call with (done, total) while `month` is in `phase`.
+
+    It raises `Stopped` once the run has been told to stop, so that long work ends soon.
+    """
 
     def report(done: int, total: int | None = None) -> None:
+        check_stopped()
         _listener.update(month, phase, done, total)
 
     return report

@@ -27,7 +27,7 @@ class QualityReport:
 
     Attributes:
         dataset, file_month: which month (`YYYY-MM`).
-        source_sha256: of the file it speaks of.
+        source_sha256, schema_version, row_transforms: of the staged file it speaks of.
         rows, rejected_rows: loaded and refused.
         measures: rows by what is odd about them; see `transforms.quality`.
         exact_duplicates: rows beyond the first of each group that is equal in every column, told by a
@@ -38,6 +38,8 @@ class QualityReport:
     dataset: str
     file_month: str
     source_sha256: str
+    schema_version: str
+    row_transforms: list[str]
     rows: int
     rejected_rows: int
     measures: dict[str, int]
@@ -50,6 +52,16 @@ class QualityReport:
         odd = {**self.measures, "exact_duplicates": self.exact_duplicates}
         found = [f"{name} {count:,}" for name, count in odd.items() if count]
         return ", ".join(found) or "nothing odd"
+
+    def speaks_of(self, staged: StagedMonth) -> bool:
+        """Whether it was computed from this very staged file."""
+        mine = (self.source_sha256, self.schema_version, self.row_transforms, self.rows)
+        return mine == (
+            staged.source_sha256,
+            staged.schema_version,
+            list(staged.row_transforms),
+            staged.rows,
+        )
 
     def table(self) -> list[dict[str, Any]]:
         """One row per measure and per column with nulls, for a table on a page."""
@@ -71,7 +83,7 @@ def quality_report(staged: StagedMonth) -> QualityReport:
     path = quality_path(staged.path)
     try:
         report = QualityReport(**json.loads(path.read_text()))
-        if staged.reused and report.source_sha256 == staged.source_sha256:
+        if staged.reused and report.speaks_of(staged):
             return report
     except (OSError, ValueError, TypeError):
         pass  # none yet, or of another version: compute it
@@ -105,6 +117,8 @@ def _compute(staged: StagedMonth) -> QualityReport:
         dataset=dataset.name,
         file_month=staged.month.iso,
         source_sha256=staged.source_sha256,
+        schema_version=staged.schema_version,
+        row_transforms=list(staged.row_transforms),
         rows=staged.rows,
         rejected_rows=staged.rejected_rows,
         measures=dict(zip(measures, counts[: len(measures)], strict=True)),

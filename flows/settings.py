@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 class Settings(BaseSettings):
     """Every setting with its default, its bounds, and when to change it."""
 
-    model_config = SettingsConfigDict(env_prefix="TAXI_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="TAXI_", env_file=".env", env_ignore_empty=True, extra="ignore"
+    )
 
     data_dir: Path = Field(
         default=Path("data"),
@@ -94,7 +98,14 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def _read_settings() -> Settings:
-    return Settings()
+    settings = Settings()
+    known = {f"TAXI_{name.upper()}" for name in Settings.model_fields}
+    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    if unknown := sorted(
+        name for name in given - known if name.startswith("TAXI_") and not name.startswith("TAXI_TEST_")
+    ):
+        raise UsageError(f"unknown setting {', '.join(unknown)}; legal are {', '.join(sorted(known))}")
+    return settings
 
 
 _overrides: dict[str, object] = {}
@@ -120,6 +131,8 @@ def get_settings() -> Settings:
     """
     try:
         return _read_settings().model_copy(update=_overrides)
+    except UnicodeDecodeError as error:
+        raise UsageError(f".env is not UTF-8 ({error}); save it as UTF-8") from None
     except ValidationError as error:
         wrong = "; ".join(
             f"TAXI_{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors()

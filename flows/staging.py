@@ -103,8 +103,13 @@ def stage(
         SchemaDrift: the columns are not the declared ones.
         TooManyRejects: too few rows fit; the file staged before stays.
         ReconciliationError: the counts do not agree.
+        SourceCorrupt: the landed file was changed since it was verified.
         LocalStorageError: the disk refused.
     """
+    if not landed.is_intact():
+        raise SourceCorrupt(
+            f"{landed.path} is not the file that was verified any more; run it again with --force"
+        )
     path = directory / f"{month.stem}.parquet"
     for written in (path, rejects_path(path), _repaired_csv(path)):
         clear_scratch(written)
@@ -280,7 +285,7 @@ class _Staging:
                 rows_read += part.height
                 kept = self._transformed(part)
                 if self._report:
-                    self._report(rows_read, self._source_rows)
+                    self._report(rows_read + len(self._rejects), self._source_rows)
                 yield from _to_arrow(kept, schema)
 
         metadata = to_metadata(

@@ -14,12 +14,11 @@ from prefect.tasks import Task, exponential_backoff
 from flows import quality_report, sources, staging
 from flows.blocks import configured_destination
 from flows.destinations import Receipt
-from flows.errors import Transient, locate
+from flows.errors import Transient, WaitedInVain, locate
 from flows.progress import reporter
 from flows.quality_report import QualityReport
 from flows.settings import get_settings
 from flows.sources import LandedFile, SourceFile
-from flows.sources.catalogue import without_secrets
 from flows.sources.landing import landed_before
 from flows.staging import StagedMonth, StagingOptions
 from transforms.trip_month import TripMonth
@@ -34,8 +33,9 @@ CACHED_FOR = dt.timedelta(days=1)
 
 
 def is_transient(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Whether a failed task is worth another attempt."""
-    return isinstance(state.result(raise_on_failure=False), Transient)
+    """Whether a failed task is worth another attempt: what may pass, and has not been waited for yet."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, Transient) and not isinstance(error, WaitedInVain)
 
 
 def same_extract(_: TaskRunContext, parameters: dict[str, Any]) -> str | None:
@@ -46,7 +46,7 @@ def same_extract(_: TaskRunContext, parameters: dict[str, Any]) -> str | None:
     source: SourceFile = parameters["source"]
     version = sources.source_version(source, get_settings())
     target: Path = parameters["directory"] / source.file_name
-    return f"extract|{without_secrets(source.url)}|{version}|{target.absolute()}" if version else None
+    return f"extract|{source.identity}|{version}|{target.absolute()}" if version else None
 
 
 class _Retry(TypedDict):
@@ -88,7 +88,10 @@ def extract(month: TripMonth, source: SourceFile, directory: Path, *, force: boo
 def extract_cached(month: TripMonth, source: SourceFile, directory: Path, *, force: bool) -> LandedFile:
     """Run `extract`, past its cache when the file it speaks of is gone, changed by hand, or forced."""
     stale = force or landed_before(directory / source.file_name) is None
-    return extract.with_options(refresh_cache=stale)(month, source, directory, force=force)
+    landed = extract.with_options(refresh_cache=stale)(month, source, directory, force=force)
+    if not landed.is_intact():  # cached, but since then another version has landed under the name
+        landed = extract.with_options(refresh_cache=True)(month, source, directory, force=force)
+    return landed
 
 
 @task(name="stage", task_run_name="stage {month.label}", cache_policy=NO_CACHE, **RETRIED)

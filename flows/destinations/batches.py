@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
     from flows.progress import Report
     from flows.staging import StagedMonth
+
+
+BATCHES_AHEAD = 8
 
 
 @contextlib.contextmanager
@@ -39,7 +44,7 @@ def staged_batches(
     def read(file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         rows = 0
         try:
-            for batch in file.iter_batches(batch_rows):
+            for batch in _read_ahead(file.iter_batches(batch_rows, use_threads=False)):
                 yield batch.select(schema.names)
                 rows += batch.num_rows
                 if report:
@@ -70,3 +75,12 @@ def _in_order(schema: pa.Schema, order: Collection[str]) -> pa.Schema:
     named = [name for name in order if name in schema.names]
     others = [name for name in schema.names if name not in order]
     return pa.schema([schema.field(name) for name in named + others])
+
+
+def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches, decoded by another thread while the last ones are being sent."""
+    with ThreadPoolExecutor(1, "read-ahead") as reader:
+        ahead = deque(reader.submit(next, batches, None) for _ in range(BATCHES_AHEAD))
+        while (batch := ahead.popleft().result()) is not None:
+            ahead.append(reader.submit(next, batches, None))
+            yield batch

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from flows.errors import DestinationBusy, LocalStorageError, SchemaDrift, TaxiError
+from flows.errors import DestinationBusy, LocalStorageError, SchemaDrift, TaxiError, WaitedInVain
 from flows.files import clear_scratch, exclusive, replacing
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _open(path: Path, lock_timeout_seconds: float, *, read_only: bool) -> duckdb
             if holder is None:
                 raise
             if time.monotonic() >= deadline:
-                raise DestinationBusy(
+                raise WaitedInVain(
                     f"{path} is open in {holder}; close it there, or give it more time with "
                     "TAXI_LOCK_TIMEOUT_SECONDS"
                 ) from error

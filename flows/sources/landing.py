@@ -48,6 +48,7 @@ class LandedFile:
     Attributes:
         path: where it is.
         url: where it came from, without user, password and query.
+        identity: `SourceFile.identity` of the whole address.
         version: the source's validator, None if it gives none.
         kind, bytes, sha256, header, census: see `Inspection`.
         rows: rows by a Parquet file's footer; None for CSV, whose census counts lines.
@@ -57,6 +58,7 @@ class LandedFile:
 
     path: Path
     url: str
+    identity: str
     version: str | None
     kind: Kind
     bytes: int
@@ -130,7 +132,7 @@ def land(
     with exclusive(directory / ".locks" / f"{target.name}.lock", settings.lock_timeout_seconds):
         clear_scratch(record_path(target))
         known = None if force else landed_before(target)
-        if known and known.url != without_secrets(source.url):
+        if known and known.identity != source.identity:
             known = None
         return _Download(source, target, settings, known, report).run()
 
@@ -171,8 +173,9 @@ class _Download:
         except SourceUnreachable as error:
             if not self._known:
                 raise
-            logger.warning("%s Using the copy that landed before.", error.message)
-            return self._known
+            raise SourceUnreachable(
+                f"{error.message}. The copy that landed before is whole: --source {self._target} reads it"
+            ) from error
         except SourceCut as error:
             if self._announced is None or self._received == 0:
                 raise
@@ -219,7 +222,7 @@ class _Download:
         self._version, self._announced = opened.version, opened.total or self._announced
         if opened.version:
             self._part_version.parent.mkdir(parents=True, exist_ok=True)
-            self._part_version.write_text(f"{without_secrets(self._source.url)}\n{opened.version}")
+            self._part_version.write_text(f"{self._source.identity}\n{opened.version}")
         self._part.parent.mkdir(parents=True, exist_ok=True)
         with self._part.open("ab") as part:
             for chunk in opened.chunks:
@@ -243,6 +246,7 @@ class _Download:
         landed = LandedFile(
             path=self._target,
             url=without_secrets(self._source.url),
+            identity=self._source.identity,
             version=self._version,
             kind=inspection.kind,
             bytes=inspection.bytes,
@@ -262,8 +266,8 @@ class _Download:
     def _resume_earlier_run(self) -> None:
         """Go on with the bytes a killed run left, if it is known which version they are of."""
         try:
-            url, version = self._part_version.read_text().splitlines()
-            same = url == without_secrets(self._source.url) and self._part.exists()
+            identity, version = self._part_version.read_text().splitlines()
+            same = identity == self._source.identity and self._part.exists()
         except (OSError, ValueError):
             same, version = False, None
         if not same:

@@ -7,8 +7,10 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -420,3 +422,102 @@ def test_without_any_server_a_temporary_one_is_started(tmp_path: Path) -> None:
     assert result.code == 0, result.err
     assert by_month(result, "staged_rows") == [1000]
     assert "Stopping temporary server" not in result.err
+
+
+def total(cli: Cli) -> float:
+    return warehouse_rows(cli.warehouse, "SELECT sum(total_amount) FROM yellow_taxi_trips")[0][0]
+
+
+def test_a_source_that_changes_back_is_loaded_as_it_is_now(cli: Cli, web: Web) -> None:
+    call = ("--color", "yellow", "--months", "1", "--source", web.url + "/{year}-{month:02}.csv")
+    first, second = (f"{HEADER}\n{ROW.replace('9.75', amount)}\n".encode() for amount in ("11.0", "22.0"))
+    for body, amount in ((first, 11.0), (second, 22.0), (first, 11.0)):
+        web.put("/2021-01.csv", body)
+        web.heal()
+        web.misbehave("/2021-01.csv", headers={"ETag": f'"{amount}"'})
+        assert by_month(cli(*call), "status") == ["published"]
+        assert total(cli) == amount
+
+
+def test_sources_that_differ_in_their_query_are_different_files(cli: Cli, web: Web) -> None:
+    web.put("/a.csv", f"{HEADER}\n{ROW}\n".encode())
+    for key in ("A", "B"):
+        source = web.url + f"/a.csv?key={key}&month={{year}}-{{month:02}}"
+        result = cli("--color", "yellow", "--months", "1", "--source", source)
+        assert result.code == 0
+    assert [seen.status for seen in web.requests if seen.body_bytes][-1] == 200
+
+
+def test_the_dry_run_knows_that_another_transform_is_another_month(cli: Cli) -> None:
+    call = ("--color", "yellow", "--months", "1", "--source", "synthetic")
+    cli(*call, TAXI_SYNTHETIC_ROWS="2000")
+    assert "nothing: has its" in cli(*call, "--dry-run", TAXI_SYNTHETIC_ROWS="2000").out
+    other = cli(*call, "--transform", "drop-zero-passengers", "--dry-run", TAXI_SYNTHETIC_ROWS="2000")
+    assert "replace 2,000 rows" in other.out
+
+
+def test_the_quality_report_speaks_of_the_file_that_was_loaded(cli: Cli) -> None:
+    call = ("--color", "yellow", "--months", "1", "--source", "synthetic")
+    cli(*call, TAXI_SYNTHETIC_ROWS="2000")
+    path = cli.data_dir / "yellow" / "yellow_tripdata_2021-01.quality.json"
+    before = path.read_text()
+    cli(*call, "--transform", "drop-zero-passengers", TAXI_SYNTHETIC_ROWS="2000")
+    path.write_text(before)  # as if the run had been killed before it wrote the new one
+    cli(*call, "--transform", "drop-zero-passengers", TAXI_SYNTHETIC_ROWS="2000")
+    kept = json.loads(path.read_text())
+    assert kept["rows"] == cli.count() < 2000
+    assert kept["measures"]["zero_passengers"] == 0
+
+
+def test_no_prefect_server_at_the_address_is_one_line(cli_process: Cli) -> None:
+    result = cli_process(
+        *("--color", "yellow", "--months", "1", "--source", "synthetic"),
+        PREFECT_API_URL="http://127.0.0.1:9/api",
+    )
+    assert result.code == 1
+    errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "PREFECT_API_URL" in errors[0]
+    assert "Traceback" not in result.err
+
+
+def test_unusable_directories_and_settings_are_wrong_usage(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    call = ("--color", "yellow", "--months", "1", "--source", "synthetic")
+    odd = Cli(cli.environment, tmp_path / "file" / "data", cli.monkeypatch, cli.capsys)
+    for result in (odd(*call), cli(*call, TAXI_SYNTETIC_ROWS="5")):
+        assert result.code == 2
+        assert len(result.err.splitlines()) == 1
+    assert "TAXI_SYNTHETIC_ROWS" in result.err
+
+
+def test_interrupted_ends_soon_and_begins_nothing_more(cli_process: Cli, web: Web) -> None:
+    for month in (1, 2, 3):
+        web.put(f"/2021-0{month}.csv.gz", small_month(20_000))
+        web.misbehave(f"/2021-0{month}.csv.gz", delay_seconds=3)
+    source = web.url + "/{year}-{month:02}.csv.gz"
+    command = ["flows/parent.py", "--color", "yellow", "--months", "1", "2", "3", "--concurrency", "1"]
+    process = subprocess.Popen(
+        [sys.executable, *command, "--source", source, "--data-dir", str(cli_process.data_dir)],
+        cwd=ROOT,
+        env=cli_process.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not web.requests and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: " in err.splitlines()[-1]
+    assert not any("2021-03" in seen.path for seen in web.requests)
+    assert not cli_process.warehouse.exists(), err
+
+
+def test_a_run_needs_no_driver_it_does_not_use() -> None:
+    code = (
+        "import flows.parent, sys; print({'adbc_driver_postgresql', 'sqlalchemy', 'gcsfs'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

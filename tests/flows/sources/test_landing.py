@@ -121,6 +121,7 @@ def test_a_file_lands_whole_with_its_sum_its_census_and_its_record(web: Web, raw
     assert landed == LandedFile(
         path=raw / NAME,
         url=web.url + PATH,
+        identity=web_source(web).identity,
         version='"v1"',
         kind="csv.gz",
         bytes=len(GZIP),
@@ -415,7 +416,7 @@ def leave_part(raw: Path, url: str, version: str, content: bytes) -> None:
     """What a killed run leaves."""
     raw.mkdir(parents=True, exist_ok=True)
     (raw / PART).write_bytes(content)
-    (raw / PART_VERSION).write_text(f"{url}\n{version}")
+    (raw / PART_VERSION).write_text(f"{SourceFile(url, NAME).identity}\n{version}")
 
 
 def test_the_next_run_goes_on_where_a_killed_one_stopped(web: Web, raw: Path) -> None:
@@ -814,16 +815,15 @@ def test_pauses_are_told_in_the_log(web: Web, raw: Path, caplog: pytest.LogCaptu
 # --- no network
 
 
-def test_an_earlier_copy_serves_without_a_network(
-    web: Web, raw: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_network_an_earlier_copy_is_named_but_not_taken_for_new(web: Web, raw: Path) -> None:
     web.put(PATH, GZIP)
     first = land(web_source(web), raw, settings())
     web.stop()
-    landed = land(web_source(web), raw, settings())
-    assert landed == replace(first, fetched=False)
-    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert "Using the copy that landed before" in warning.getMessage()
+    error = refuse(web_source(web), raw)
+    assert isinstance(error, SourceUnreachable)
+    assert f"--source {first.path}" in error.message
+    assert first.is_intact()
+    assert land(SourceFile(first.path.as_uri(), "again"), raw, settings()).sha256 == first.sha256
 
 
 @pytest.mark.parametrize("why", ["never landed", "changed by hand", "forced"])
@@ -896,7 +896,8 @@ def test_no_secret_is_shown_without_a_network(web: Web, raw: Path, caplog: pytes
     source = SourceFile(f"{web.url}{PATH}?token=t0ken".replace("//", "//user:hunter2@"), NAME)
     land(source, raw, settings())
     web.stop()
-    land(source, raw, settings())
+    error = refuse(source, raw)
+    assert not [word for word in SECRETS if word in "".join(traceback.format_exception(error))]
     error = refuse(SourceFile(source.url, "other"), raw)
     shown = "".join(traceback.format_exception(error)) + caplog.text
     assert not [word for word in SECRETS if word in shown]
@@ -914,10 +915,13 @@ def test_the_secrets_of_a_redirect_are_not_shown(
     assert "t0ken" not in (raw / RECORD).read_text()
 
 
-def test_a_new_token_does_not_make_a_new_file(web: Web, raw: Path) -> None:
+def test_another_query_is_another_file(web: Web, raw: Path) -> None:
     web.put(PATH, GZIP)
-    land(SourceFile(f"{web.url}{PATH}?token=1", NAME), raw, settings())
-    assert not land(SourceFile(f"{web.url}{PATH}?token=2", NAME), raw, settings()).fetched
+    first = land(SourceFile(f"{web.url}{PATH}?key=1", NAME), raw, settings())
+    second = land(SourceFile(f"{web.url}{PATH}?key=2", NAME), raw, settings())
+    assert second.fetched
+    assert (first.url, first.sha256) == (second.url, second.sha256)
+    assert first.identity != second.identity
 
 
 # --- files
@@ -1183,7 +1187,8 @@ def test_a_bucket_that_misbehaves(
 def test_a_bucket_without_a_network(web: Web, raw: Path, bucket: SourceFile) -> None:
     first = land(bucket, raw, settings())
     web.stop()
-    assert land(bucket, raw, settings(http_attempts=1)) == replace(first, fetched=False)
+    with pytest.raises(SourceUnreachable, match=f"--source {first.path}"):
+        land(bucket, raw, settings(http_attempts=1))
     with pytest.raises(SourceUnreachable, match="--source synthetic"):
         land(bucket, raw, settings(http_attempts=1), force=True)
 
