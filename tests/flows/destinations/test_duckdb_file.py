@@ -30,6 +30,7 @@ from flows.errors import (
     SchemaDrift,
     TaxiError,
     UsageError,
+    WaitedInVain,
     locate,
 )
 from flows.settings import Settings
@@ -84,7 +85,7 @@ def test_a_file_held_by_another_process_is_waited_for_and_then_refused(
     with Apart(hold, path, read_only) as holder:
         holder.hear()
         started = time.monotonic()
-        message = _refusal(DestinationBusy, lambda: DuckDBFile(path, 0.3).publish(staged))
+        message = _refusal(WaitedInVain, lambda: DuckDBFile(path, 0.3).publish(staged))
         assert 0.3 <= time.monotonic() - started < 5
         assert f"(PID {holder.process.pid})" in message
         assert str(path) in message
@@ -92,7 +93,7 @@ def test_a_file_held_by_another_process_is_waited_for_and_then_refused(
         if read_only:
             assert DuckDBFile(path, 0.3).loaded(JANUARY)
         else:
-            assert "PID" in _refusal(DestinationBusy, lambda: DuckDBFile(path, 0).loaded(JANUARY))
+            assert "PID" in _refusal(WaitedInVain, lambda: DuckDBFile(path, 0).loaded(JANUARY))
     assert_holds(harness, staged)
 
 
@@ -121,12 +122,12 @@ def test_a_connection_of_this_process_with_other_settings_is_named(
     harness.make().publish(months.trips(JANUARY))
     with duckdb.connect(path, read_only=True):
         message = _refusal(
-            DestinationBusy, lambda: DuckDBFile(path, 0).publish(months.trips(JANUARY), force=True)
+            WaitedInVain, lambda: DuckDBFile(path, 0).publish(months.trips(JANUARY), force=True)
         )
         assert "this process with other settings" in message
         assert DuckDBFile(path, 0).loaded(JANUARY)
     with duckdb.connect(path):
-        _refusal(DestinationBusy, lambda: DuckDBFile(path, 0).loaded(JANUARY))
+        _refusal(WaitedInVain, lambda: DuckDBFile(path, 0).loaded(JANUARY))
 
 
 def test_a_conflicting_change_by_this_process_is_worth_another_try(
