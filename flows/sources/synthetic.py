@@ -199,7 +199,9 @@ def _uniform(file: _File, stream: str, low: int, row: pl.Series) -> pl.Series:
 def _pickup(file: _File) -> pl.Expr:
     """Through the month, in order within three hours, and once more in the null block."""
     first = np.datetime64(f"{file.year:04}-{file.month:02}", "M")
-    start, end = (int(month.astype("M8[s]").astype(np.int64)) for month in (first, first + 1))
+    start, end = (
+        int(month.astype("M8[s]").astype(np.int64)) for month in (first, first + np.timedelta64(1, "M"))
+    )
     row, null_from, parts = pl.col("row"), file.null_from, (end - start) // DAY * 100
     nulls_gone = (row - null_from) * parts // (file.rows - null_from)
     # Whole numbers: the last bit of a quotient would depend on the processor and the block.
