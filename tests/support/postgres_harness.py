@@ -51,6 +51,7 @@ class PostgresHarness(Harness):
             assert time.monotonic() < deadline, "the server does not notice that its client is gone"
             time.sleep(0.01)
         # A killed run may leave such a table to the next one; test_postgres_failures.py sees to it.
+        self._left = set()
         self._left = {name for name in self.tables() if name.endswith(LOADING)}
 
     def tables(self) -> set[str]:
