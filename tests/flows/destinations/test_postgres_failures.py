@@ -132,13 +132,15 @@ class CutOff:
     def _forward_until_cut(self, client: socket.socket, server: socket.socket) -> None:
         words, tail, left = [*self._after], b"", self._more_bytes
         while sent := client.recv(65_536):
-            server.sendall(sent)
             if not words:
                 left -= len(sent)
             elif words[0] in tail + sent:
                 words.pop(0)
-            if not words and left <= 0:
-                self.happened = True
+            self.happened = not words and left <= 0
+            if self.happened:
+                client.shutdown(socket.SHUT_RDWR)  # first, because the answer may be quick
+            server.sendall(sent)
+            if self.happened:
                 return
             tail = sent[-100:]
 
