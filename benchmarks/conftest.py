@@ -5,40 +5,153 @@
 
 from __future__ import annotations
 
-import gzip
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from inputs import MONTH, land_file, synthetic_file
+from pairs import seconds_of
+from results import Comparison, Group, save
 
-from flows.settings import Settings
-from flows.sources import LandedFile, SourceFile, land
-from flows.sources.synthetic import synthetic_csv
-from transforms.datasets import YELLOW
-from transforms.trip_month import TripMonth
+from flows.staged import StagingOptions
+from flows.staging import stage
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
-pytest_plugins = ["support.postgres"]
+    from pytest_benchmark.fixture import BenchmarkFixture
 
-MONTH = TripMonth("yellow", 2021, 1)
+    from flows.sources import LandedFile
+    from flows.staged import StagedMonth
+
+pytest_plugins = ["support.postgres", "support.bqemulator", "support.prefect_server"]
+
+MEASURED = pytest.StashKey[dict[str, Group]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rows", type=int, default=100_000, help="rows of the month that is measured")
+    group = parser.getgroup("benchmarks")
+    group.addoption("--rows", type=int, default=100_000, help="rows of the synthetic month that is measured")
+    group.addoption("--file", type=Path, help="measure this yellow .csv or .csv.gz instead")
+    group.addoption("--pairs", type=int, default=5, help="turns of ours and rival; 1: without a warm-up")
+    group.addoption("--results", type=Path, default=Path(".benchmarks/results"), help="where the JSON goes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[MEASURED] = {}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    groups = list(config.stash[MEASURED].values())
+    if not groups:
+        return
+    save(groups, config.getoption("--results"))
+    terminalreporter.section("ours against each rival, in turns")
+    for group in groups:
+        for found in group.comparisons:
+            note = f", extrapolated from {found.rival_rows:,} rows" if found.extrapolated else ""
+            terminalreporter.write_line(f"{group.group}, {found.rival}: {found.pairs}{note}")
+        for size in group.sizes:
+            terminalreporter.write_line(
+                f"{group.group}, {size.rows:,} rows: {min(size.seconds):.2f} s, {max(size.peak_megabytes):.0f} MB"
+            )
+    terminalreporter.write_line(f"written to {config.getoption('--results')}")
 
 
 @pytest.fixture(scope="session")
-def rows(request: pytest.FixtureRequest) -> int:
-    return request.config.getoption("--rows")
+def landed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LandedFile:
+    """The month that is measured, as a verified .csv.gz file."""
+    directory = tmp_path_factory.mktemp("landed")
+    file: Path | None = request.config.getoption("--file")
+    if file is None:
+        return synthetic_file(directory, request.config.getoption("--rows"))
+    return land_file(file.resolve(), directory)
 
 
 @pytest.fixture(scope="session")
-def landed(rows: int, tmp_path_factory: pytest.TempPathFactory) -> LandedFile:
-    """A synthetic month of yellow trips as a verified .csv.gz file."""
-    directory: Path = tmp_path_factory.mktemp("landed")
-    source = directory / f"{MONTH.stem}.source.csv.gz"
-    with gzip.open(source, "wb", compresslevel=6) as packed:
-        for block in synthetic_csv(YELLOW, MONTH.year, MONTH.month, rows=rows):
-            packed.write(block)
-    return land(SourceFile(source.as_uri(), f"{MONTH.stem}.csv.gz"), directory, Settings())
+def rows(landed: LandedFile) -> int:
+    assert landed.census, "--file takes a CSV file"
+    return landed.census.lines - 1
+
+
+@pytest.fixture(scope="session")
+def pairs(request: pytest.FixtureRequest) -> int:
+    return request.config.getoption("--pairs")
+
+
+@pytest.fixture(scope="session")
+def staged(landed: LandedFile, tmp_path_factory: pytest.TempPathFactory) -> StagedMonth:
+    return stage(landed, MONTH, tmp_path_factory.mktemp("staged"), StagingOptions())
+
+
+@pytest.fixture
+def group_of(request: pytest.FixtureRequest) -> Callable[[str], Group]:
+    """The group of that name, to which a test adds what it measured."""
+    measured = request.config.stash[MEASURED]
+    file: Path | None = request.config.getoption("--file")
+
+    def found(name: str) -> Group:
+        return measured.setdefault(name, Group(name, file.name if file else "synthetic"))
+
+    return found
+
+
+class Versus:
+    """Runs ours and a rival in turns and notes both; see `__call__`."""
+
+    def __init__(
+        self, benchmark: BenchmarkFixture, group_of: Callable[[str], Group], rows: int, pairs: int
+    ) -> None:
+        self._benchmark, self._group_of = benchmark, group_of
+        self._rows, self._pairs = rows, pairs
+
+    def __call__(
+        self,
+        group: str,
+        rival: str,
+        what: str,
+        *,
+        ours: Callable[[], object],
+        theirs: Callable[[], object],
+        rival_rows: int | None = None,
+        rows: int | None = None,
+        at_most_pairs: int | None = None,
+        name: str = "taxi-etl",
+    ) -> Comparison:
+        """Measure; what both sides made is for the test to compare.
+
+        Args:
+            group: which kind of work it is.
+            rival: its short name.
+            what: what it does.
+            ours, theirs: the work. They are called in turns, the rival first.
+            rival_rows: what `theirs` works on if it is too slow for all rows.
+            rows: what `ours` works on, if not one month.
+            at_most_pairs: fewer turns, for slow rivals.
+            name: of our side.
+        """
+        rounds = min(self._pairs, at_most_pairs or self._pairs)
+        ours_seconds: list[float] = []
+        rival_seconds: list[float] = []
+        rows = rows or self._rows
+        self._benchmark.group = group
+        # pytest-benchmark times our side; its `setup` before each round is where the rival has its turn.
+        self._benchmark.pedantic(
+            lambda: ours_seconds.append(seconds_of(ours)),
+            setup=lambda: rival_seconds.append(seconds_of(theirs)),
+            rounds=rounds,
+            warmup_rounds=int(self._pairs > 1),
+        )
+        comparison = Comparison(
+            rival, what, rows, rival_rows or rows, ours_seconds[-rounds:], rival_seconds[-rounds:], name
+        )
+        self._benchmark.extra_info.update(comparison.as_json())
+        self._group_of(group).comparisons.append(comparison)
+        return comparison
+
+
+@pytest.fixture
+def versus(
+    benchmark: BenchmarkFixture, group_of: Callable[[str], Group], rows: int, pairs: int
+) -> Versus:
+    return Versus(benchmark, group_of, rows, pairs)

@@ -22,7 +22,11 @@ class Settings(BaseSettings):
     """Every setting with its default, its bounds, and when to change it."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TAXI_", env_file=".env", env_ignore_empty=True, extra="ignore"
+        env_prefix="TAXI_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,  # for the few that have Google's own name and not ours
     )
 
     data_dir: Path = Field(
@@ -86,6 +90,66 @@ class Settings(BaseSettings):
         description="How long one attempt to swap a month in waits for readers while new readers "
         "queue behind it; attempts go on for TAXI_LOCK_TIMEOUT_SECONDS. Less if dashboards stall, "
         "more if swaps never find a gap between long queries.",
+    )
+    gcp_project: str | None = Field(
+        default=None,
+        description="Google Cloud project to work in and to be billed; default: the credentials' own.",
+    )
+    gcp_key_file: Path | None = Field(
+        default=None,
+        description="JSON key of a service account. Without it: the block gcp-credentials, then the "
+        "application default credentials.",
+    )
+    gcp_key_json: SecretStr | None = Field(
+        default=None,
+        description="The key itself instead of a file, where there is no place for one (a container).",
+    )
+    gcs_bucket: str | None = Field(
+        default=None,
+        description="The bucket of --to gcs, without gs://; without it: the block de-gcs.",
+    )
+    gcs_folder: str = Field(
+        default="",
+        description="Folder of the bucket below which `data/` is kept, to share a bucket with others.",
+    )
+    storage_emulator_host: str | None = Field(
+        default=None,
+        validation_alias="STORAGE_EMULATOR_HOST",
+        description="A storage emulator instead of Google, such as http://127.0.0.1:9023; Google's own "
+        "name for it. No credentials are needed then.",
+    )
+    bigquery_dataset: str = Field(
+        default="trips_data_all",
+        description="The dataset of --to bigquery; created if the project does not have it.",
+    )
+    bigquery_location: str = Field(
+        default="US",
+        description="Where that dataset is created, such as EU or europe-west1; one that is there stays "
+        "where it is. The bucket of flows/gcs_to_bq.py has to be in the same place.",
+    )
+    bigquery_emulator_host: str | None = Field(
+        default=None,
+        validation_alias="BIGQUERY_EMULATOR_HOST",
+        description="A BigQuery emulator's REST endpoint instead of Google, such as "
+        "http://127.0.0.1:9050; Google's own name for it. No credentials are needed then.",
+    )
+    bigquery_storage_emulator_host: str | None = Field(
+        default=None,
+        validation_alias="BIGQUERY_STORAGE_EMULATOR_HOST",
+        description="The same emulator's gRPC address for the Storage Write API, such as 127.0.0.1:9060; "
+        "both or none of the two.",
+    )
+    alert_block: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
+        description="Prefect notification block that is told when a run fails, as type/name, such as "
+        "slack-webhook/taxi. Without it nobody is told; see docs/operations.md.",
+    )
+    month_deployment: str = Field(
+        default="month-on-worker/etl-month",
+        pattern=r"^[^/]+/[^/]+$",
+        description="The deployment that --runner deployment gives each month to, as flow/deployment. "
+        "Another one if the months are to run on another work pool than that of prefect.yaml.",
     )
     synthetic_rows: int = Field(
         default=100_000, ge=1, description="Rows of a synthetic month (--source synthetic)."

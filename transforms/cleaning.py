@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Mapping
 
-    from transforms.dataset import Dataset, HeaderMatch
+    from transforms.dataset import Column, Dataset, HeaderMatch
 
 WHOLE_NUMBER_TAIL = r"\.0*$"
 TIMESTAMP_BYTES = len("2021-01-31 23:59:59")
@@ -36,11 +36,8 @@ def csv_schema(
         integers_as_text: read whole numbers as text too, for files that write them as `1.0`.
     """
     as_text = {ColumnType.TIMESTAMP, *([ColumnType.INTEGER] if integers_as_text else [])}
-    kinds = {name: dataset.column[name].type for name in match.columns if name in dataset.column}
-    return {
-        name: pl.String() if (kind := kinds.get(name, ColumnType.TEXT)) in as_text else kind.polars
-        for name in match.columns
-    }
+    kinds = {name: dataset.declaration(name).type for name in match.columns}
+    return {name: pl.String() if kind in as_text else kind.polars for name, kind in kinds.items()}
 
 
 def parse_text(
@@ -61,7 +58,8 @@ def parse_text(
     format_ = TIMESTAMP_FORMAT + ("%.f" if fractional_seconds else "")
     expressions: list[pl.Expr] = []
     for name in match.columns:
-        kind = dataset.column[name].type if name in dataset.column else ColumnType.TEXT
+        column = dataset.declaration(name)
+        kind = column.type
         if read[name] != pl.String() or kind is ColumnType.TEXT:
             continue
         if kind is ColumnType.TIMESTAMP:
@@ -69,8 +67,17 @@ def parse_text(
             # Without the cache: trips rarely share a second, and looking them up takes longer.
             expressions.append(text.str.to_datetime(format_, time_unit="us", strict=True, cache=False))
         else:
-            expressions.append(pl.col(name).str.replace(WHOLE_NUMBER_TAIL, "").cast(kind.polars, strict=True))
+            text = decoded(pl.col(name), column).str.replace(WHOLE_NUMBER_TAIL, "")
+            expressions.append(text.cast(kind.polars, strict=True))
     return frame.with_columns(expressions)
+
+
+def decoded(text: pl.Expr, column: Column) -> pl.Expr:
+    """Put the numbers of a column's codes for the texts that older files have; other texts stay."""
+    if not column.codes:
+        return text
+    numbers = {word: str(number) for word, number in column.codes}
+    return text.str.strip_chars().str.to_lowercase().replace(numbers)
 
 
 def _of_full_length(name: str) -> pl.Expr:

@@ -29,20 +29,21 @@ FILE_MONTH = "file_month"
 class ColumnType(enum.Enum):
     """The five types a trip column can have, with their name in each engine."""
 
-    INTEGER = ("integer", pl.Int64(), pa.int64(), "BIGINT", "bigint")
-    FLOAT = ("float", pl.Float64(), pa.float64(), "DOUBLE", "double precision")
-    TEXT = ("text", pl.String(), pa.string(), "VARCHAR", "text")
+    INTEGER = ("integer", pl.Int64(), pa.int64(), "BIGINT", "bigint", "INT64")
+    FLOAT = ("float", pl.Float64(), pa.float64(), "DOUBLE", "double precision", "FLOAT64")
+    TEXT = ("text", pl.String(), pa.string(), "VARCHAR", "text", "STRING")
     TIMESTAMP = (
         "timestamp",
         pl.Datetime("us"),
         pa.timestamp("us"),
         "TIMESTAMP",
         "timestamp without time zone",
+        "DATETIME",
     )
-    DATE = ("date", pl.Date(), pa.date32(), "DATE", "date")
+    DATE = ("date", pl.Date(), pa.date32(), "DATE", "date", "DATE")
 
     def __init__(
-        self, label: str, polars: pl.DataType, arrow: pa.DataType, duckdb: str, postgres: str
+        self, label: str, polars: pl.DataType, arrow: pa.DataType, duckdb: str, postgres: str, bigquery: str
     ) -> None:
         """Bind the names; `label` is what people read in messages."""
         self.label = label
@@ -50,6 +51,7 @@ class ColumnType(enum.Enum):
         self.arrow = arrow
         self.duckdb = duckdb
         self.postgres = postgres
+        self.bigquery = bigquery
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Column:
         until: last month whose files have it; None: still there.
         aliases: spellings of other years, compared without regard to case.
         required: a file without it is refused, and a row without a value for it is rejected.
+        codes: the numbers of texts that older files have in a column of whole numbers, in lower case;
+            neither case nor surrounding blanks count.
     """
 
     name: str
@@ -73,6 +77,7 @@ class Column:
     until: str | None = None
     aliases: tuple[str, ...] = ()
     required: bool = False
+    codes: tuple[tuple[str, int], ...] = ()
 
 
 class ColumnsDiffer(ValueError):
@@ -86,7 +91,8 @@ class HeaderMatch:
     Attributes:
         columns: canonical name of each file column, in the file's order.
         missing: declared columns that the file does not have; they are filled with null.
-        new: columns of the file that are not declared, carried along as text.
+        new: columns of the file that not every month has: historic ones, and undeclared ones, which are
+            carried along as text.
     """
 
     columns: tuple[str, ...]
@@ -104,6 +110,10 @@ class Dataset:
         first_month: first month (`YYYY-MM`) the TLC published.
         pickup, dropoff: names of the two timestamps.
         columns: in the order in which every destination shows them.
+        historic: columns of old files only. A month has them if its file does, behind the others; so that
+            months of today do not carry them empty.
+        proof: a column that a file must have whose pick-up goes by another name than today's: files of other
+            datasets have a `pickup_datetime` as well.
     """
 
     name: str
@@ -112,13 +122,15 @@ class Dataset:
     pickup: str
     dropoff: str
     columns: tuple[Column, ...]
+    historic: tuple[Column, ...] = ()
+    proof: str | None = None
     _by_spelling: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Index every spelling, and refuse a declaration in which two columns share one."""
         spellings = [
             (_fold(spelling), column.name)
-            for column in self.columns
+            for column in (*self.columns, *self.historic)
             for spelling in (column.name, *column.aliases)
         ]
         index = dict(spellings)
@@ -138,15 +150,29 @@ class Dataset:
         return {column.name: column for column in self.columns}
 
     @cached_property
+    def _historic(self) -> Mapping[str, Column]:
+        return {column.name: column for column in self.historic}
+
+    def declaration(self, name: str) -> Column:
+        """The declaration of a column of a file; an undeclared one is text."""
+        declared = self.column.get(name) or self._historic.get(name)
+        return declared or Column(name, ColumnType.TEXT, "carried along, not declared")
+
+    def undeclared(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of `names` that are declared nowhere."""
+        return tuple(name for name in names if name not in self.column and name not in self._historic)
+
+    @cached_property
     def schema_version(self) -> str:
-        """Twelve hex digits that change whenever a name, a spelling, a type or a null rule changes."""
-        text = ";".join(f"{c.name}:{c.aliases}:{c.type.label}:{c.required}" for c in self.columns)
+        """Twelve hex digits that change whenever a name, spelling, type, code or null rule changes."""
+        columns = (*self.columns, *self.historic)
+        text = ";".join(f"{c.name}:{c.aliases}:{c.type.label}:{c.required}:{c.codes}" for c in columns)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def types(self, new: Iterable[str] = ()) -> dict[str, ColumnType]:
-        """Every column of the staged file in order: declared, then `new` as text, then the month."""
+        """Every column of the staged file in order: declared, then `new`, then the month."""
         declared = {column.name: column.type for column in self.columns}
-        carried = dict.fromkeys(new, ColumnType.TEXT)
+        carried = {name: self.declaration(name).type for name in new}
         return {**declared, **carried, FILE_MONTH: ColumnType.DATE}
 
     def arrow_schema(self, new: Iterable[str] = ()) -> pa.Schema:
@@ -162,6 +188,23 @@ class Dataset:
     def postgres_columns(self, new: Iterable[str] = ()) -> dict[str, str]:
         """Postgres' type name for each column of the staged file, as `format_type` spells it."""
         return {name: kind.postgres for name, kind in self.types(new).items()}
+
+    def bigquery_columns(self, new: Iterable[str] = ()) -> dict[str, str]:
+        """BigQuery's type name for each column of the staged file, as GoogleSQL spells it."""
+        return {name: kind.bigquery for name, kind in self.types(new).items()}
+
+    def bigquery_schema(self, new: Iterable[str] = ()) -> list[dict[str, str]]:
+        """The columns as BigQuery's REST API describes them; only the file month is never null."""
+        described = {FILE_MONTH: "first day of the month of the file"}
+        return [
+            {
+                "name": name,
+                "type": kind,
+                "mode": "REQUIRED" if name == FILE_MONTH else "NULLABLE",
+                "description": described.get(name) or self.declaration(name).description,
+            }
+            for name, kind in self.bigquery_columns(new).items()
+        ]
 
     def match_header(self, header: Sequence[str], *, allow_new: bool = False) -> HeaderMatch:
         """Map a file's column names to ours, by spelling and never by position.
@@ -189,15 +232,15 @@ class Dataset:
         absent = [name for name in missing if self.column[name].required]
         if absent:
             raise ColumnsDiffer(f"required columns are missing: {', '.join(absent)}")
+        if self.proof and self.proof not in columns and self.pickup.lower() not in map(_fold, names):
+            raise ColumnsDiffer(f"this is no {self.name} file: it has neither {self.pickup} nor {self.proof}")
         new = tuple(name for name in columns if name not in self.column)
-        self._check_new(new, allow_new=allow_new)
+        self._check_new(self.undeclared(new), allow_new=allow_new)
         return HeaderMatch(columns, missing, new)
 
     def columns_of(self, match: HeaderMatch) -> tuple[Column, ...]:
         """The declaration of each column of a file, in its order; undeclared ones are text."""
-        return tuple(
-            self.column.get(name) or Column(name, ColumnType.TEXT, "carried along") for name in match.columns
-        )
+        return tuple(map(self.declaration, match.columns))
 
     def _check_new(self, new: tuple[str, ...], *, allow_new: bool) -> None:
         if any(not name or _fold(name) == FILE_MONTH for name in new):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from transforms.dataset import ColumnsDiffer, ColumnType
+from transforms.cleaning import TIMESTAMP_BYTES, decoded
+from transforms.dataset import TIMESTAMP_FORMAT, ColumnsDiffer, ColumnType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,6 +48,32 @@ def check_types(read: pl.Schema, columns: Iterable[Column]) -> None:
             f"are converted, timestamps must be New York local time without a zone or in "
             f"{NEW_YORK[0]}; write the file again with such types"
         )
+
+
+def from_text(rows: pl.LazyFrame, columns: Iterable[Column]) -> pl.LazyFrame:
+    """Prepare what a file has as text and is declared as a number: blanks become null, codes their numbers.
+
+    The TLC's Parquet files of 2009 and 2010 have timestamps, rates and payment types as text.
+    """
+    read = rows.collect_schema()
+    texts = [c for c in columns if read[c.name] == pl.String() and c.type is not ColumnType.TEXT]
+    prepared = [decoded(pl.col(c.name), c).str.strip_chars().alias(c.name) for c in texts]
+    blanks = [pl.when(pl.col(c.name) != "").then(pl.col(c.name)).alias(c.name) for c in texts]
+    return rows.with_columns(prepared).with_columns(blanks) if texts else rows
+
+
+def with_moments(rows: pl.LazyFrame, columns: Iterable[Column]) -> pl.LazyFrame:
+    """Turn timestamps that a file has as text into timestamps; call it on rows that fit."""
+    read = rows.collect_schema()
+    texts = [c.name for c in columns if c.type is ColumnType.TIMESTAMP and read[c.name] == pl.String()]
+    return rows.with_columns(_moment(pl.col(name)).alias(name) for name in texts) if texts else rows
+
+
+def _moment(text: pl.Expr) -> pl.Expr:
+    """The moment a text says, null if it says none."""
+    # Of another length, Polars would take 19-01-31 for the year 19.
+    whole = pl.when(text.str.len_bytes() >= TIMESTAMP_BYTES).then(text)
+    return whole.str.to_datetime(TIMESTAMP_FORMAT + "%.f", time_unit="us", strict=False)
 
 
 def without_zone(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -101,7 +128,7 @@ def _checks(read: pl.Schema, columns: Iterable[Column]) -> Iterator[tuple[pl.Exp
 
 
 def _conditions(value: pl.Expr, dtype: pl.DataType, kind: ColumnType) -> Iterator[pl.Expr]:
-    converted = value.cast(kind.polars, strict=False)
+    converted = value.cast(kind.polars, strict=False)  # not of timestamps
     if kind is ColumnType.INTEGER and not _fits_64_bits(dtype):
         yield value.is_not_null() & converted.is_null()
         if dtype.is_float() or dtype.is_decimal():
@@ -109,6 +136,8 @@ def _conditions(value: pl.Expr, dtype: pl.DataType, kind: ColumnType) -> Iterato
     elif kind is ColumnType.FLOAT and not dtype.is_integer():
         yield value.is_not_null() & converted.is_null()
         yield ~converted.is_finite()
+    elif kind is ColumnType.TIMESTAMP and dtype == pl.String():
+        yield value.is_not_null() & _moment(value).is_null()
     elif kind is ColumnType.TIMESTAMP and dtype != pl.Datetime("ns"):
         yield ~value.is_between(EARLIEST, LATEST)
     elif kind is ColumnType.TEXT and not dtype.is_numeric():
@@ -127,5 +156,7 @@ def _convertible(dtype: pl.DataType, kind: ColumnType) -> bool:
         return kind is ColumnType.TEXT or (kind is ColumnType.TIMESTAMP and plain)
     if kind is ColumnType.TEXT:
         return not (dtype.is_nested() or dtype in (pl.Binary(), pl.Object()))
-    is_number = dtype.is_numeric() or dtype in (pl.String(), pl.Boolean())
+    if dtype == pl.String():
+        return True
+    is_number = dtype.is_numeric() or dtype == pl.Boolean()
     return kind is not ColumnType.TIMESTAMP and is_number

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from transforms.datasets import DATASETS
 
 if TYPE_CHECKING:
     from transforms.dataset import Dataset
+
+ISO_MONTH = r"^[0-9]{4}-(0[1-9]|1[0-2])$"
+"""How a month is written: `2021-01`."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,6 +30,22 @@ class TripMonth:
     year: int
     month: int
 
+    @classmethod
+    def of_iso(cls, color: str, iso: str) -> Self:
+        """The month written as `2021-01`.
+
+        Raises:
+            ValueError: it is written in another way, or there is no such month.
+        """
+        if not re.fullmatch(ISO_MONTH, iso):
+            raise ValueError(f"{iso!r} is no month; a month is written as 2021-01")
+        return cls(color, int(iso[:4]), int(iso[5:]))
+
+    @classmethod
+    def of_date(cls, color: str, day: dt.date) -> Self:
+        """The month that a day is in."""
+        return cls(color, day.year, day.month)
+
     @property
     def dataset(self) -> Dataset:
         """The declaration of its columns."""
@@ -35,6 +55,11 @@ class TripMonth:
     def first_day(self) -> dt.date:
         """The value of `file_month` in every row."""
         return dt.date(self.year, self.month, 1)
+
+    @property
+    def last_day(self) -> dt.date:
+        """The last day of the month."""
+        return self.later(1).first_day - dt.timedelta(days=1)
 
     @property
     def iso(self) -> str:
@@ -50,3 +75,14 @@ class TripMonth:
     def stem(self) -> str:
         """What its files are called, without an ending: `yellow_tripdata_2021-01`."""
         return f"{self.color}_tripdata_{self.iso}"
+
+    def later(self, months: int) -> TripMonth:
+        """The month so many months later; earlier, if negative."""
+        years, month = divmod(self.year * 12 + self.month - 1 + months, 12)
+        return TripMonth(self.color, years, month + 1)
+
+
+def months_between(first: TripMonth, last: TripMonth) -> list[TripMonth]:
+    """Every month from `first` to `last`, both included; none if `last` is before `first`."""
+    count = (last.year - first.year) * 12 + last.month - first.month + 1
+    return [first.later(at) for at in range(count)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from flows.destinations.base import LEDGER, Destination, Load, Receipt
+from flows.destinations.base import EVER, LEDGER, Destination, Holding, Load, Receipt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 DESTINATIONS = {
     "duckdb": "flows.destinations.duckdb_file:DuckDBFile",
     "postgres": "flows.destinations.postgres:Postgres",
+    "bigquery": "flows.destinations.bigquery:BigQuery",
+    "gcs": "flows.destinations.gcs:Gcs",
 }
 """The destinations of `--to`, by name."""
 
@@ -39,8 +41,10 @@ def make_destination(name: str, data_dir: Path, settings: Settings) -> Destinati
 __all__ = [
     "DEFAULT_DESTINATION",
     "DESTINATIONS",
+    "EVER",
     "LEDGER",
     "Destination",
+    "Holding",
     "Load",
     "Receipt",
     "make_destination",

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 from flows.errors import ReconciliationError, SchemaDrift
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from flows.progress import Report
     from flows.staging import StagedMonth
+    from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
 
 LEDGER = "taxi_loads"
@@ -90,6 +91,31 @@ class Receipt:
     seconds: float
 
 
+EVER = (dt.date.min, dt.date.max)
+"""Every file month."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a destination has of a month: what its ledger says, and what it counts.
+
+    Attributes:
+        file_month: which month.
+        load: the ledger's row; None: there are rows that no ledger speaks of.
+        rows: rows of the month as the destination itself counts them now; None: it has something for the
+            month that cannot be counted, because it is not what was published.
+    """
+
+    file_month: dt.date
+    load: Load | None
+    rows: int | None
+
+    @property
+    def reconciles(self) -> bool:
+        """Whether the ledger's count is the counted one, as `Destination.loaded` asks for."""
+        return self.load is not None and self.load.row_count == self.rows
+
+
 class Destination(Protocol):
     """A place a month can be published to. Cheap to make; connects only when used."""
 
@@ -117,7 +143,23 @@ class Destination(Protocol):
         """The ledger's row for a month if the month is really there, None if it is not.
 
         A ledger row whose count differs from the table's is reported as None: such a month is loaded
-        again.
+        again. `holdings` shows it.
+        """
+        ...
+
+    def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = EVER) -> list[Holding]:
+        """Every month that the ledger or the table of a dataset knows, in calendar order.
+
+        With one query (a listing, for a bucket) however many months there are. `Holding.reconciles` is true
+        for exactly the months of which `loaded` is not None. Nothing is created, and an empty or missing
+        ledger or table is no error: there are no months then.
+
+        Args:
+            dataset: whose months.
+            between: first and last `file_month`, both included; others are not counted.
+
+        Raises:
+            DestinationBusy, DestinationRefused, LocalStorageError: it cannot be asked.
         """
         ...
 
@@ -131,21 +173,27 @@ def reconcile(destination: str, staged_rows: int, counted_rows: int) -> None:
         )
 
 
-def columns_to_add(table: str, have: Mapping[str, str], want: Mapping[str, str]) -> dict[str, str]:
+def columns_to_add(
+    table: str, have: Mapping[str, str], want: Mapping[str, str], differences: Sequence[str] = ()
+) -> dict[str, str]:
     """The columns a table lacks, by name and type; they can be added, because all are nullable.
 
     Args:
         table: for the message.
         have: the table's columns and their types as the destination names them.
         want: the staged file's columns and their types in the same words.
+        differences: what else the destination found to be different, in words.
 
     Raises:
         SchemaDrift: a column is there in another type, or the table has never been ours.
     """
     differ = [
-        f"{name} is {have[name]}, not {kind}"
-        for name, kind in want.items()
-        if name in have and have[name] != kind
+        *differences,
+        *(
+            f"{name} is {have[name]}, not {kind}"
+            for name, kind in want.items()
+            if name in have and have[name] != kind
+        ),
     ]
     if "file_month" not in have:
         differ.append("there is no column file_month")

@@ -24,7 +24,11 @@ BATCHES_AHEAD = 8
 
 @contextlib.contextmanager
 def staged_batches(
-    staged: StagedMonth, order: Collection[str], batch_rows: int, report: Report | None = None
+    staged: StagedMonth,
+    order: Collection[str],
+    batch_rows: int,
+    report: Report | None = None,
+    without: Collection[str] = (),
 ) -> Generator[pa.RecordBatchReader]:
     """Open a staged file; its columns in `order`, those that are not named after them.
 
@@ -35,6 +39,7 @@ def staged_batches(
         order: column names.
         batch_rows: most rows of a batch.
         report: called with (rows read, rows in all).
+        without: columns to leave out.
 
     Raises:
         LocalStorageError: the file is not there, or damaged.
@@ -44,7 +49,8 @@ def staged_batches(
     def read(file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         rows = 0
         try:
-            for batch in _read_ahead(file.iter_batches(batch_rows, use_threads=False)):
+            reading = file.iter_batches(batch_rows, columns=schema.names, use_threads=False)
+            for batch in _read_ahead(reading):
                 yield batch.select(schema.names)
                 rows += batch.num_rows
                 if report:
@@ -55,15 +61,42 @@ def staged_batches(
             raised.append(error)  # a driver that pulls would turn it into an error of its own
             raise
 
+    # With its own buffering, which is the default, it ends up with the whole file in memory.
+    with _readable(staged), pq.ParquetFile(staged.path, pre_buffer=False) as file:
+        schema = _in_order(file.schema_arrow, order, without)
+        try:
+            yield pa.RecordBatchReader.from_batches(schema, read(file, schema))
+        except TaxiError:
+            if raised:
+                raise raised[0] from None
+            raise
+
+
+def empty_columns(staged: StagedMonth) -> set[str]:
+    """The columns that are null in every row, by the statistics in the file.
+
+    Raises:
+        LocalStorageError: the file is not there, or damaged.
+    """
+    with _readable(staged):
+        footer = pq.read_metadata(staged.path)
+    groups = [footer.row_group(at) for at in range(footer.num_row_groups)]
+    return {
+        name
+        for at, name in enumerate(footer.schema.names)
+        if groups and all(_is_null(group, at) for group in groups)
+    }
+
+
+def _is_null(group: pq.RowGroupMetaData, at: int) -> bool:
+    statistics = group.column(at).statistics
+    return statistics is not None and statistics.has_null_count and statistics.null_count == group.num_rows
+
+
+@contextlib.contextmanager
+def _readable(staged: StagedMonth) -> Generator[None]:
     try:
-        with pq.ParquetFile(staged.path) as file:
-            schema = _in_order(file.schema_arrow, order)
-            try:
-                yield pa.RecordBatchReader.from_batches(schema, read(file, schema))
-            except TaxiError:
-                if raised:
-                    raise raised[0] from None
-                raise
+        yield
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise LocalStorageError(
@@ -71,10 +104,10 @@ def staged_batches(
         ) from error
 
 
-def _in_order(schema: pa.Schema, order: Collection[str]) -> pa.Schema:
+def _in_order(schema: pa.Schema, order: Collection[str], without: Collection[str]) -> pa.Schema:
     named = [name for name in order if name in schema.names]
     others = [name for name in schema.names if name not in order]
-    return pa.schema([schema.field(name) for name in named + others])
+    return pa.schema([schema.field(name) for name in named + others if name not in without])
 
 
 def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

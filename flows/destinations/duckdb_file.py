@@ -9,7 +9,7 @@ import time
 from dataclasses import astuple, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from flows.destinations.base import LEDGER, Load, Receipt, columns_to_add, reconcile
+from flows.destinations.base import EVER, LEDGER, Holding, Load, Receipt, columns_to_add, reconcile
 from flows.destinations.duckdb_connection import connected
 from flows.errors import UsageError
 from flows.files import fsync
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flows.progress import Report
     from flows.settings import Settings
     from flows.staging import StagedMonth
+    from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
 
 LEDGER_COLUMNS = {
@@ -106,6 +107,13 @@ class DuckDBFile:
         with _turn, connected(self.path, self._lock_timeout_seconds, read_only=True) as connection:
             return _loaded(connection, month)
 
+    def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = EVER) -> list[Holding]:
+        """See `Destination.holdings`."""
+        if not self.path.exists():
+            return []
+        with _turn, connected(self.path, self._lock_timeout_seconds, read_only=True) as connection:
+            return _holdings(connection, dataset, between)
+
 
 def _replace_month(connection: DuckDBPyConnection, staged: StagedMonth, load: Load) -> int:
     """Put the staged month and its ledger row in place of what is there; returns the rows counted."""
@@ -165,18 +173,31 @@ def _count(connection: DuckDBPyConnection, table: str, month: dt.date) -> int:
 
 
 def _loaded(connection: DuckDBPyConnection, month: TripMonth) -> Load | None:
-    table = month.dataset.table
-    has_ledger = LEDGER_COLUMNS.items() <= _columns(connection, LEDGER).items()
-    if not has_ledger or _columns(connection, table).get(FILE_MONTH) != "DATE":
-        return None
-    # Asked for in UTC without a zone, because DuckDB needs pytz to hand over the zone.
+    found = _holdings(connection, month.dataset, (month.first_day, month.first_day))
+    return found[0].load if found and found[0].reconciles else None
+
+
+def _holdings(
+    connection: DuckDBPyConnection, dataset: Dataset, between: tuple[dt.date, dt.date]
+) -> list[Holding]:
     *names, loaded_at = (field.name for field in fields(Load))
+    ledger, table = LEDGER, quoted(dataset.table)
+    if not LEDGER_COLUMNS.items() <= _columns(connection, LEDGER).items():
+        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in LEDGER_COLUMNS.items())
+        ledger = f"(SELECT {nothing} WHERE false)"
+    if _columns(connection, dataset.table).get(FILE_MONTH) != "DATE":
+        table = f"(SELECT NULL::DATE AS {FILE_MONTH} WHERE false)"
+    # The time in UTC without a zone, because DuckDB needs pytz to hand over the zone.
     found = connection.execute(
-        f"SELECT {', '.join(names)}, {loaded_at} AT TIME ZONE 'UTC' FROM {LEDGER} "
-        f"WHERE dataset = ? AND {FILE_MONTH} = ?",
-        [month.color, month.first_day],
-    ).fetchone()
-    if not found:
-        return None
-    load = Load(*found[:-1], loaded_at=found[-1].replace(tzinfo=dt.UTC))
-    return load if load.row_count == _count(connection, table, month.first_day) else None
+        f"SELECT coalesce(noted.{FILE_MONTH}, there.{FILE_MONTH}), coalesce(there.counted, 0), "
+        f"{', '.join(f'noted.{name}' for name in names)}, noted.{loaded_at} AT TIME ZONE 'UTC' "
+        f"FROM (FROM {ledger} WHERE dataset = $dataset AND {FILE_MONTH} BETWEEN $first AND $last) AS noted "
+        f"FULL JOIN (SELECT {FILE_MONTH}, count(*) AS counted FROM {table} "
+        f"WHERE {FILE_MONTH} BETWEEN $first AND $last GROUP BY {FILE_MONTH}) AS there USING ({FILE_MONTH}) "
+        "ORDER BY 1",
+        {"dataset": dataset.name, "first": between[0], "last": between[1]},
+    ).fetchall()
+    return [
+        Holding(month, Load(*values, loaded_at=at.replace(tzinfo=dt.UTC)) if at else None, counted)
+        for month, counted, *values, at in found
+    ]

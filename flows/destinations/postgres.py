@@ -15,8 +15,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 from flows.destinations import postgres_ddl as ddl
 from flows.destinations import postgres_embedded
 from flows.destinations import postgres_ledger as ledger
-from flows.destinations.base import Load, Receipt, reconcile
-from flows.destinations.batches import staged_batches
+from flows.destinations.base import EVER, Holding, Load, Receipt, reconcile
+from flows.destinations.batches import empty_columns, staged_batches
 from flows.destinations.postgres_connection import WAYS_TO_SAY_IT, Address, Locked, connected
 from flows.destinations.postgres_tables import (
     SCHEMA,
@@ -29,8 +29,10 @@ from flows.destinations.postgres_tables import (
     quoted,
 )
 from flows.errors import DestinationBusy, TaxiError, UsageError
+from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable
     from pathlib import Path
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from flows.progress import Report
     from flows.settings import Settings
     from flows.staging import StagedMonth
+    from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
 
 # A batch is encoded whole before any of it is sent: this size keeps both sides busy.
@@ -110,7 +113,7 @@ class Postgres:
         """
         started = time.perf_counter()
         names = self._names(staged.month)
-        load = replace(Load.of(staged), dataset=self._key(staged.month))
+        load = replace(Load.of(staged), dataset=self._key(staged.month.dataset))
         with connected(self._address()) as session:
             self._hold(session, names)
             with session.transaction():
@@ -130,19 +133,25 @@ class Postgres:
         """See `Destination.loaded`."""
         names = self._names(month)
         with connected(self._address()) as session, session.transaction():
-            found = ledger.read(session, names, self._key(month))
+            found = ledger.read(session, names, self._key(month.dataset))
         return replace(found, dataset=month.color) if found else None
 
-    def _table(self, month: TripMonth) -> str:
-        return month.dataset.table if self._options.table is None else self._options.table
+    def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = EVER) -> list[Holding]:
+        """See `Destination.holdings`."""
+        with connected(self._address()) as session, session.transaction():
+            found = ledger.holdings(session, self._table(dataset), self._key(dataset), between)
+        return [replace(one, load=one.load and replace(one.load, dataset=dataset.name)) for one in found]
+
+    def _table(self, dataset: Dataset) -> str:
+        return dataset.table if self._options.table is None else self._options.table
 
     def _names(self, month: TripMonth) -> MonthNames:
-        return MonthNames.of(month, self._table(month))
+        return MonthNames.of(month, self._table(month.dataset))
 
-    def _key(self, month: TripMonth) -> str:
+    def _key(self, dataset: Dataset) -> str:
         """The dataset's name in the ledger; a table of another name has rows of its own there."""
-        table = self._table(month)
-        return month.color if table == month.dataset.table else f"{month.color}:{table}"
+        table = self._table(dataset)
+        return dataset.name if table == dataset.table else f"{dataset.name}:{table}"
 
     def _hold(self, session: Session, names: MonthNames) -> None:
         """Hold the month against other runs; the server frees it when the connection ends."""
@@ -207,13 +216,15 @@ def _load(
         SchemaDrift: the table's columns are not the file's.
         ReconciliationError: the table has other rows than were staged.
     """
-    with staged_batches(staged, columns, BATCH_ROWS, report) as batches, session.transaction():
+    # What is the same in every row need not travel: the table fills it in.
+    same = {FILE_MONTH, *empty_columns(staged)}
+    with staged_batches(staged, columns, BATCH_ROWS, report, same) as batches, session.transaction():
         ddl.create_loading(session, names, columns)
-        check_target(session, names.loading, batches.schema)
+        check_target(session, names.loading, batches.schema, without=same)
         session.copy(SCHEMA, names.loading, batches)
         [[rows]] = session.rows(f"SELECT count(*) FROM {qualified(names.loading)}")
         reconcile("postgres", staged.rows, rows)
-        ddl.index_like(session, names.loading, names.parent)
+        ddl.finish_loading(session, names)
 
 
 def _swap(session: Session, names: MonthNames, load: Load) -> None:

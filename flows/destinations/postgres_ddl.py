@@ -60,13 +60,24 @@ def grow_together(session: Session, names: MonthNames) -> None:
 
 
 def create_loading(session: Session, names: MonthNames, columns: Mapping[str, str]) -> None:
-    """Create the table into which a month is loaded.
+    """Create the table into which a month is loaded; it fills in the month by itself.
 
     The CHECK says what the partition's bound will say, which spares ATTACH looking at every row.
     """
     check = f"CONSTRAINT {quoted(FILE_MONTH + '_check')} CHECK ({FILE_MONTH} = DATE '{names.first_day}')"
     session.execute(f"CREATE TABLE {qualified(names.loading)} ({_defined(columns)}, {check})")
     session.execute(f"COMMENT ON TABLE {qualified(names.loading)} IS '{LOADING_COMMENT}'")
+    session.execute(_alter_month(names, f"SET DEFAULT DATE '{names.first_day}'"))
+
+
+def finish_loading(session: Session, names: MonthNames) -> None:
+    """Make the loaded table what its siblings are: the parent's indexes, no default."""
+    session.execute(_alter_month(names, "DROP DEFAULT"))
+    index_like(session, names.loading, names.parent)
+
+
+def _alter_month(names: MonthNames, change: str) -> str:
+    return f"ALTER TABLE {qualified(names.loading)} ALTER COLUMN {quoted(FILE_MONTH)} {change}"
 
 
 def add_columns(session: Session, table: str, columns: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import astuple, fields
 from typing import TYPE_CHECKING
 
-from flows.destinations.base import LEDGER, Load, columns_to_add
+from flows.destinations.base import LEDGER, Holding, Load, columns_to_add
 from flows.destinations.postgres_ddl import add_columns
 from flows.destinations.postgres_tables import describe, is_attached, qualified, quoted
 from transforms.dataset import FILE_MONTH
@@ -74,3 +74,31 @@ def read(session: Session, names: MonthNames, dataset: str) -> Load | None:
         f"SELECT count(*) FROM {qualified(names.parent)} WHERE {FILE_MONTH} = $1", names.first_day
     )
     return load if rows == load.row_count else None
+
+
+def holdings(session: Session, parent: str, dataset: str, between: tuple[dt.date, dt.date]) -> list[Holding]:
+    """What ledger and table have of each month; one statement, which sees both at one moment."""
+    noted, there = qualified(LEDGER), qualified(parent)
+    ledger, table = describe(session, LEDGER), describe(session, parent)
+    if not ledger or not COLUMNS.items() <= ledger.columns.items():
+        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in COLUMNS.items())
+        noted = f"(SELECT {nothing} WHERE false) AS nothing"
+    if not table or table.columns.get(FILE_MONTH) != "date":
+        there = f"(SELECT NULL::date AS {FILE_MONTH} WHERE false) AS nothing"
+    found = session.rows(
+        f"""
+        SELECT coalesce(noted.{FILE_MONTH}, there.{FILE_MONTH}), coalesce(there.counted, 0),
+               {", ".join(f"noted.{field.name}" for field in fields(Load))}
+        FROM (SELECT * FROM {noted} WHERE dataset = $1 AND {FILE_MONTH} BETWEEN $2 AND $3) AS noted
+        FULL JOIN (SELECT {FILE_MONTH}, count(*) AS counted FROM {there}
+                   WHERE {FILE_MONTH} BETWEEN $2 AND $3 GROUP BY {FILE_MONTH}) AS there
+        ON noted.{FILE_MONTH} = there.{FILE_MONTH}
+        ORDER BY 1
+        """,
+        dataset,
+        *between,
+    )
+    return [
+        Holding(month, Load(*values, loaded_at=at.astimezone(dt.UTC)) if at else None, counted)
+        for month, counted, *values, at in found
+    ]

@@ -17,7 +17,7 @@ from transforms.dataset import FILE_MONTH, ColumnType
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     import pyarrow as pa
 
@@ -201,15 +201,21 @@ def check_names(columns: Iterable[str]) -> None:
         )
 
 
-def check_target(session: Session, name: str, batches: pa.Schema) -> None:
+def check_target(session: Session, name: str, batches: pa.Schema, without: Collection[str] = ()) -> None:
     """The guard before a COPY: names, order and types of the table are those of the Arrow batches.
+
+    Args:
+        session: where the table is.
+        name: its name.
+        batches: what will be copied.
+        without: columns that the table fills in.
 
     Raises:
         SchemaDrift: they are not. The driver would write a wrong value without an error: int64 appended to
             a double precision column arrives as 5e-324.
     """
     table = describe(session, name)
-    columns = table.columns if table else {}
+    columns = {c: kind for c, kind in table.columns.items() if c not in without} if table else {}
     arriving = {field.name: ARROW_TO_POSTGRES.get(field.type, str(field.type)) for field in batches}
     differ = [
         f"{column} is {columns.get(column, 'not there')}, in the file {arriving.get(column, 'not there')}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flows.destinations.base import Load, Receipt, reconcile
+from flows.destinations.base import EVER, Holding, Load, Receipt, reconcile
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from flows.errors import TaxiError
     from flows.progress import Report
     from flows.staging import StagedMonth
+    from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
 
 
@@ -49,3 +52,12 @@ class Recording:
     def loaded(self, month: TripMonth) -> Load | None:
         """See `Destination.loaded`."""
         return self.ledger.get(month)
+
+    def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = EVER) -> list[Holding]:
+        """See `Destination.holdings`."""
+        first, last = between
+        return [
+            Holding(load.file_month, load, load.row_count)
+            for month, load in sorted(self.ledger.items())
+            if month.dataset is dataset and first <= load.file_month <= last
+        ]

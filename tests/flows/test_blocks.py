@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect_gcp import GcpCredentials, GcsBucket
 from prefect_sqlalchemy import SqlAlchemyConnector
 from pydantic import SecretStr
 
-from flows.blocks import POSTGRES_BLOCK, main, postgres_block, postgres_url_from_block, with_blocks
+from flows.blocks import (
+    BUCKET_BLOCK,
+    CREDENTIALS_BLOCK,
+    POSTGRES_BLOCK,
+    main,
+    postgres_block,
+    postgres_url_from_block,
+    with_blocks,
+)
+from flows.destinations.gcs import Gcs
+from flows.google_credentials import google_credentials
 from flows.destinations.postgres_connection import Address
 from flows.settings import get_settings, override_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from support.gcs import ServiceAccount
 
 URLS = [
     "postgresql://root:p%40ss%2Fw%3A%23%25@localhost:5432/ny_taxi",
@@ -25,11 +40,11 @@ URLS = [
 
 
 @pytest.fixture(autouse=True)
-def no_block(prefect_api_url: str) -> Iterator[None]:
+def no_block(prefect_api_url: str, no_google_credentials: None) -> Iterator[None]:
     yield
     with get_client(sync_client=True) as client:
         for document in client.read_block_documents():
-            if document.name == POSTGRES_BLOCK:
+            if document.name in {POSTGRES_BLOCK, BUCKET_BLOCK, CREDENTIALS_BLOCK, "zoom-gcp-creds"}:
                 client.delete_block_document(document.id)
 
 
@@ -92,3 +107,98 @@ def test_the_password_is_kept_encrypted_and_shown_nowhere() -> None:
         )
     assert "p@ss" not in str(shown)
     assert "p%40ss" not in str(shown)
+
+
+# Google
+
+
+def test_google_blocks_are_saved_idempotently_and_give_back_what_they_were_made_from(
+    service_account: ServiceAccount, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for bucket in ("first-bucket", "second-bucket"):
+        with override_settings(
+            gcs_bucket=bucket, gcs_folder="/zoomcamp/", gcp_key_file=service_account.key_file
+        ):
+            assert main() == 0
+            assert main() == 0
+    out = capsys.readouterr().out
+    assert "gcp-credentials: saved, the key " in out
+    assert "de-gcs: saved, gs://second-bucket/zoomcamp/" in out
+    assert service_account.secret not in out
+
+    settings = with_blocks(get_settings(), ["gcs"])
+    assert (settings.gcs_bucket, settings.gcs_folder) == ("second-bucket", "zoomcamp/")
+    identity = google_credentials(settings)
+    assert identity.credentials.service_account_email == service_account.email
+    assert identity.project == service_account.project
+    made = Gcs.from_settings(tmp_path, settings)
+    assert (made.bucket, made.folder) == ("second-bucket", "zoomcamp/")
+    assert service_account.secret not in repr(settings) + repr(identity) + str(settings)
+
+
+def test_prefects_own_classes_read_the_blocks(service_account: ServiceAccount) -> None:
+    with override_settings(gcs_bucket="a-bucket", gcs_folder="x", gcp_key_file=service_account.key_file):
+        assert main() == 0
+    bucket = GcsBucket.load(BUCKET_BLOCK)
+    assert (bucket.bucket, bucket.bucket_folder) == ("a-bucket", "x/")
+    for credentials in (bucket.gcp_credentials, GcpCredentials.load(CREDENTIALS_BLOCK)):
+        made = credentials.get_credentials_from_service_account()
+        assert made.service_account_email == service_account.email
+
+
+def test_a_bucket_made_by_hand_as_in_the_tutorial_is_understood(service_account: ServiceAccount) -> None:
+    credentials = GcpCredentials(service_account_file=service_account.key_file)
+    credentials.save("zoom-gcp-creds", overwrite=True)
+    GcsBucket(bucket="prefect-de-zoomcamp", gcp_credentials=credentials).save(BUCKET_BLOCK, overwrite=True)
+    settings = with_blocks(get_settings(), ["gcs"])
+    assert (settings.gcs_bucket, settings.gcs_folder) == ("prefect-de-zoomcamp", "")
+    assert google_credentials(settings).credentials.service_account_email == service_account.email
+
+
+def test_the_environment_goes_before_googles_blocks(service_account: ServiceAccount) -> None:
+    with override_settings(gcs_bucket="of-block", gcs_folder="f", gcp_key_file=service_account.key_file):
+        assert main() == 0
+    own = json.dumps({**json.loads(service_account.key_file.read_text()), "project_id": "own-project"})
+    with override_settings(gcs_bucket="own-bucket", gcp_key_json=SecretStr(own)):
+        settings = with_blocks(get_settings(), ["gcs", "bigquery"])
+    assert (settings.gcs_bucket, settings.gcs_folder) == ("own-bucket", "")
+    assert google_credentials(settings).project == "own-project"
+
+
+def test_only_who_needs_google_asks_for_its_blocks(service_account: ServiceAccount) -> None:
+    with override_settings(gcs_bucket="of-block", gcp_key_file=service_account.key_file):
+        assert main() == 0
+    assert with_blocks(get_settings(), ["duckdb"]) == get_settings()
+    bigquery = with_blocks(get_settings(), ["bigquery"])
+    assert bigquery.gcs_bucket is None
+    assert bigquery.gcp_key_json
+    with override_settings(storage_emulator_host="http://127.0.0.1:1"):
+        emulated = with_blocks(get_settings(), ["gcs"])
+    assert emulated.gcs_bucket == "of-block"
+    assert emulated.gcp_key_json is None
+
+
+def test_the_key_is_kept_encrypted_and_shown_nowhere(service_account: ServiceAccount) -> None:
+    with override_settings(gcs_bucket="a-bucket", gcp_key_file=service_account.key_file):
+        assert main() == 0
+    with get_client(sync_client=True) as client:
+        shown = [
+            client.read_block_document_by_name(CREDENTIALS_BLOCK, "gcp-credentials", include_secrets=False),
+            client.read_block_document_by_name(BUCKET_BLOCK, "gcs-bucket", include_secrets=False),
+        ]
+    assert service_account.secret not in str(shown)
+
+
+def test_what_cannot_be_saved_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with override_settings(gcs_bucket="a-bucket"):
+        assert main() == 0
+    out = capsys.readouterr().out
+    assert "gcp-credentials: not saved, because there are no Google credentials" in out
+    assert "TAXI_GCP_KEY_FILE" in out
+    assert "de-gcs: not saved, because it needs gcp-credentials" in out
+    (tmp_path / "key.json").write_text('{"private_key": "do-not-tell"}')
+    with override_settings(gcs_bucket="a-bucket", gcp_key_file=tmp_path / "key.json"):
+        assert main() == 2
+    err = capsys.readouterr().err
+    assert "key.json: no type, client_email, token_uri" in err
+    assert "do-not-tell" not in err

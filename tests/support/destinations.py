@@ -168,6 +168,10 @@ class Harness:
         """What the destination calls a column of the staged file."""
         return name
 
+    def takes_name(self, name: str) -> bool:
+        """Whether the destination can have a column of that name; it refuses the others."""
+        return True
+
     def tables(self) -> set[str]:
         """Every table there is, without partitions of others."""
         raise NotImplementedError
@@ -299,7 +303,9 @@ def rows_of(table: pa.Table, names: Sequence[str]) -> list[str]:
 # Other processes
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["pytest", "flows.destinations.duckdb_file", "flows.staging"])
+_context.set_forkserver_preload(
+    ["pytest", "flows.destinations.duckdb_file", "flows.destinations.bigquery", "flows.staging"]
+)
 
 
 class Apart:

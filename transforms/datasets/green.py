@@ -1,6 +1,7 @@
 """Green taxi trips: street hails outside Manhattan's core."""
 
 from transforms.dataset import Column, ColumnType, Dataset
+from transforms.old_layouts import COORDINATES
 
 GREEN = Dataset(
     name="green",
@@ -31,4 +32,5 @@ GREEN = Dataset(
         Column("congestion_surcharge", ColumnType.FLOAT, "US dollars, state surcharge", since="2019-01"),
         Column("cbd_congestion_fee", ColumnType.FLOAT, "US dollars, MTA zone", since="2025-01"),
     ),
+    historic=COORDINATES,
 )

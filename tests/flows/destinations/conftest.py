@@ -8,13 +8,17 @@ import pytest
 
 pytest.register_assert_rewrite("support.destinations")
 
+from support.bigquery_harness import BigQueryHarness  # noqa: E402
 from support.destinations import HARNESSES, Harness, Months  # noqa: E402 - so that its asserts explain themselves
+from support.gcs_harness import GcsHarness  # noqa: E402
 from support.postgres_harness import PostgresHarness  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 HARNESSES["postgres"] = PostgresHarness
+HARNESSES["bigquery"] = BigQueryHarness
+HARNESSES["gcs"] = GcsHarness
 
 
 def _made(tmp_path: Path, request: pytest.FixtureRequest) -> Harness:
