@@ -6,28 +6,28 @@ import argparse
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS
 from flows.errors import UsageError
-from flows.request import checked_months
+from flows.request import check_request
+from flows.runner_choice import RUNNERS, Runner
+from flows.selection import DEFAULT_YEAR, Selection, month_numbers
 from flows.settings import get_settings
+from flows.sources.private import hidden
 from transforms.cleaning import ROW_TRANSFORMS
 from transforms.datasets import DATASETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transforms.trip_month import TripMonth
-
-DEFAULT_YEAR = 2021
-
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """A checked call of `flows/parent.py`; see `--help` for the meaning of each field."""
 
-    months: list[TripMonth]
+    color: str
+    selection: Selection
     to: tuple[str, ...]
     source: str
     data_dir: Path
@@ -37,6 +37,29 @@ class Command:
     allow_new_columns: bool
     row_transforms: tuple[str, ...]
     summary: Path | None
+    runner: Runner
+
+    def parameters(self) -> dict[str, Any]:
+        """The same request as the parent flow's parameters."""
+        asked = self.selection
+        return {
+            "color": self.color,
+            "months": asked.months,
+            "year": asked.year,
+            "since": asked.since,
+            "until": asked.until,
+            "latest": asked.latest,
+            "to": self.to,
+            # Parameters are stored by the server; whoever works elsewhere needs the whole address, though.
+            "source": hidden(self.source) if self.runner.name == "threads" else self.source,
+            "data_dir": self.data_dir,
+            "concurrency": self.concurrency,
+            "force": self.force,
+            "allow_new_columns": self.allow_new_columns,
+            "row_transforms": self.row_transforms,
+            "runner": self.runner.name,
+            "dask_address": self.runner.dask_address,
+        }
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -57,8 +80,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("--color", required=True, choices=list(DATASETS), help="dataset")
-    add("--months", required=True, nargs="+", type=int, metavar="M", help="1 to 12, one or more")
-    add("--year", type=int, default=DEFAULT_YEAR, help="default: %(default)s")
+    add_month_options(made)
+    add(
+        "--latest",
+        type=int,
+        metavar="N",
+        help="instead: the N newest months that the source has, found by asking it",
+    )
     add(
         "--to",
         nargs="+",
@@ -86,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=settings.concurrency,
         metavar="N",
-        help="months at once; default: %(default)s",
+        help="months at once on this machine; default: %(default)s",
     )
     add("--force", action="store_true", help="fetch, stage and publish even what is unchanged")
     add("--dry-run", action="store_true", help="say what would be fetched and replaced, and stop")
@@ -104,7 +132,36 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"change rows as the tutorial does: {', '.join(ROW_TRANSFORMS)}; default: none",
     )
+    add(
+        "--runner",
+        choices=RUNNERS,
+        default="threads",
+        help="who works on the months: threads of this process (default); dask: the workers of a Dask "
+        "cluster; deployment: the workers of a Prefect work pool",
+    )
+    add("--dask-address", metavar="tcp://HOST:PORT", help="the scheduler, for --runner dask")
     return made
+
+
+def add_month_options(parser: argparse.ArgumentParser) -> None:
+    """The options that name months; `selected` reads them."""
+    add = parser.add_argument
+    add(
+        "--months",
+        nargs="+",
+        type=month_numbers,
+        metavar="M",
+        help="1 to 12, one or more, or ranges such as 3-5",
+    )
+    add("--year", type=int, help=f"of all of --months; default: {DEFAULT_YEAR}")
+    add("--since", metavar="YYYY-MM", help="instead: every month from this one on, ...")
+    add("--until", metavar="YYYY-MM", help="... to this one, or to the newest that there is")
+
+
+def selected(given: argparse.Namespace) -> Selection:
+    """What the options say of months; not checked."""
+    months = None if given.months is None else tuple(month for some in given.months for month in some)
+    return Selection(months, given.year, given.since, given.until, getattr(given, "latest", None))
 
 
 def check_directory(option: str, path: Path) -> None:
@@ -137,25 +194,28 @@ def parse_command(arguments: Sequence[str] | None = None) -> Command:
         raise UsageError(f"--summary {given.summary} is a directory; name a file")
     if given.summary:
         check_directory("--summary", given.summary.absolute().parent)
-    to = tuple(dict.fromkeys(given.to))
-    months = checked_months(
+    to, selection = tuple(dict.fromkeys(given.to)), selected(given)
+    check_request(
         given.color,
-        given.year,
-        given.months,
+        selection,
         to=to,
         source=given.source,
         data_dir=given.data_dir,
         row_transforms=given.transform,
     )
+    runner = Runner(given.runner, given.concurrency, given.dask_address)
+    runner.check(to)
     return Command(
-        months=months,
+        color=given.color,
+        selection=selection,
         to=to,
         source=given.source,
         data_dir=given.data_dir,
-        concurrency=min(given.concurrency, len(months)),
+        concurrency=given.concurrency,
         force=given.force,
         dry_run=given.dry_run,
         allow_new_columns=given.allow_new_columns,
         row_transforms=tuple(given.transform),
         summary=given.summary,
+        runner=runner,
     )

@@ -131,15 +131,25 @@ class RunSummary:
 
     Attributes:
         dataset: colour.
-        year: of its months.
-        months: one outcome each, in calendar order.
+        months: one outcome each, in calendar order; at least one.
         seconds: wall time of the whole run.
     """
 
     dataset: str
-    year: int
     months: tuple[MonthOutcome, ...]
     seconds: float
+
+    @property
+    def year(self) -> int | None:
+        """The one year of its months; None if they are of several."""
+        years = {outcome.month.year for outcome in self.months}
+        return years.pop() if len(years) == 1 else None
+
+    @property
+    def label(self) -> str:
+        """What people read: `yellow 2021`, or `yellow 2019-01 to 2021-07`."""
+        first, last = self.months[0].month, self.months[-1].month
+        return f"{self.dataset} {self.year or f'{first.iso} to {last.iso}'}"
 
     @property
     def failed(self) -> tuple[MonthOutcome, ...]:
@@ -147,11 +157,15 @@ class RunSummary:
         return tuple(outcome for outcome in self.months if outcome.status == "failed")
 
     def to_json(self) -> dict[str, Any]:
-        """What `--summary` writes."""
+        """What `--summary` writes: `year` is null if there are several, and each month then has its own."""
+        own_year = self.year is None
         return {
             "dataset": self.dataset,
             "year": self.year,
-            "months": [outcome.to_json() for outcome in self.months],
+            "months": [
+                ({"year": outcome.month.year} if own_year else {}) | outcome.to_json()
+                for outcome in self.months
+            ],
         }
 
 

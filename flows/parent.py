@@ -2,162 +2,148 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
+from prefect.runtime import flow_run
 from prefect.settings import temporary_settings
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from flows.command_line import DEFAULT_YEAR, Command, parse_command
+from flows.alerts import alert_on_failure
+from flows.command_line import Command, parse_command
 from flows.console import console_output, say_usage_error
 from flows.errors import LocalStorageError, UsageError
-from flows.month import etl_month
-from flows.outcome import MonthFailed, MonthOutcome, MonthsFailed, RunSummary, describe
+from flows.interruption import leave, say_interrupted, terminable
+from flows.month_runs import MonthRequest
+from flows.outcome import MonthsFailed, RunSummary
 from flows.plan import print_plan
-from flows.progress import check_stopped, stop
-from flows.request import checked_months
+from flows.request import check_request
+from flows.runner_choice import Runner, RunnerName
+from flows.runners import run_months
+from flows.selection import FIRST_YEAR, LAST_YEAR, selection
 from flows.server import server_defaults
 from flows.settings import get_settings
 from flows.staging import StagingOptions
-from transforms.trip_month import TripMonth
-
-if TYPE_CHECKING:
-    from prefect.futures import PrefectFuture
+from transforms.trip_month import ISO_MONTH
 
 Color = Literal["yellow", "green", "fhv", "fhvhv"]
 Month = Annotated[int, Field(ge=1, le=12)]
+Year = Annotated[int, Field(ge=FIRST_YEAR, le=LAST_YEAR)]
+IsoMonth = Annotated[str, Field(pattern=ISO_MONTH, examples=["2019-01"])]
+Count = Annotated[int, Field(ge=1)]
 
 
-@task(name="month", task_run_name="{month.label}", cache_policy=NO_CACHE)
-def run_month(month: TripMonth, request: dict[str, Any]) -> MonthOutcome:
-    """One month as a subflow; a task, so that months can run side by side and nest in the UI.
-
-    Args:
-        month: which one.
-        request: the other parameters of `etl_month`.
-    """
-    check_stopped()
-    outcome: Any = etl_month(month.color, month.year, month.month, **request)
-    return outcome
+def run_name() -> str:
+    """What a run is called in the UI: `yellow-2021`, `yellow-2019-01-to-2021-07`, `yellow-latest-3`."""
+    given = flow_run.get_parameters()
+    names = ("months", "year", "since", "until", "latest")
+    asked = selection(**{name: given.get(name) for name in names})
+    return f"{given['color']}-{asked.label.replace(' ', '-')}"
 
 
-@flow(name="etl-parent", flow_run_name="{color}-{year}", log_prints=False)
+@flow(name="etl-parent", flow_run_name=run_name, log_prints=False, on_failure=[alert_on_failure])
 def etl_parent_flow(
     color: Color = "yellow",
-    months: Sequence[Month] = (1, 2, 3),
-    year: int = DEFAULT_YEAR,
+    months: Sequence[Month] | None = None,
+    year: Year | None = None,
     to: Sequence[str] = ("duckdb",),
     source: str = "dtc",
     data_dir: Path | None = None,
-    concurrency: Annotated[int, Field(ge=1)] | None = None,
+    concurrency: Count | None = None,
     *,
+    since: IsoMonth | None = None,
+    until: IsoMonth | None = None,
+    latest: Count | None = None,
     force: bool = False,
     allow_new_columns: bool = False,
     row_transforms: Sequence[str] = (),
+    runner: RunnerName = "threads",
+    dask_address: str | None = None,
 ) -> RunSummary:
     """Load months of one dataset, side by side; a month that fails does not stop the others.
+
+    The months are said in one way: `months` (and `year`), `since` (and `until`), or `latest`. Without any of
+    them they are the tutorial's, January to March.
 
     Args:
         color: dataset.
         months: 1 to 12.
-        year: of all of them.
+        year: of all of `months`; None: 2021.
         to: destinations by name.
         source: `dtc`, `tlc`, `synthetic` or a template.
         data_dir: files and local warehouse; None: the setting.
-        concurrency: months at once; None: the setting.
+        concurrency: months at once, with `threads`; None: the setting.
+        since: first month, such as `2019-01`.
+        until: last month; None: the newest that the source has.
+        latest: so many of the newest months that the source has.
         force: fetch, stage and publish even what is unchanged.
         allow_new_columns: carry undeclared columns along as text.
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
+        runner: `threads` here, `dask` on its workers, `deployment` on the workers of a pool.
+        dask_address: of the scheduler, for `dask`.
 
     Returns:
         One outcome for each month.
 
     Raises:
         UsageError: the request makes no sense; nothing was started.
+        SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: the source cannot say which months it
+            has; nothing was started.
         MonthsFailed: with the summary; the other months are published.
     """
     started, settings = time.perf_counter(), get_settings()
     data_dir = data_dir or settings.data_dir
-    trips = checked_months(
-        color, year, months, to=to, source=source, data_dir=data_dir, row_transforms=row_transforms
-    )
-    request = {
-        "to": tuple(to),
-        "source": source,
-        "data_dir": data_dir,
-        "force": force,
-        "options": StagingOptions(tuple(row_transforms), allow_new_columns, settings.max_reject_ratio),
-    }
-    with ThreadPoolTaskRunner(max_workers=concurrency or settings.concurrency) as runner:
-        try:
-            futures = [runner.submit(run_month, {"month": month, "request": request}) for month in trips]
-            results = [_result(future) for future in futures]
-        except KeyboardInterrupt:
-            stop()  # the months under way end at their next report, the others do not begin
-            raise
-    outcomes = map(_outcome, trips, results)
-    summary = RunSummary(color, year, tuple(outcomes), time.perf_counter() - started)
+    asked = selection(months, year, since, until, latest)
+    check_request(color, asked, to=to, source=source, data_dir=data_dir, row_transforms=row_transforms)
+    how = Runner(runner, concurrency, dask_address)
+    how.check(to)
+    trips = asked.find(color, source)
+    options = StagingOptions(tuple(row_transforms), allow_new_columns, settings.max_reject_ratio)
+    request = MonthRequest(tuple(to), source, data_dir, force, options)
+    outcomes = run_months(how, trips, request)
+    summary = RunSummary(color, tuple(outcomes), time.perf_counter() - started)
     if summary.failed:
         raise MonthsFailed(summary)
     return summary
 
 
-def _result(future: PrefectFuture[Any]) -> Any:  # noqa: ANN401 - an outcome or an exception
-    """Wait for a month, in slices: a wait without end would not hear Ctrl-C before it is over."""
-    while True:
-        with contextlib.suppress(TimeoutError):
-            return future.result(timeout=0.2, raise_on_failure=False)
-
-
-def _outcome(month: TripMonth, result: MonthOutcome | BaseException) -> MonthOutcome:
-    """What became of a month, also when its run was cut down from outside."""
-    if isinstance(result, MonthFailed):
-        return result.outcome
-    if isinstance(result, BaseException):
-        return MonthOutcome(month, error=f"{month.label}: {describe(result)}")
-    return result
-
-
 def run_command(command: Command) -> RunSummary:
     """Run the parent flow for a command line, on the server that is configured or a temporary one."""
-    first = command.months[0]
-    color: Any = first.color
     try:
-        return etl_parent_flow(
-            color=color,
-            months=[trips.month for trips in command.months],
-            year=first.year,
-            to=command.to,
-            source=command.source,
-            data_dir=command.data_dir,
-            concurrency=command.concurrency,
-            force=command.force,
-            allow_new_columns=command.allow_new_columns,
-            row_transforms=command.row_transforms,
-        )
+        summary: Any = etl_parent_flow(**command.parameters())
     except MonthsFailed as error:
         return error.summary
+    return summary
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code (0 all published, 1 a month failed, 2 wrong usage)."""
-    with temporary_settings(server_defaults()):
+def main(
+    arguments: Sequence[str] | None = None,
+    parse: Callable[[Sequence[str]], Command] = parse_command,
+    run: Callable[[Command], RunSummary] = run_command,
+) -> int:
+    """The command line; returns the exit code (0 all published, 1 a month failed, 2 wrong usage).
+
+    Args:
+        arguments: of the call; None: this process's own.
+        parse: reads and checks them.
+        run: does what they ask for.
+    """
+    with temporary_settings(server_defaults()), terminable():
         try:
-            command = parse_command(arguments)
+            command = parse(sys.argv[1:] if arguments is None else arguments)
             if command.dry_run:
                 return print_plan(command)
             with console_output(command.data_dir, command.summary) as console:
-                return console.conclude(lambda: run_command(command))
+                return console.conclude(lambda: run(command))
         except (UsageError, LocalStorageError) as error:
             return say_usage_error(error)
+        except KeyboardInterrupt as interrupt:  # before the run, or while its end is said
+            return say_interrupted(interrupt)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from flows.errors import UsageError
+from flows.sources.private import revealed, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,7 @@ PUBLISHERS = {
     ),
 }
 SYNTHETIC = "synthetic"
+LONGEST_NAME_BYTES = 180  # of the 255 that most file systems take
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def locate_source(source: str, month: TripMonth, settings: Settings) -> SourceFi
     Raises:
         UsageError: unknown source, bad template, or a month the source cannot have.
     """
+    source = revealed(source)
     if month.iso < month.dataset.first_month:
         raise UsageError(f"there is no {month.label}: {month.color} starts with {month.dataset.first_month}")
     if source == SYNTHETIC:
@@ -122,6 +125,7 @@ def check_template(source: str) -> set[str]:
     Raises:
         UsageError: not a name, a URL or a path; or a placeholder other than the three.
     """
+    source = revealed(source)
     shown = repr(without_secrets(source))
     known = f"legal are {', '.join([*PUBLISHERS, SYNTHETIC])}, or a template such as {EXAMPLE}"
     try:
@@ -138,13 +142,6 @@ def check_template(source: str) -> set[str]:
     if not fields and "/" not in source and not Path(source).is_file():
         raise UsageError(f"unknown --source {shown}; {known}")
     return fields
-
-
-def without_secrets(url: str) -> str:
-    """The URL or template without user, password and query, in which signed URLs carry their key."""
-    if "://" not in url or url.startswith(f"{SYNTHETIC}:"):
-        return url
-    return re.sub(r"(?<=://)[^/?#]*@", "", url).partition("?")[0]
 
 
 def _placeholders(template: str) -> set[str]:
@@ -190,4 +187,11 @@ def _address(template: str, month: TripMonth) -> tuple[str, str]:
         except RuntimeError as error:
             raise UsageError(f"--source {template!r} is not a path ({error})") from None
     name = Path(unquote(urlsplit(url).path)).name or "trips"
-    return url, "".join(letter if letter.isprintable() else "_" for letter in name)
+    return url, _short("".join(letter if letter.isprintable() else "_" for letter in name))
+
+
+def _short(name: str) -> str:
+    """The name, if a file system takes it with ours around it, else its ends and a checksum."""
+    if len(name.encode()) <= LONGEST_NAME_BYTES:
+        return name
+    return f"{name[:30]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}-{name[-20:]}"

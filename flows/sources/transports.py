@@ -18,13 +18,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import httpx
 
-from flows.errors import SourceBusy, SourceCorrupt, SourceNotFound, SourceUnreachable
+from flows.errors import DestinationRefused, SourceBusy, SourceCorrupt, SourceNotFound, SourceUnreachable
 from flows.sources.catalogue import without_secrets
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
+
+    from gcsfs.core import GCSFileSystem
 
     from flows.settings import Settings
 
@@ -63,6 +65,10 @@ class SourceCut(SourceBusy):
     """The connection ended before the file did; what has come so far is good."""
 
 
+class SourceAbsent(SourceNotFound):
+    """The source answered, and has no such file."""
+
+
 class SourceChanged(SourceBusy):
     """What has come so far is of another version of the file; start over."""
 
@@ -76,12 +82,14 @@ class Request:
         offset: bytes already here, of the file's version `version`.
         version: validator of those bytes; without it nothing can be resumed.
         known: version of the file that landed before; the transport may answer `unchanged`.
+        probe: only ask what is there: of the bytes at most the first is wanted.
     """
 
     url: str = field(repr=False)
     offset: int = 0
     version: str | None = None
     known: str | None = None
+    probe: bool = False
 
 
 def open_source(request: Request, settings: Settings) -> AbstractContextManager[Opened]:
@@ -110,6 +118,9 @@ def _open_http(request: Request, settings: Settings) -> Generator[Opened]:
     elif request.known:
         is_tag = request.known.startswith(('"', "W/"))
         headers["If-None-Match" if is_tag else "If-Modified-Since"] = request.known
+    if request.probe:
+        # Not HEAD: a signed URL is signed for GET, and some servers know nothing else.
+        headers["Range"] = "bytes=0-0"
     host = urlsplit(request.url).netloc.rpartition("@")[2]
     try:
         with (
@@ -145,7 +156,7 @@ def _certificates() -> ssl.SSLContext:
 def _answer(request: Request, response: httpx.Response, host: str) -> Opened:
     status = response.status_code
     if status in ABSENT_STATUS:
-        raise SourceNotFound(
+        raise SourceAbsent(
             f"{host} has no such file (HTTP {status} for {without_secrets(request.url)}); check that "
             "the month is published there"
         )
@@ -157,6 +168,8 @@ def _answer(request: Request, response: httpx.Response, host: str) -> Opened:
     is_known = version == request.known and not request.offset
     if request.known and (status == HTTPStatus.NOT_MODIFIED or is_known):
         return Opened(0, None, request.known, iter(()), unchanged=True)
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and request.probe:
+        return Opened(0, 0, version, iter(()))  # an empty file has no first byte
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         raise SourceChanged(f"{host} has nothing behind byte {request.offset:,}; starting over")
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
@@ -192,7 +205,7 @@ def _open_file(request: Request, _: Settings) -> Generator[Opened]:
     try:
         file = path.open("rb")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise SourceNotFound(f"there is no file {path}; check the path") from error
+        raise SourceAbsent(f"there is no file {path}; check the path") from error
     except PermissionError as error:
         raise SourceNotFound(f"no permission to read {path}; check its owner and mode") from error
     with file:
@@ -206,11 +219,9 @@ def _open_file(request: Request, _: Settings) -> Generator[Opened]:
 
 
 @contextlib.contextmanager
-def _open_bucket(request: Request, _: Settings) -> Generator[Opened]:
-    import gcsfs
-
+def _open_bucket(request: Request, settings: Settings) -> Generator[Opened]:
+    bucket = _bucket(settings)
     with _bucket_errors(request.url):
-        bucket = gcsfs.GCSFileSystem()
         info = bucket.info(request.url)
     version = str(info.get("generation") or info.get("etag") or info.get("md5Hash") or "")
     if version and version == request.known:
@@ -221,14 +232,32 @@ def _open_bucket(request: Request, _: Settings) -> Generator[Opened]:
     yield Opened(offset, int(info["size"]), version or None, chunks)
 
 
-def _bucket_chunks(bucket: Any, url: str, info: dict[str, Any], offset: int) -> Iterator[bytes]:  # noqa: ANN401 - gcsfs has no types
+def _bucket(settings: Settings) -> GCSFileSystem:
+    """The way to Google with the credentials of the destinations, or without any: a bucket may be public."""
+    from flows.google_credentials import NoCredentials, google_credentials
+    from flows.google_files import bucket_files
+
+    emulator = settings.storage_emulator_host
+    try:
+        identity = google_credentials(settings, emulator=emulator)
+        identity.sign_in()
+    except NoCredentials:
+        return bucket_files(None)
+    except DestinationRefused as error:
+        raise SourceUnreachable(error.message) from error
+    return bucket_files(identity, emulator)
+
+
+def _bucket_chunks(
+    bucket: GCSFileSystem, url: str, info: dict[str, Any], offset: int
+) -> Iterator[bytes]:
     size = int(info["size"])
     for start in range(offset, size, BUCKET_CHUNK_BYTES):
         end = min(start + BUCKET_CHUNK_BYTES, size)
         try:
             with _bucket_errors(url):
                 # Of one generation, so that a file replaced meanwhile is no mixture of both.
-                chunk = bucket.cat_file(url, start=start, end=end, generation=info.get("generation"))
+                chunk: Any = bucket.cat_file(url, start=start, end=end, generation=info.get("generation"))
         except SourceNotFound as error:
             raise SourceChanged(f"{url} was replaced while it was being read; starting over") from error
         yield chunk
@@ -243,13 +272,15 @@ def _bucket_errors(url: str) -> Generator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise SourceNotFound(f"there is no {url}; check bucket and path") from error
+        raise SourceAbsent(f"there is no {url}; check bucket and path") from error
     except ClientConnectorError as error:
         raise SourceUnreachable(f"no connection to {url} ({error}); {OFFLINE_HINT}") from error
     except HttpError as error:
         if str(error.code) in map(str, BUSY_STATUS):
             raise SourceBusy(f"{url}: {error}; run it again later") from error
-        raise SourceNotFound(f"{url}: {error}; check the credentials") from error
+        raise SourceNotFound(
+            f"{url}: {error}; check the credentials (TAXI_GCP_KEY_FILE or the application default)"
+        ) from error
     except (GoogleAuthError, ValueError) as error:
         raise SourceNotFound(f"{url}: {error}; check address and credentials") from error
     except (OSError, ClientConnectionError, ClientPayloadError) as error:

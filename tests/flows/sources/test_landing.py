@@ -1098,17 +1098,11 @@ def put_object(web: Web, content: bytes, generation: int) -> None:
 def bucket(web: Web, monkeypatch: pytest.MonkeyPatch) -> SourceFile:
     """A file in a bucket of which `web` plays the server."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", web.url)
-    # Its extension asks a real server over gRPC what kind of bucket it is, for up to a minute.
-    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    import gcsfs.core
     import gcsfs.retry
 
     async def no_pause(_seconds: float) -> None:
         pass
 
-    gcsfs.core.GCSFileSystem.clear_instance_cache()
-    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
-    monkeypatch.setattr(gcsfs, "GCSFileSystem", gcsfs.core.GCSFileSystem)
     monkeypatch.setattr(gcsfs.retry, "asyncio", SimpleNamespace(sleep=no_pause))
     put_object(web, GZIP, generation=1)
     return SourceFile(OBJECT, NAME)
@@ -1193,14 +1187,39 @@ def test_a_bucket_without_a_network(web: Web, raw: Path, bucket: SourceFile) -> 
         land(bucket, raw, settings(http_attempts=1), force=True)
 
 
-def test_a_bucket_without_credentials_says_so(
-    raw: Path, bucket: SourceFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_bucket_asks_with_the_credentials_of_the_destinations(
+    web: Web, raw: Path, bucket: SourceFile, service_account: ServiceAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "absent.json"))
-    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "google_default"})
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
+    monkeypatch.setattr("gcsfs.core._location", lambda: web.url)
+    web.put("/token", json.dumps({"access_token": "t0ken", "expires_in": 3600}).encode(), etag=None)
+    key = json.loads(service_account.key_file.read_text()) | {"token_uri": f"{web.url}/token"}
+    landed = land(bucket, raw, settings(gcp_key_json=json.dumps(key)))
+    assert landed.bytes == len(GZIP)
+    asked = [seen for seen in web.requests if seen.path in (OBJECT_INFO, OBJECT_DATA)]
+    assert {seen.headers["authorization"] for seen in asked} == {"Bearer t0ken"}
+
+
+def test_a_bucket_is_asked_by_nobody_if_there_are_no_credentials(
+    web: Web, raw: Path, bucket: SourceFile, no_google_credentials: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
+    monkeypatch.setattr("gcsfs.core._location", lambda: web.url)
+    assert land(bucket, raw, settings()).bytes == len(GZIP)  # it is public
+    assert not [seen for seen in web.requests if "authorization" in seen.headers]
+    web.misbehave(OBJECT_INFO, status=401)
     error = refuse(bucket, raw)
     assert isinstance(error, SourceNotFound)
-    assert "check address and credentials" in error.message
+    assert "TAXI_GCP_KEY_FILE" in error.message
+
+
+def test_credentials_that_cannot_be_read_are_said_and_not_left_out(
+    raw: Path, bucket: SourceFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "absent.json"))
+    with pytest.raises(UsageError, match=r"absent\.json"):
+        land(bucket, raw, settings())
 
 
 # --- the local disk

@@ -1,0 +1,89 @@
+"""Which way a run goes about its months, and what is wrong with a choice; `flows.runners` does it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from prefect.settings import PREFECT_API_URL
+
+from flows.errors import UsageError
+from flows.settings import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RunnerName: TypeAlias = Literal["threads", "dask", "deployment"]
+RUNNERS: tuple[RunnerName, ...] = ("threads", "dask", "deployment")
+ADDRESS = re.compile(r"((tcp|tls)://)?(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Which way to run the months, and what that way needs.
+
+    Attributes:
+        name: one of `RUNNERS`.
+        concurrency: months at once, for `threads`; elsewhere the workers decide. None: the setting.
+        dask_address: of the scheduler, for `dask`.
+    """
+
+    name: RunnerName = "threads"
+    concurrency: int | None = None
+    dask_address: str | None = None
+
+    def check(self, to: Sequence[str]) -> None:
+        """Refuse a choice that cannot do what is asked; nothing is started or connected to.
+
+        Args:
+            to: destinations by name.
+
+        Raises:
+            UsageError: what is wrong, and what to do instead.
+        """
+        if self.name not in RUNNERS:
+            raise UsageError(f"unknown runner {self.name!r}; legal are {', '.join(RUNNERS)}")
+        if self.name == "dask":
+            _check_dask(self.dask_address)
+        elif self.dask_address:
+            raise UsageError(f"--dask-address is for --runner dask, not for --runner {self.name}")
+        if self.name == "threads":
+            return
+        _check_shared(self.name, to)
+        if not PREFECT_API_URL.value():
+            raise UsageError(
+                f"--runner {self.name} needs a Prefect server that every worker can reach; start one with "
+                "`make server` and set PREFECT_API_URL, here and for the workers"
+            )
+
+
+def _check_dask(address: str | None) -> None:
+    if not address:
+        raise UsageError(
+            "--runner dask needs --dask-address tcp://HOST:8786, the address that `dask scheduler` prints"
+        )
+    if not ADDRESS.fullmatch(address):
+        raise UsageError(
+            f"--dask-address {address!r} is no address; legal is tcp://HOST:PORT or tls://HOST:PORT"
+        )
+    if importlib.util.find_spec("prefect_dask") is None:
+        raise UsageError(
+            "--runner dask needs the extra `dask`; pip install 'taxi-etl[dask]', here and on the workers"
+        )
+
+
+def _check_shared(runner: str, to: Sequence[str]) -> None:
+    """Refuse destinations that only this machine has."""
+    if "duckdb" in to:
+        raise UsageError(
+            f"--to duckdb is a file on one machine, and --runner {runner} works on others; use --runner "
+            "threads, or a destination that all machines share: --to postgres, gcs or bigquery"
+        )
+    url = get_settings().postgres_url
+    if "postgres" in to and url and url.get_secret_value().strip() == "embedded":
+        raise UsageError(
+            f"TAXI_POSTGRES_URL=embedded is a server for one machine, and --runner {runner} works on others; "
+            "use --runner threads, or name a server: TAXI_POSTGRES_URL=postgresql://user:password@host:5432/db"
+        )
