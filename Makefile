@@ -8,7 +8,11 @@ UV := $(shell command -v uv 2>/dev/null || echo $(VENV)/bin/uv)
 RUN := $(VENV)/bin/
 STAMP := $(VENV)/.synced
 
-.PHONY: help setup run demo demo-postgres test check bench clean
+# For deploy, worker, serve and alerts; one of yours: make deploy PREFECT_API_URL=https://...
+PREFECT_API_URL ?= http://127.0.0.1:4200/api
+POOL := taxi
+
+.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test torture check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,8 +41,41 @@ demo-postgres: $(STAMP) ## the same into a private PostgreSQL under demo/
 	TAXI_POSTGRES_URL=embedded $(RUN)python flows/parent.py --color yellow --months 1 2 3 --source synthetic \
 		--data-dir demo --to postgres
 
+demo-cloud: $(STAMP) ## web -> bucket -> BigQuery, against emulators on this machine; no account, no network
+	PYTHONPATH=tests $(RUN)python -m support.demo_cloud
+
+server: $(STAMP) ## a Prefect server with its UI on http://127.0.0.1:4200, until Ctrl-C
+	PREFECT_SERVER_ANALYTICS_ENABLED=false $(RUN)prefect server start
+
+deploy worker serve automations: export PREFECT_API_URL := $(PREFECT_API_URL)
+
+deploy: $(STAMP) ## everything in prefect.yaml to the server, with its work pool
+	$(RUN)prefect work-pool inspect $(POOL) >/dev/null 2>&1 || $(RUN)prefect work-pool create $(POOL) --type process
+	$(RUN)prefect --no-prompt deploy --all
+
+worker: $(STAMP) ## work on what is deployed, until Ctrl-C; as many as you like
+	$(RUN)prefect worker start --pool $(POOL) --type process $(ARGS)
+
+serve: $(STAMP) ## the same without pool and worker, until Ctrl-C
+	$(RUN)python flows/serve.py $(ARGS)
+
+automations: $(STAMP) ## alerts by the server itself: ALERT_BLOCK=slack-webhook/taxi
+	@test -n "$(ALERT_BLOCK)" || { echo "error: name a notification block: make automations ALERT_BLOCK=slack-webhook/taxi"; exit 2; }
+	@block=$$($(RUN)prefect api GET /block_types/slug/$(dir $(ALERT_BLOCK))block_documents/name/$(notdir $(ALERT_BLOCK)) \
+		| $(RUN)python -c "import json, sys; print(json.load(sys.stdin)['id'])" 2>/dev/null) \
+		|| { echo "error: no block $(ALERT_BLOCK) on $$PREFECT_API_URL; make it in the UI under Blocks"; exit 1; }; \
+	sed "s/BLOCK_DOCUMENT_ID/$$block/" automations/alert-on-failure.yaml > $(VENV)/alert-on-failure.yaml; \
+	$(RUN)prefect --no-prompt automation delete taxi-alert-on-failure >/dev/null 2>&1; \
+	$(RUN)prefect automation create --from-file $(VENV)/alert-on-failure.yaml
+
+pictures: $(STAMP) ## take the pictures in docs/images/ again, with chromium
+	TAXI_TEST_PICTURES=docs/images $(RUN)python -m pytest tests/flows/test_ui.py
+
 test: $(STAMP) ## the whole test suite
 	$(RUN)python -m pytest
+
+torture: $(STAMP) ## the long mode of kills, faults, hostile files and soak; writes docs/reliability.json
+	TAXI_TEST_TORTURE=1 $(RUN)python -m pytest tests/torture tests/flows/test_hostile_files.py
 
 check: $(STAMP) ## format, lint, types, layers, lock
 	$(RUN)ruff format --check .
@@ -47,8 +84,8 @@ check: $(STAMP) ## format, lint, types, layers, lock
 	$(RUN)lint-imports --no-logo
 	$(UV) lock --check
 
-bench: $(STAMP) ## benchmarks against pandas and Polars; ROWS=1440000 for the real thing
-	$(RUN)python -m pytest benchmarks $(if $(ROWS),--rows $(ROWS))
+bench: $(STAMP) ## benchmarks against pandas, dlt, psql, ...; ROWS=1440000, FILE=month.csv.gz, RESULTS=folder
+	$(RUN)python -m pytest benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(FILE),--file $(FILE)) $(if $(RESULTS),--results $(RESULTS))
 
 clean: ## remove what demo and the tools leave behind, not your data/
 	rm -rf demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov dist

@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows import tasks
+from flows.artifacts import month_page
 from flows.layout import Layout
 from flows.outcome import MonthOutcome, month_under_way
 from flows.settings import get_settings
@@ -35,7 +36,11 @@ def etl_month(
     trips, settings = TripMonth(color, year, month), get_settings()
     layout = Layout(data_dir or settings.data_dir)
     options = options or StagingOptions(max_reject_ratio=settings.max_reject_ratio)
-    with month_under_way(trips, layout.lock(trips), settings.lock_timeout_seconds) as outcome:
+    with (
+        month_page(trips, to, layout.data_dir) as page,
+        month_under_way(trips, layout.lock(trips), settings.lock_timeout_seconds) as page.outcome,
+    ):
+        outcome = page.outcome
         file = locate_source(source, trips, settings)
         landed = tasks.extract_cached(trips, file, layout.raw(color), force=force)
         staged = tasks.stage(landed, trips, layout.staged(color), options, force=force)
@@ -45,5 +50,7 @@ def etl_month(
                 outcome.receipts[destination] = tasks.publish(
                     staged, destination, layout.data_dir, force=force
                 )
-        outcome.quality = tasks.quality(staged).headline
+        report = tasks.quality(staged)
+        page.quality(report)
+        outcome.quality = report.headline
     return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from flows.errors import Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 logger = logging.getLogger("flows.progress")
 
@@ -62,6 +63,19 @@ def listen(listener: ProgressListener) -> None:
         _listener = listener
 
 
+_followers: dict[str, ProgressListener] = {}
+
+
+@contextlib.contextmanager
+def followed(month: str, follower: ProgressListener) -> Generator[None]:
+    """Send the progress of one month to `follower` too, for as long as the block lasts."""
+    _followers[month] = follower
+    try:
+        yield
+    finally:
+        _followers.pop(month, None)
+
+
 _stopping = threading.Event()
 
 
@@ -90,5 +104,7 @@ def reporter(month: str, phase: str) -> Callable[[int, int | None], None]:
     def report(done: int, total: int | None = None) -> None:
         check_stopped()
         _listener.update(month, phase, done, total)
+        if follower := _followers.get(month):
+            follower.update(month, phase, done, total)
 
     return report

@@ -1,20 +1,24 @@
-"""The Prefect tasks: name, retries, caching, and one call each."""
+"""The Prefect tasks: name, retries, caching, lineage, and one call each."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from prefect import task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.tasks import Task, exponential_backoff
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+from prefect.tasks import MaterializingTask, Task, exponential_backoff
 
 from flows import quality_report, sources, staging
+from flows.assets import note_rows, source_asset, staged_asset, table_asset
 from flows.blocks import configured_destination
-from flows.destinations import Receipt
 from flows.errors import Transient, WaitedInVain, locate
+from flows.limits import at_most_the_limit
 from flows.progress import reporter
 from flows.quality_report import QualityReport
 from flows.settings import get_settings
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import State, TaskRun
     from prefect.context import TaskRunContext
+
+    from flows.destinations import Receipt
 
 CACHED_FOR = dt.timedelta(days=1)
 
@@ -76,13 +82,15 @@ RETRIED: _Retry = {
 def extract(month: TripMonth, source: SourceFile, directory: Path, *, force: bool) -> LandedFile:
     """Source -> landed, verified file. Cached for a day per version of the source."""
     with locate(month.label):
-        return sources.land(
+        landed = sources.land(
             source,
             directory,
             get_settings(),
             force=force,
             report=reporter(month.label, "download"),
         )
+    log("landed", month, bytes=landed.bytes, fetched=landed.fetched, sha256=landed.sha256)
+    return landed
 
 
 def extract_cached(month: TripMonth, source: SourceFile, directory: Path, *, force: bool) -> LandedFile:
@@ -94,7 +102,6 @@ def extract_cached(month: TripMonth, source: SourceFile, directory: Path, *, for
     return landed
 
 
-@task(name="stage", task_run_name="stage {month.label}", cache_policy=NO_CACHE, **RETRIED)
 def stage(
     landed: LandedFile,
     month: TripMonth,
@@ -103,35 +110,76 @@ def stage(
     *,
     force: bool,
 ) -> StagedMonth:
-    """Landed file -> one Parquet file and its rejects."""
+    """Run the task `stage`: landed file -> one Parquet file and its rejects."""
+    made = staged_asset(directory / f"{month.stem}.parquet", month)
+    from_source = stage_task.with_options(assets=[made], asset_deps=[source_asset(landed.url)])
+    return from_source(landed, month, directory, options, force=force)
+
+
+def _stage(
+    landed: LandedFile, month: TripMonth, directory: Path, options: StagingOptions, *, force: bool
+) -> StagedMonth:
     with locate(month.label):
-        return staging.stage(
+        staged = staging.stage(
             landed, month, directory, options, force=force, report=reporter(month.label, "stage")
         )
+    rows = {"rows": staged.rows, "rejected": staged.rejected_rows, "reused": staged.reused}
+    log("staged", month, source_rows=staged.source_rows, **rows)
+    note_rows(staged_asset(staged.path, month).key, **rows)
+    return staged
 
 
-@task(
+stage_task = MaterializingTask(
+    _stage, assets=(), name="stage", task_run_name="stage {month.label}", cache_policy=NO_CACHE, **RETRIED
+)
+
+
+def publish(staged: StagedMonth, destination: str, data_dir: Path, *, force: bool) -> Receipt:
+    """Run the task `publish`: staged file -> one destination, the month replaced as a whole."""
+    made = table_asset(destination, staged.month)
+    from_parquet = publish_task.with_options(
+        assets=[made], asset_deps=[staged_asset(staged.path, staged.month)]
+    )
+    return from_parquet(staged, destination, data_dir, force=force)
+
+
+def _publish(staged: StagedMonth, destination: str, data_dir: Path, *, force: bool) -> Receipt:
+    month = staged.month
+    with locate(f"{month.label} -> {destination}"):
+        target = configured_destination(destination, data_dir)
+        with at_most_the_limit(destination):
+            receipt = target.publish(staged, force=force, report=reporter(month.label, destination))
+    rows = {"rows": receipt.rows, "status": receipt.status}
+    log("published", month, destination=destination, **rows, seconds=round(receipt.seconds, 3))
+    note_rows(table_asset(destination, month).key, file_month=month.iso, **rows)
+    return receipt
+
+
+publish_task = MaterializingTask(
+    _publish,
+    assets=(),
     name="publish",
     task_run_name="publish {staged.month.label} to {destination}",
     cache_policy=NO_CACHE,
     **RETRIED,
 )
-def publish(staged: StagedMonth, destination: str, data_dir: Path, *, force: bool) -> Receipt:
-    """Staged file -> one destination, the month replaced as a whole."""
-    label = staged.month.label
-    with locate(f"{label} -> {destination}"):
-        target = configured_destination(destination, data_dir)
-        return target.publish(staged, force=force, report=reporter(label, destination))
 
 
 @task(name="quality", task_run_name="quality {staged.month.label}", cache_policy=NO_CACHE)
 def quality(staged: StagedMonth) -> QualityReport:
-    """Count what is odd in the month; kept as JSON beside the staged file and as an artifact."""
+    """Count what is odd in the month; kept as JSON beside the staged file."""
     with locate(staged.month.label):
         report = quality_report.quality_report(staged)
-    create_table_artifact(
-        key=f"quality-{staged.month.color}-{staged.month.iso}",
-        table=report.table(),
-        description=f"{staged.month.label}: {report.headline}",
-    )
+    log("checked", staged.month, **report.measures, exact_duplicates=report.exact_duplicates)
     return report
+
+
+def log(event: str, month: TripMonth, **facts: object) -> None:
+    """One line on the page of the run and in the log file: `event=staged dataset=yellow month=2021-01 ...`.
+
+    Every line is made of `name=value`, values without blanks, so that a log store can take it apart.
+    """
+    said = {"event": event, "dataset": month.color, "month": month.iso, **facts}
+    line = " ".join(f"{name}={json.dumps(value).strip(chr(34))}" for name, value in said.items())
+    with contextlib.suppress(MissingContextError):  # called without Prefect: there is no page
+        get_run_logger().info(line)

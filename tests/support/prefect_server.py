@@ -1,32 +1,108 @@
-"""One real Prefect server for the whole test session, on a database of its own."""
+"""One real Prefect server for the whole test session: its own process, port, home and database, with its UI.
+
+It runs everything a server at work runs (scheduler, triggers, late runs), at a quicker beat, so that a test
+need not wait half a minute for a schedule or a slot.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+LONGEST_START_SECONDS = 120
+
+BEAT = {
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
+}
+"""Waits between two looks of the server's own services, in seconds; 60 and 30 by default."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """The environment of a process without any Prefect setting of the person who runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return kept | {"NO_PROXY": "127.0.0.1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"} | more
 
 
 @pytest.fixture(scope="session")
-def prefect_api_url() -> Iterator[str]:
-    """A running server's API; also what `PREFECT_API_URL` should be for a subprocess."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        url = PREFECT_API_URL.value()
-        assert url
+def prefect_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running server, without `/api`: its UI."""
+    home, port = tmp_path_factory.mktemp("prefect-server"), free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    environment = clean_environment(PREFECT_HOME=str(home), PREFECT_API_URL=f"{url}/api", **BEAT)
+    log = home / "server.log"
+    with log.open("w") as lines:
+        process = subprocess.Popen(
+            command, env=environment, cwd=home, stdout=lines, stderr=lines, start_new_session=True
+        )
+    try:
+        _wait_for(url, process, log)
         yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + LONGEST_START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/api/health", timeout=5, trust_env=False).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    pytest.fail(f"the Prefect server has not started: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def prefect_api_url(prefect_server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The server's API, which this process uses too; what `PREFECT_API_URL` should be for a subprocess."""
+    from prefect.logging.handlers import APILogWorker
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_HOME,
+        temporary_settings,
+    )
+
+    with temporary_settings(
+        {
+            PREFECT_API_URL: f"{prefect_server_url}/api",
+            PREFECT_HOME: tmp_path_factory.mktemp("prefect-home"),
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        }
+    ):
+        yield f"{prefect_server_url}/api"
+        APILogWorker.drain_all(timeout=10)  # else this process would try for a minute to reach a dead server
 
 
 @pytest.fixture
-def server_environment(prefect_api_url: str, tmp_path: object) -> dict[str, str]:
+def server_environment(prefect_api_url: str, tmp_path: Path) -> dict[str, str]:
     """The environment of a subprocess that is to use the session's server."""
     return {**os.environ, "PREFECT_API_URL": prefect_api_url, "PREFECT_HOME": f"{tmp_path}/prefect"}

@@ -1,0 +1,216 @@
+"""Deployments on a real server with a real worker: pool, parameters, schedule, limit, artifacts, lineage."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from support.deployed import ETL, ROOT, moment
+from support.trips import warehouse_rows
+
+if TYPE_CHECKING:
+    from support.deployed import Deployed
+
+NAMES = {
+    ETL,
+    *(f"etl-parent/monthly-{color}" for color in ("yellow", "green", "fhv", "fhvhv")),
+    "web-to-gcs/web-to-gcs",
+    "gcs-to-bq/gcs-to-bq",
+    "Ingest Data/ingest",
+}
+
+
+def test_everything_in_prefect_yaml_is_deployed(deployed: Deployed) -> None:
+    flows = {flow["id"]: flow["name"] for flow in deployed.find("flows")}
+    found = {f"{flows[made['flow_id']]}/{made['name']}": made for made in deployed.find("deployments")}
+    listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert {made["name"] for made in found.values()} == {entry["name"] for entry in listed}
+    assert set(found) >= NAMES
+    for name in NAMES:
+        made = found[name]
+        assert made["work_pool_name"] == "taxi", name
+        assert made["description"], name
+        assert made["tags"][0] == "taxi"
+        assert made["global_concurrency_limit"]["limit"] == 1
+        assert made["concurrency_options"]["collision_strategy"] in {"ENQUEUE", "CANCEL_NEW"}
+
+
+def test_no_deployment_keeps_a_path_of_this_machine(deployed: Deployed) -> None:
+    kept = [
+        {name: made[name] for name in ("path", "entrypoint", "pull_steps", "job_variables", "parameters")}
+        for made in deployed.find("deployments")
+    ]
+    assert str(ROOT) not in json.dumps(kept)
+    assert "/" not in json.dumps([made["entrypoint"] for made in kept])
+
+
+def test_schedules_are_in_new_yorks_time_and_the_tutorials_is_paused(deployed: Deployed) -> None:
+    schedules = {made["name"]: made["schedules"] for made in deployed.find("deployments")}
+    (hourly,) = schedules["Parameterized ETL"]
+    assert (hourly["schedule"]["cron"], hourly["active"]) == ("0 * * * *", False)
+    for color in ("yellow", "green", "fhv", "fhvhv"):
+        (monthly,) = schedules[f"monthly-{color}"]
+        assert monthly["active"]
+        assert monthly["schedule"]["timezone"] == "America/New_York"
+    assert schedules["ingest"] == schedules["web-to-gcs"] == schedules["gcs-to-bq"] == []
+
+
+def test_months_are_nested_runs_that_say_what_they_are(deployed: Deployed, two_runs: Any) -> None:  # noqa: ANN401
+    run, _ = two_runs
+    assert (run["name"], run["state_type"]) == ("green-2020", "COMPLETED")
+    months = deployed.months_of(run["id"])
+    assert [(month["name"], month["state_type"]) for month in months] == [
+        (f"green-2020-{month:02}", "COMPLETED") for month in (4, 5, 6)
+    ]
+    tasks = deployed.find("task_runs", flow_runs={"id": {"any_": [months[0]["id"]]}})
+    assert {task["name"] for task in tasks} == {
+        "extract green 2020-04",
+        "stage green 2020-04",
+        "publish green 2020-04 to duckdb",
+        "quality green 2020-04",
+    }
+    ledger = warehouse_rows(
+        deployed.data_dir / "warehouse.duckdb", "SELECT file_month, row_count FROM taxi_loads ORDER BY ALL"
+    )
+    assert ledger == [(dt.date(2020, month, 1), 1000) for month in (4, 5, 6, 7)]
+    counted = warehouse_rows(deployed.data_dir / "warehouse.duckdb", "SELECT count(*) FROM green_taxi_trips")
+    assert counted == [(4000,)]
+
+
+def test_a_month_shows_its_progress_its_tables_and_its_data(deployed: Deployed, two_runs: Any) -> None:  # noqa: ANN401
+    run, _ = two_runs
+    for month in deployed.months_of(run["id"]):
+        found = {
+            made["key"].partition("-")[0]: made
+            for made in deployed.find("artifacts", artifacts={"flow_run_id": {"any_": [month["id"]]}})
+            if made["key"]
+        }
+        assert set(found) == {"progress", "quality", "load", "data"}
+        assert {made["key"].partition("-")[2] for made in found.values()} == {month["name"]}
+        assert (found["progress"]["type"], found["progress"]["data"]) == ("progress", 100)
+        steps = {step["step"]: step for step in json.loads(found["load"]["data"])}
+        assert {name: step["rows"] for name, step in steps.items()} == {
+            "source": 1000,
+            "Parquet": 1000,
+            "duckdb": 1000,
+        }
+        assert steps["duckdb"]["status"] == "published"
+        assert f"{month['name'][:5]}_tripdata" in found["data"]["data"]
+        assert (deployed.data_dir / "green").as_uri() in found["data"]["data"]
+        measures = {row["measure"]: row["rows"] for row in json.loads(found["quality"]["data"])}
+        assert measures["negative_fare"] > 0
+
+
+def test_lineage_goes_from_source_to_parquet_to_table(deployed: Deployed, two_runs: Any) -> None:  # noqa: ANN401
+    month = deployed.months_of(two_runs[0]["id"])[0]
+    parquet = (deployed.data_dir / "green" / "green_tripdata_2020-04.parquet").as_uri()
+
+    def events() -> dict[str, Any] | None:
+        found = deployed.find(
+            "events", limit=50, filter={"event": {"name": ["prefect.asset.materialization.succeeded"]}}
+        )
+        of_month = {
+            event["resource"]["prefect.resource.id"]: event
+            for event in found
+            if f"prefect.flow-run.{month['id']}" in {each["prefect.resource.id"] for each in event["related"]}
+        }
+        return of_month if len(of_month) == 2 else None
+
+    made = deployed.wait_for(events)
+    upstream = {
+        key: [
+            each["prefect.resource.id"]
+            for each in event["related"]
+            if each["prefect.resource.role"] == "asset"
+        ]
+        for key, event in made.items()
+    }
+    table = "duckdb://green_taxi_trips"
+    assert set(upstream) == {parquet, table}
+    assert upstream[table] == [parquet]
+    assert [key.partition("?")[0].partition("_")[0] for key in upstream[parquet]] == [
+        "synthetic://green/2020-04"
+    ]
+    assert made[table]["payload"] == {"file_month": "2020-04", "rows": 1000, "status": "published"}
+
+
+def test_log_lines_of_a_run_can_be_taken_apart(deployed: Deployed, two_runs: Any) -> None:  # noqa: ANN401
+    month = deployed.months_of(two_runs[0]["id"])[0]
+
+    def lines() -> list[dict[str, str]] | None:
+        logs = deployed.find("logs", logs={"flow_run_id": {"any_": [month["id"]]}})
+        said = [
+            dict(part.split("=", 1) for part in log["message"].split())
+            for log in logs
+            if log["message"].startswith("event=")
+        ]
+        return said if len(said) == 4 else None
+
+    said = {line["event"]: line for line in deployed.wait_for(lines)}
+    assert list(said) == ["landed", "staged", "published", "checked"]
+    assert (
+        said["published"].items()
+        >= {
+            "dataset": "green",
+            "month": "2020-04",
+            "destination": "duckdb",
+            "rows": "1000",
+            "status": "published",
+        }.items()
+    )
+
+
+def test_a_second_run_waits_for_the_first(deployed: Deployed, two_runs: Any) -> None:  # noqa: ANN401
+    first, second = two_runs
+    assert first["state_type"] == second["state_type"] == "COMPLETED"
+    first, second = sorted(two_runs, key=lambda run: run["start_time"])
+    assert moment(second["start_time"]) >= moment(first["end_time"])
+    states = deployed.ask("GET", f"/flow_run_states/?flow_run_id={second['id']}").json()
+    assert "AwaitingConcurrencySlot" in {state["name"] for state in states}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"months": [13]}, "13"),
+        ({"color": "red"}, "red"),
+        ({"months": "all"}, "all"),
+        ({"concurrency": 0}, "0"),
+        ({"latest": 0}, "0"),
+        ({"since": "2019-13"}, "2019-13"),
+    ],
+)
+def test_a_bad_parameter_is_refused(deployed: Deployed, parameters: dict[str, Any], named: str) -> None:
+    made = deployed.deployment(ETL)
+    answer = deployed.ask("POST", f"/deployments/{made['id']}/create_flow_run", {"parameters": parameters})
+    assert answer.status_code == 409
+    assert named in answer.json()["detail"]
+
+
+def test_a_schedule_starts_a_run_at_its_time(deployed: Deployed, two_runs: Any) -> None:  # noqa: ANN401
+    made = deployed.deployment(ETL)
+    due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=4)
+    schedule = {
+        "schedule": {"interval": 3600, "anchor_date": due.isoformat(), "timezone": "America/New_York"},
+        "active": True,
+        "parameters": {"color": "fhv", "months": [2], "year": 2020, "source": "synthetic"},
+    }
+    path = f"/deployments/{made['id']}/schedules"
+    (added,) = deployed.ask("POST", path, [schedule]).raise_for_status().json()
+
+    def started() -> dict[str, Any] | None:
+        runs = deployed.find("flow_runs", deployments={"id": {"any_": [made["id"]]}})
+        scheduled = [run for run in runs if run["auto_scheduled"] and run["start_time"]]
+        return scheduled[0] if scheduled else None
+
+    try:
+        run = deployed.ended(deployed.wait_for(started)["id"])
+    finally:
+        deployed.ask("DELETE", f"{path}/{added['id']}").raise_for_status()
+    assert (run["name"], run["state_type"]) == ("fhv-2020", "COMPLETED")
+    assert abs(moment(run["expected_start_time"]) - due) < dt.timedelta(seconds=1)
+    assert moment(run["start_time"]) >= due
+    assert [month["name"] for month in deployed.months_of(run["id"])] == ["fhv-2020-02"]

@@ -1,0 +1,71 @@
+"""`python flows/serve.py`: the deployments of `prefect.yaml` without a pool and a worker."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from support.deployed import ROOT
+
+from flows.serve import main, read_deployments
+
+if TYPE_CHECKING:
+    import pytest
+    from support.deployed import Deployed
+
+NAME = "etl-parent/monthly-fhv"
+
+
+def test_a_served_deployment_runs_in_the_serving_process(
+    deployed: Deployed, prefect_api_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `make deploy` deploys it, without a pool. It is taken away first and deployed again at the end."""
+    before = deployed.deployment(NAME)
+    assert main(["monthly-fhv"]) == 2
+    assert f"deployed to a work pool already: {NAME}" in capsys.readouterr().err
+    deployed.ask("DELETE", f"/deployments/{before['id']}").raise_for_status()
+    log = deployed.data_dir.parent / "serve.log"
+    with log.open("w") as lines:
+        process = subprocess.Popen(
+            [sys.executable, "flows/serve.py", "monthly-fhv"],
+            cwd=ROOT,
+            env=deployed.environment | {"PREFECT_RUNNER_POLL_FREQUENCY": "1"},
+            stdout=lines,
+            stderr=lines,
+        )
+    try:
+        deployed.wait_for(lambda: deployed.ask("GET", f"/deployments/name/{NAME}").status_code == 200)
+        served = deployed.deployment(NAME)
+        assert served["work_pool_name"] is None
+        run = deployed.start(NAME, latest=None, months=[3], year=2020, source="synthetic")
+        assert deployed.ended(run)["state_type"] == "COMPLETED", log.read_text()
+        assert [month["name"] for month in deployed.months_of(run)] == ["fhv-2020-03"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    paused = deployed.deployment(NAME)["paused"]
+    deployed.ask("DELETE", f"/deployments/{served['id']}").raise_for_status()
+    again = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "-n", "monthly-fhv"]
+    subprocess.run(again, cwd=ROOT, env=deployed.environment, check=True, capture_output=True)
+    assert paused
+    same = ("parameters", "tags", "description", "concurrency_options", "entrypoint")
+    assert {name: served[name] for name in same} == {name: before[name] for name in same}
+    assert [each["schedule"] for each in served["schedules"]] == [
+        each["schedule"] for each in before["schedules"]
+    ]
+
+
+def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert main(["nope"]) == 2
+        assert main(["--limit", "0"]) == 2
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert main([]) == 2
+    unknown, limit, nowhere = capsys.readouterr().err.splitlines()
+    assert "'nope'" in unknown
+    assert all(name in unknown for name in read_deployments())
+    assert "--limit 0" in limit
+    assert "make server" in nowhere

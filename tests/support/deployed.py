@@ -1,0 +1,159 @@
+"""A Prefect server with everything in `prefect.yaml` deployed to it, and a worker; both by `make`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from support.prefect_server import clean_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+LONGEST_WAIT_SECONDS = 90
+WEBHOOK = "custom-webhook/taxi-tests"
+ETL = "etl-parent/Parameterized ETL"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The server's REST API, and nothing of ours between a test and it.
+
+    Attributes:
+        ui: the server's address, without `/api`.
+        data_dir: where the runs of the worker keep their files.
+        worker_log: what the worker and its runs said.
+    """
+
+    ui: str
+    environment: dict[str, str]
+    data_dir: Path
+    worker_log: Path
+
+    def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:  # noqa: ANN401 - JSON
+        while True:
+            answer = httpx.request(method, f"{self.ui}/api{path}", json=body, timeout=60, trust_env=False)
+            if answer.status_code != 503:  # SQLite is locked: Prefect's own client tries again too
+                return answer
+            time.sleep(0.2)
+
+    def find(self, what: str, **body: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON
+        """What `POST /{what}/filter` gives."""
+        found: Any = self.ask("POST", f"/{what}/filter", body).raise_for_status().json()
+        return found["events"] if what == "events" else found
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a target of the Makefile as it is, with the environment that runs the tests."""
+        return subprocess.run(
+            make_command(*arguments),
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        found: Any = self.ask("GET", f"/deployments/name/{name}").raise_for_status().json()
+        return found
+
+    def start(self, name: str = ETL, **parameters: object) -> str:
+        """Start a run as the UI does; returns its id."""
+        path = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        started: Any = self.ask("POST", path, body).raise_for_status().json()
+        return started["id"]
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        found: Any = self.ask("GET", f"/flow_runs/{run_id}").raise_for_status().json()
+        return found
+
+    def ended(self, run_id: str) -> dict[str, Any]:
+        """The run, once it is over."""
+
+        def over() -> dict[str, Any] | None:
+            run = self.run(run_id)
+            return run if run["state_type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
+
+        return self.wait_for(over)
+
+    def months_of(self, run_id: str) -> list[dict[str, Any]]:
+        """The flow runs nested in a run, by name."""
+        runs = self.find("flow_runs", flow_runs={"parent_flow_run_id": {"any_": [run_id]}})
+        return sorted(runs, key=lambda run: run["name"])
+
+    def wait_for(self, question: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it answers
+        """Ask until there is an answer."""
+        until = time.monotonic() + LONGEST_WAIT_SECONDS
+        while time.monotonic() < until:
+            if answer := question():
+                return answer
+            time.sleep(0.1)
+        pytest.fail(f"waited in vain; the worker said: {self.worker_log.read_text()[-4000:]}")
+
+
+def make_command(*arguments: str) -> list[str]:
+    # -o: the environment is the one that runs the tests, and is not to be set up again.
+    return ["make", "-o", ".venv/.synced", f"RUN={Path(sys.executable).parent}/", *arguments]
+
+
+@pytest.fixture(scope="session")
+def deployed(prefect_server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """The whole round: pool, deployments, worker. One for all tests."""
+    home = tmp_path_factory.mktemp("deployed")
+    environment = clean_environment(
+        PREFECT_API_URL=f"{prefect_server_url}/api",
+        PREFECT_HOME=str(home / "prefect"),
+        PREFECT_WORKER_QUERY_SECONDS="1",
+        TAXI_DATA_DIR=str(home / "data"),
+        TAXI_ALERT_BLOCK=WEBHOOK,
+        TAXI_SYNTHETIC_ROWS="1000",
+    )
+    worker_log = home / "worker.log"
+    made = Deployed(prefect_server_url, environment, home / "data", worker_log)
+    done = made.make("deploy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with worker_log.open("w") as lines:
+        worker = subprocess.Popen(
+            make_command("worker"),
+            cwd=ROOT,
+            env=environment,
+            stdout=lines,
+            stderr=lines,
+            start_new_session=True,
+        )
+    try:
+        yield made
+    finally:
+        os.killpg(worker.pid, signal.SIGTERM)
+        try:
+            worker.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+
+
+@pytest.fixture(scope="session")
+def two_runs(deployed: Deployed) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two runs of the same deployment, started at once with other parameters than its own; both over."""
+    runs = [
+        deployed.start(color="green", year=2020, months=months, source="synthetic", concurrency=3)
+        for months in ([4, 5, 6], [7])
+    ]
+    first, second = (deployed.ended(run) for run in runs)
+    return first, second
+
+
+def moment(text: str) -> dt.datetime:
+    """A time as the API writes it."""
+    return dt.datetime.fromisoformat(text)
