@@ -72,7 +72,7 @@ pictures: $(STAMP) ## take the pictures in docs/images/ again, with chromium
 	TAXI_TEST_PICTURES=docs/images $(RUN)python -m pytest tests/flows/test_ui.py
 
 test: $(STAMP) ## the whole test suite
-	$(RUN)python -m pytest
+	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 torture: $(STAMP) ## the long mode of kills, faults, hostile files and soak; writes docs/reliability.json
 	TAXI_TEST_TORTURE=1 $(RUN)python -m pytest tests/torture tests/flows/test_hostile_files.py

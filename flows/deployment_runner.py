@@ -1,0 +1,209 @@
+"""`--runner deployment`: each month as a flow run of its own, on whichever worker of the pool takes it.
+
+The parent creates the runs, nested under its own, waits for them, and reads their receipts. A run that
+crashes (its process was killed, its worker stopped) is started again; a month that failed is not, because its
+tasks have tried again what was worth it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import WorkerStatus
+from prefect.context import FlowRunContext
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling
+
+from flows.elsewhere import confirmed, source_for_others
+from flows.errors import TaxiError, Terminal
+from flows.month_receipts import find_receipt
+from flows.outcome import MonthOutcome
+from flows.settings import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from uuid import UUID
+
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+    from flows.month_runs import MonthRequest
+    from transforms.trip_month import TripMonth
+
+logger = logging.getLogger("flows.runners")
+
+MOST_ATTEMPTS = 3
+LOOKS_EVERY_SECONDS = 1.0
+LONGEST_SILENCE_SECONDS = 300.0
+RUNS_ASKED_AT_ONCE = 200
+"""The most that a Prefect server answers with."""
+
+
+class NotDeployed(Terminal):
+    """The server does not know the deployment."""
+
+
+@dataclass
+class _Waiting:
+    """A month that is not done.
+
+    Attributes:
+        run_id: of its flow run.
+        attempt: 1 for the first.
+    """
+
+    run_id: UUID
+    attempt: int = 1
+
+
+@dataclass
+class _Months:
+    """The runs of one parent.
+
+    Attributes:
+        client: of the server.
+        deployment: that runs a month.
+        parameters: what all runs have in common.
+        data_dir: of this machine.
+        waiting: months that are not done.
+        done: what became of the others.
+    """
+
+    client: SyncPrefectClient
+    deployment: str
+    parameters: dict[str, Any]
+    data_dir: Path
+    waiting: dict[TripMonth, _Waiting] = field(default_factory=dict)
+    done: dict[TripMonth, MonthOutcome] = field(default_factory=dict)
+
+    def start(self, month: TripMonth, attempt: int = 1) -> None:
+        """Create the run of a month; a worker takes it when it can."""
+        which = {"color": month.color, "year": month.year, "month": month.month}
+        context = FlowRunContext.get()
+        parent = context.flow_run.id if context and context.flow_run else "none"
+        run: Any = run_deployment(
+            self.deployment,
+            parameters={**which, **self.parameters},
+            flow_run_name=f"{month.color}-{month.iso}",
+            # A parent that is itself tried again finds its runs instead of starting a second one.
+            idempotency_key=f"{parent}/{month.label}/{attempt}",
+            timeout=0,
+        )
+        self.waiting[month] = _Waiting(run.id, attempt)
+
+    def look(self) -> None:
+        """Ask the server what has become of the runs, and conclude those that are over."""
+        months = {waiting.run_id: month for month, waiting in self.waiting.items()}
+        ids = list(months)
+        for at in range(0, len(ids), RUNS_ASKED_AT_ONCE):
+            some = ids[at : at + RUNS_ASKED_AT_ONCE]
+            asked = FlowRunFilter(id=FlowRunFilterId(any_=some))
+            found = {run.id: run for run in self.client.read_flow_runs(flow_run_filter=asked)}
+            for run_id in some:
+                self._conclude(months[run_id], found.get(run_id))
+
+    def _conclude(self, month: TripMonth, run: FlowRun | None) -> None:
+        """Note what became of a month, or start it again; nothing if its run goes on."""
+        attempt = self.waiting[month].attempt
+        if run is None:
+            self.done[month] = MonthOutcome(month, error=f"{month.label}: somebody deleted its run")
+        elif not run.state or not run.state.is_final():
+            return
+        elif run.state.is_crashed() and attempt < MOST_ATTEMPTS:
+            logger.warning("%s: its run crashed (%s); starting it again", month.label, run.state.message)
+            self.start(month, attempt + 1)
+            return
+        else:
+            self.done[month] = confirmed(self._outcome(month, run), self.data_dir)
+        del self.waiting[month]
+
+    def _outcome(self, month: TripMonth, run: FlowRun) -> MonthOutcome:
+        try:
+            outcome = find_receipt(self.client, run.id)
+        except TaxiError as error:
+            return MonthOutcome(month, error=f"{month.label}: {error.message}")
+        state: Any = run.state
+        if outcome is None or (outcome.error is None and not state.is_completed()):
+            message = " ".join((state.message or "").split())
+            return MonthOutcome(
+                month,
+                error=f"{month.label}: its run {run.name} ended as {state.name} ({message}); see its page",
+            )
+        return outcome
+
+    def cancel(self) -> None:
+        """Let the workers end what is under way; what has not begun does not begin."""
+        for waiting in self.waiting.values():
+            self.client.set_flow_run_state(waiting.run_id, Cancelling(message="its parent was interrupted"))
+
+
+def run_as_deployment(months: Sequence[TripMonth], request: MonthRequest) -> list[MonthOutcome]:
+    """Months as flow runs of the deployment, as many at once as the workers of its pool take.
+
+    Raises:
+        NotDeployed: the server does not know the deployment.
+    """
+    settings = get_settings()
+    parameters = {
+        "to": list(request.to),
+        "source": source_for_others(request.source),
+        "force": request.force,
+        "allow_new_columns": request.options.allow_new_columns,
+        "row_transforms": list(request.options.row_transforms),
+        "max_reject_ratio": request.options.max_reject_ratio,
+    }
+    with get_client(sync_client=True) as client:
+        check_deployed(client, settings.month_deployment)
+        data_dir = request.data_dir or settings.data_dir
+        runs = _Months(client, settings.month_deployment, parameters, data_dir)
+        try:
+            for month in months:
+                runs.start(month)
+            _wait(runs)
+        except BaseException:
+            runs.cancel()
+            raise
+    return [runs.done[month] for month in months]
+
+
+def _wait(runs: _Months) -> None:
+    """Look until no month is waiting; a server that is restarted meanwhile does not end hours of work."""
+    heard = time.monotonic()
+    while runs.waiting:
+        time.sleep(LOOKS_EVERY_SECONDS)
+        try:
+            runs.look()
+            heard = time.monotonic()
+        except httpx.TransportError as error:
+            if time.monotonic() - heard > LONGEST_SILENCE_SECONDS:
+                raise
+            logger.warning("the Prefect server does not answer (%s); asking again", error)
+
+
+def check_deployed(client: SyncPrefectClient, name: str) -> None:
+    """Say which pool will do it, and warn if nobody works there yet.
+
+    Raises:
+        NotDeployed: the server does not know the deployment.
+    """
+    try:
+        deployment = client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        raise NotDeployed(
+            f"this Prefect server has no deployment {name}; `make deploy` puts it there, `make worker` "
+            "starts a worker for it, and TAXI_MONTH_DEPLOYMENT names another one"
+        ) from None
+    pool = deployment.work_pool_name
+    workers = client.read_workers_for_work_pool(pool) if pool else []
+    if any(worker.status == WorkerStatus.ONLINE for worker in workers):
+        logger.info("months as runs of %s on the pool %s", name, pool)
+    else:
+        logger.warning("no worker of the pool %s is there; the months wait for one: `make worker`", pool)
