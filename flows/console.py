@@ -24,6 +24,7 @@ from rich.table import Table
 from flows import progress
 from flows.errors import LocalStorageError, locate
 from flows.files import replacing
+from flows.interruption import say_interrupted
 from flows.layout import Layout
 from flows.outcome import describe
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flows.console")
 
-PUBLISHED, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes."""
+PUBLISHED, FAILED, WRONG_USAGE = 0, 1, 2
+"""Exit codes; `flows.interruption` has two more."""
 
 KEPT_LOGS = 20
 
@@ -96,8 +97,9 @@ class RunConsole:
         """Run, and say how it ended, whatever happened; returns the exit code."""
         try:
             summary = run()
-        except KeyboardInterrupt:
-            return self._interrupted()
+        except KeyboardInterrupt as interrupt:
+            progress.stop()
+            return say_interrupted(interrupt)
         except Exception as error:  # noqa: BLE001 - the last resort: one line, traceback in the log
             return self._crashed(error)
         return self._finish(summary)
@@ -137,15 +139,6 @@ class RunConsole:
             )
         print(f"error: {text}\nlog: {self._log}", file=sys.stderr)
         return FAILED
-
-    def _interrupted(self) -> int:
-        """The last line after Ctrl-C."""
-        print(
-            "interrupted: every month is either wholly published or as it was before; the same "
-            "command goes on where this one stopped",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
 
 
 @contextlib.contextmanager
@@ -250,8 +243,7 @@ def summary_table(summary: RunSummary) -> Table:
     loaded = [o.staged.rows for o in summary.months if o.staged and o.status == "published"]
     rate = f" ({sum(loaded) / summary.seconds:,.0f} rows/s)" if loaded and summary.seconds else ""
     table = Table(
-        title=f"{summary.dataset} {summary.year}: {sum(loaded):,} rows loaded in "
-        f"{summary.seconds:.1f} s{rate}",
+        title=f"{summary.label}: {sum(loaded):,} rows loaded in {summary.seconds:.1f} s{rate}",
         title_justify="left",
     )
     table.add_column("month")

@@ -9,15 +9,15 @@ reader as any other, so that there is one parser of values, not two that may dif
 
 from __future__ import annotations
 
-import csv
-import datetime as dt
-import math
+import itertools
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from isal import igzip
 
+from flows.csv_line import Misfit, regular_line
 from flows.rejects import Reject, too_many_rejects
 from flows.sources.inspection import GZIP_MAGIC
 from transforms.dataset import ColumnType
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from transforms.dataset import Column, Dataset, HeaderMatch
 
 READ_BYTES = 2**20
+SAMPLE_LINES = 1_000
 LONGEST_RECORD_BYTES = 2**14  # a quoted text that goes on for longer is a quote that was never closed
-INTEGER_LIMIT = 2**63
 UNTERMINATED = "a quote is opened and never closed"
 
 # The days that every year has; 29 February is looked at by itself.
@@ -46,17 +46,6 @@ _FITS = {
     # Printable ASCII without the quote and the comma; anything else is looked at by itself.
     ColumnType.TEXT: r"[ !#-+\--~]++",
 }
-# ASCII: to Python the digits of every script are digits, to databases they are not.
-_INTEGER = re.compile(r"[+-]?\d+(?:\.0*)?", re.ASCII)
-_FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_MOMENT = re.compile(
-    r"(\d{4})-( ?\d{1,2})-( ?\d{1,2})[ T]( ?\d{1,2}):( ?\d{1,2})(?::( ?\d{1,2})(?:\.(\d{1,6}))?)?", re.ASCII
-)
-LEAP_SECOND = 60
-
-
-class Misfit(ValueError):
-    """A line that does not fit; the message is the reason."""
 
 
 @dataclass(slots=True)
@@ -103,10 +92,13 @@ def repair_csv(
     Raises:
         TooManyRejects: names the first few lines and their reasons.
     """
+    columns = dataset.columns_of(match)
     with _open(source) as lines_in, igzip.IGzipFile(target, "wb", compresslevel=1) as out:
         out.write(lines_in.readline())
-        worker = _Worker(dataset, match, out, most_rejects)
-        for block in _whole_line_blocks(lines_in):
+        blocks = _whole_line_blocks(lines_in)
+        first = next(blocks, b"")
+        worker = _Worker(columns, surplus_fields(first, len(columns)), out, most_rejects)
+        for block in itertools.chain([first], blocks):
             worker.take(block)
             if report:
                 report(worker.repair.lines, None)
@@ -133,26 +125,56 @@ def _whole_line_blocks(file: BufferedIOBase) -> Iterator[bytes]:
         yield rest + b"\n"
 
 
-def line_pattern(columns: Sequence[Column]) -> re.Pattern[bytes]:
+def surplus_fields(block: bytes, columns: int) -> int:
+    """How many empty fields a file has behind those of its header, in most of its first lines; usually none.
+
+    The TLC's green files of 2013 to 2014 and its yellow and green ones of the second half of 2016 end each
+    line with two commas more than the header has. A line by itself proves nothing: behind a stray comma in
+    the middle, the last field may well be empty too.
+    """
+    lines = block.split(b"\n", SAMPLE_LINES)[:SAMPLE_LINES]
+    found = Counter(_surplus(line, columns) for line in lines if line.strip() and b'"' not in line)
+    [(surplus, times)] = found.most_common(1) or [(0, 0)]
+    return surplus if 2 * times > found.total() else 0
+
+
+def _surplus(line: bytes, columns: int) -> int:
+    fields = line.split(b",")
+    is_trip = any(map(bytes.strip, fields)) and not any(map(bytes.strip, fields[columns:]))
+    return max(len(fields) - columns, 0) if is_trip else 0
+
+
+def _pattern_of(column: Column) -> str:
+    """A pattern of one value that fits, without quotes."""
+    words = sorted((word for word, _ in column.codes), key=len, reverse=True)
+    fits = _FITS[column.type]
+    return f"(?:{fits}|(?i:{'|'.join(words)}) *+)" if words else fits
+
+
+def line_pattern(columns: Sequence[Column], surplus: int = 0) -> re.Pattern[bytes]:
     """A pattern that takes as many lines that fit as there are in a row.
 
     The quantifiers are possessive: a line that fails is left at once, without backtracking. A value may
     stand in quotes, as in files in which all do; but not an empty one, which Polars reads as a text.
     """
     fields = (
-        f'(?:{_FITS[column.type]}|"{_FITS[column.type]}"){"" if column.required else "?+"}'
+        f'(?:{fits}|"{fits}"){"" if column.required else "?+"}'
         for column in columns
+        for fits in [_pattern_of(column)]
     )
-    return re.compile(rf"(?:{','.join(fields)}\r?\n)++".encode())
+    return re.compile(rf"(?:{','.join(fields)}{',' * surplus}\r?\n)++".encode())
 
 
 class _Worker:
     """Takes blocks of whole lines and tells the ones that fit from the others."""
 
-    def __init__(self, dataset: Dataset, match: HeaderMatch, out: BufferedIOBase, most_rejects: int) -> None:
+    def __init__(
+        self, columns: Sequence[Column], surplus: int, out: BufferedIOBase, most_rejects: int
+    ) -> None:
         self.repair = Repair()
-        self._columns = dataset.columns_of(match)
-        self._fits = line_pattern(self._columns)
+        self._columns, self._surplus = columns, surplus
+        self._fits = line_pattern(columns, surplus)
+        self._surplus_at_end = re.compile(b"," * surplus + rb"(\r?\n)") if surplus else None
         self._out = out
         self._most_rejects = most_rejects
         self._open_record = b""  # a quoted text that goes on behind the end of the block
@@ -162,7 +184,8 @@ class _Worker:
         while position < len(block):
             run = None if self._open_record else self._fits.match(block, position)
             if run:
-                self._out.write(run[0])
+                kept = self._surplus_at_end.sub(rb"\1", run[0]) if self._surplus_at_end else run[0]
+                self._out.write(kept)
                 self.repair.good += run[0].count(b"\n")
                 position = run.end()
             else:
@@ -195,7 +218,7 @@ class _Worker:
             self._reject(record, UNTERMINATED)
             return
         try:
-            regular = regular_line(record, self._columns)
+            regular = regular_line(record, self._columns, self._surplus)
         except Misfit as misfit:
             self._reject(record, str(misfit))
             return
@@ -205,7 +228,7 @@ class _Worker:
 
     def _is_good(self, line: bytes) -> bool:
         try:
-            regular_line(line, self._columns)
+            regular_line(line, self._columns, self._surplus)
         except Misfit:
             return False
         return True
@@ -221,77 +244,3 @@ class _Worker:
             raise too_many_rejects(self.repair.rejects, self._most_rejects)
         for line in others:
             self._look_at(line)
-
-
-def regular_line(record: bytes, columns: Sequence[Column]) -> bytes:
-    """One record as the fast reader wants it.
-
-    Raises:
-        Misfit: with the column and the reason.
-    """
-    if b"\0" in record:
-        raise Misfit("has a NUL byte, which no database takes in a text")
-    try:
-        text = record.decode().removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise Misfit(f"is not UTF-8: byte 0x{record[error.start]:02x}") from None
-    try:
-        values = next(csv.reader([text], strict=True)) if '"' in text else text.split(",")
-    except csv.Error as error:
-        raise Misfit(f"bad quoting: {error}") from None
-    if len(values) != len(columns):
-        raise Misfit(f"has {len(values)} fields where the header has {len(columns)}")
-    return ",".join(map(_regular_value, values, columns)).encode() + b"\n"
-
-
-def _regular_value(value: str, column: Column) -> str:
-    if column.type is ColumnType.TEXT:
-        return _quoted(value)
-    value = value.strip()
-    if not value:
-        if column.required:
-            raise Misfit(f"{column.name}: is empty and must not be")
-        return ""
-    if column.type is ColumnType.INTEGER:
-        return _integer(value, column)
-    if column.type is ColumnType.FLOAT:
-        return _float(value, column)
-    return _timestamp(value, column)
-
-
-def _quoted(value: str) -> str:
-    if any(c in value for c in '",\r\n'):
-        return '"' + value.replace('"', '""') + '"'
-    return value
-
-
-def _integer(value: str, column: Column) -> str:
-    if not _INTEGER.fullmatch(value):
-        raise Misfit(f"{column.name}: {value[:40]!r} is not a whole number")
-    digits = value.partition(".")[0]
-    if len(digits) > 20 or not -INTEGER_LIMIT <= int(digits) < INTEGER_LIMIT:
-        raise Misfit(f"{column.name}: {value[:40]!r} does not fit into 64 bits")
-    return str(int(digits))
-
-
-def _float(value: str, column: Column) -> str:
-    if not _FLOAT.fullmatch(value):
-        raise Misfit(f"{column.name}: {value[:40]!r} is not a number")
-    if not math.isfinite(number := float(value)):
-        raise Misfit(f"{column.name}: {value[:40]!r} is out of range")
-    return repr(number)
-
-
-def _timestamp(value: str, column: Column) -> str:
-    parts = _MOMENT.fullmatch(value)
-    if not parts:
-        raise Misfit(f"{column.name}: {value[:40]!r} is not a time such as 2021-01-31 23:59:59")
-    *units, fraction = parts.groups(default="0")
-    year, month, day, hour, minute, second = map(int, units)
-    leap = second == LEAP_SECOND  # read as the next second, as Polars and Postgres do
-    try:
-        moment = dt.datetime(year, month, day, hour, minute, second - leap, int(fraction.ljust(6, "0")))  # noqa: DTZ001 - New York time
-        moment += dt.timedelta(seconds=leap)
-    except (ValueError, OverflowError) as error:
-        raise Misfit(f"{column.name}: {value[:40]!r} does not exist ({error})") from None
-    return moment.isoformat(sep=" ")

@@ -53,7 +53,7 @@ def refuse_silent_misreading(dataset: Dataset, statistics: Mapping[str, Mapping[
     Raises:
         NotThisWay: a required value is null, a number is infinite or NaN, a year beyond 1 to 9999.
     """
-    for column in dataset.columns:
+    for column in (*dataset.columns, *dataset.historic):
         found = statistics.get(column.name, {})
         if column.required and found.get("null_count", "0") != "0":
             raise NotThisWay(f"{column.name} is null")

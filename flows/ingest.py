@@ -24,6 +24,7 @@ from prefect.settings import temporary_settings
 from pydantic import SecretStr
 
 from flows import tasks
+from flows.alerts import alert_on_crash, alert_on_failure
 from flows.blocks import with_blocks
 from flows.command_line import OneLineParser, check_directory
 from flows.console import console_output, say_usage_error
@@ -36,6 +37,7 @@ from flows.progress import reporter
 from flows.server import server_defaults
 from flows.settings import get_settings, override_settings
 from flows.sources import locate_source
+from flows.sources.private import hidden
 from flows.staged import StagedMonth, StagingOptions
 from transforms.datasets import DATASETS
 from transforms.trip_month import TripMonth
@@ -68,7 +70,12 @@ def load(staged: StagedMonth, table_name: str, data_dir: Path, *, force: bool) -
         return target.publish(staged, force=force, report=reporter(label, "postgres"))
 
 
-@flow(name="Ingest Data", flow_run_name="{table_name}")
+@flow(
+    name="Ingest Data",
+    flow_run_name="{table_name}",
+    on_failure=[alert_on_failure],
+    on_crashed=[alert_on_crash],
+)
 def ingest_data(
     url: str = TUTORIAL_URL,
     table_name: str = TUTORIAL_TABLE,
@@ -186,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _ingest(given: argparse.Namespace) -> RunSummary:
     try:
         outcome = ingest_data(
-            given.url,
+            hidden(given.url),
             given.table_name,
             given.data_dir,
             keep_zero_passengers=given.keep_zero_passengers,
@@ -194,7 +201,7 @@ def _ingest(given: argparse.Namespace) -> RunSummary:
         )
     except MonthFailed as error:
         outcome = error.outcome
-    return RunSummary(outcome.month.color, outcome.month.year, (outcome,), outcome.seconds)
+    return RunSummary(outcome.month.color, (outcome,), outcome.seconds)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,15 @@ import pyarrow.parquet as pq
 from flows.errors import SchemaDrift
 from flows.rejects import Reject
 from transforms.dataset import ColumnsDiffer
-from transforms.misfits import as_text, check_types, misfit_reason, misfits, without_zone
+from transforms.misfits import (
+    as_text,
+    check_types,
+    from_text,
+    misfit_reason,
+    misfits,
+    with_moments,
+    without_zone,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +51,8 @@ class ParquetSource:
         """The rows whose every value fits its declaration, in order, some at a time."""
         misfit = misfits(self.rows.collect_schema(), self.columns)
         for start in range(0, self.count, SLICE_ROWS):
-            yield self.rows.slice(start, SLICE_ROWS).filter(~misfit)
+            fitting = self.rows.slice(start, SLICE_ROWS).filter(~misfit)
+            yield with_moments(fitting, self.columns)
 
     def rejects(self, most: int) -> list[Reject]:
         """The other rows; gives up after one more than `most`.
@@ -80,4 +89,4 @@ def read_parquet(path: Path, dataset: Dataset, match: HeaderMatch) -> ParquetSou
         check_types(rows.collect_schema(), columns)
     except ColumnsDiffer as error:
         raise SchemaDrift(f"{error} (file {path.name})") from error
-    return ParquetSource(without_zone(rows), pq.read_metadata(path).num_rows, columns)
+    return ParquetSource(from_text(without_zone(rows), columns), pq.read_metadata(path).num_rows, columns)

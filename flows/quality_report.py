@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from flows.files import replacing
+from flows.files import clear_scratch, replacing
 from transforms.dataset import FILE_MONTH
 from transforms.quality import quality_measures
 
@@ -87,6 +87,7 @@ def quality_report(staged: StagedMonth) -> QualityReport:
             return report
     except (OSError, ValueError, TypeError):
         pass  # none yet, or of another version: compute it
+    clear_scratch(path)  # the caller holds the month's lock
     report = _compute(staged)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(asdict(report), indent=2) + "\n")

@@ -29,7 +29,9 @@ from flows.staged import (
     METADATA_KEY,
     StagedMonth,
     StagingOptions,
+    checksum,
     schema_version,
+    seal_path,
     staged_before,
     to_metadata,
 )
@@ -111,7 +113,7 @@ def stage(
             f"{landed.path} is not the file that was verified any more; run it again with --force"
         )
     path = directory / f"{month.stem}.parquet"
-    for written in (path, rejects_path(path), _repaired_csv(path)):
+    for written in (path, seal_path(path), rejects_path(path), _repaired_csv(path)):
         clear_scratch(written)
     if not force and (before := staged_before(path, landed, month, options)):
         return before
@@ -146,6 +148,9 @@ class _Staging:
             rows, rows_read = self._write(temporary)
             self._reconcile(rows, rows_read, temporary)
             write_rejects(rejects_path(self._path), self._rejects)
+            seal = checksum(temporary)
+        with replacing(seal_path(self._path)) as temporary:
+            temporary.write_text(seal + "\n")
         return StagedMonth(
             month=self._month,
             path=self._path,
@@ -166,6 +171,8 @@ class _Staging:
         header = self._landed.header
         if self._landed.kind == "parquet":
             header = tuple(pq.read_schema(self._landed.path).names)
+        else:
+            header = _named(header)
         try:
             match = self._dataset.match_header(header, allow_new=self._options.allow_new_columns)
         except ColumnsDiffer as error:
@@ -317,6 +324,12 @@ class _Staging:
                 f"{len(self._rejects):,} rejected, {rows:,} written, {in_file:,} in the file; "
                 "nothing is published. Run it again with --force; if it stays, please report it"
             )
+
+
+def _named(header: tuple[str, ...]) -> tuple[str, ...]:
+    """A CSV header without the commas behind its last name; the lines may have nothing there either."""
+    last = max((at for at, name in enumerate(header) if name.strip()), default=-1)
+    return header[: last + 1]
 
 
 def _to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

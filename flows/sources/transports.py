@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
 
-    from gcsfs.core import GCSFileSystem
-
+    from flows.google_files import GCSFileSystem
     from flows.settings import Settings
 
 CHUNK_BYTES = 2**18
@@ -266,8 +265,9 @@ def _bucket_chunks(
 @contextlib.contextmanager
 def _bucket_errors(url: str) -> Generator[None]:
     from aiohttp import ClientConnectionError, ClientConnectorError, ClientPayloadError
-    from gcsfs.retry import HttpError
     from google.auth.exceptions import GoogleAuthError
+
+    from flows.google_files import HttpError
 
     try:
         yield

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flows import csv_repair
-from flows.csv_repair import UNTERMINATED, Misfit, Repair, line_pattern, regular_line, repair_csv
+from flows.csv_line import Misfit, regular_line
+from flows.csv_repair import UNTERMINATED, Repair, line_pattern, repair_csv
 from flows.errors import TooManyRejects
 from transforms.cleaning import csv_schema, parse_text
 from transforms.dataset import Column, ColumnType, Dataset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from flows.errors import (
     TooManyRejects,
     UsageError,
 )
+from flows.staged import seal_path
 from flows.staging import check_row_transforms
 from transforms.dataset import FILE_MONTH
 from transforms.trip_month import TripMonth
@@ -464,18 +466,40 @@ def test_a_lower_limit_refuses_what_was_staged_under_a_higher_one(bench: Workben
         bench.stage(content, max_reject_ratio=0.05)
 
 
+def flip_a_bit(path: Path) -> None:
+    """Of a value in the first column, by which nothing but the value changes; size and times stay."""
+    content, stat = bytearray(path.read_bytes()), path.stat()
+    content[pq.read_metadata(path).row_group(0).column(0).data_page_offset + 40] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda staged: staged.path.write_bytes(staged.path.read_bytes()[:-20]),
         lambda staged: staged.path.write_bytes(b""),
         lambda staged: staged.path.unlink(),
+        lambda staged: flip_a_bit(staged.path),
+        lambda staged: seal_path(staged.path).unlink(),
+        lambda staged: seal_path(staged.path).write_bytes(b"\xff"),
         lambda staged: staged.rejects_path.unlink(),
         lambda staged: pq.write_table(table(staged).replace_schema_metadata(None), staged.path),
         lambda staged: pq.write_table(table(staged).replace_schema_metadata({"taxi_etl": "[]"}), staged.path),
         lambda staged: pq.write_table(table(staged).replace_schema_metadata({"taxi_etl": "{}"}), staged.path),
     ],
-    ids=["truncated", "empty", "gone", "rejects gone", "no notes", "other notes", "no such notes"],
+    ids=[
+        "truncated",
+        "empty",
+        "gone",
+        "a bit",
+        "no checksum",
+        "no such checksum",
+        "rejects gone",
+        "no notes",
+        "other notes",
+        "no such notes",
+    ],
 )
 def test_what_is_damaged_is_staged_again(damage: Callable[[StagedMonth], object], bench: Workbench) -> None:
     content = HEADER + rows(200) + b"x\n"
@@ -555,7 +579,7 @@ def test_undeclared_columns_fail_the_month_and_are_carried_along_if_asked_for(be
     assert bench.files() == before
 
 
-@pytest.mark.parametrize("header", [b"a,b\n", b"SR_Flag\n", HEADER[:-1] + b",\n", b"1,2019-02-01 00:00:00\n"])
+@pytest.mark.parametrize("header", [b"a,b\n", b"SR_Flag\n", b"," + HEADER, b"1,2019-02-01 00:00:00\n"])
 def test_a_wrong_header_fails_the_month_and_names_the_file(header: bytes, bench: Workbench) -> None:
     with pytest.raises(SchemaDrift, match=r"\(file source-0\)"):
         bench.stage(header + rows(2), allow_new_columns=True)

@@ -379,7 +379,6 @@ def test_timestamps_in_another_zone_are_refused_because_nobody_knows_what_they_m
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        (PICKUP, pa.array(["2025-01-01 00:00:00"] * ROWS)),
         (PICKUP, pa.array(range(ROWS), pa.int64())),
         (PICKUP, pa.array([dt.date(2025, 1, 1)] * ROWS)),
         ("VendorID", pa.array([at("2025-01-01")] * ROWS)),

@@ -166,6 +166,7 @@ class KillMatrix:
         assert code in (0, -signal.SIGKILL), said
         self.figures.kill_points += 1
         self.figures.died += code != 0
+        assert code != 0 or isinstance(kill_at, float), f"{kill_at} was never reached"
         for harness in self._harnesses:
             harness.settle()
             self.assert_whole(harness, [old, new])

@@ -1,0 +1,48 @@
+"""Fixtures of the torture tests: a waiting process that runs the command, and jobs to be disturbed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.register_assert_rewrite("support.kill_matrix")
+
+from support.kill_matrix import KillMatrix, Undisturbed  # noqa: E402 - so that its asserts explain themselves
+from support.prefect_server import clean_environment  # noqa: E402
+from support.zygote import Zygote  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs keep what Prefect caches."""
+    return tmp_path_factory.mktemp("torture") / "prefect"
+
+
+@pytest.fixture(scope="session")
+def zygote(prefect_server_url: str, prefect_home: Path) -> Iterator[Zygote]:
+    """Runs the command against the session's server."""
+    environment = clean_environment(
+        PREFECT_API_URL=f"{prefect_server_url}/api", PREFECT_HOME=str(prefect_home)
+    )
+    with Zygote(environment) as waiting:
+        yield waiting
+
+
+@pytest.fixture(scope="session")
+def undisturbed() -> dict[int, Undisturbed]:
+    """What undisturbed runs leave, by seed; each is made once."""
+    return {}
+
+
+@pytest.fixture
+def matrix(
+    zygote: Zygote, tmp_path: Path, undisturbed: dict[int, Undisturbed], request: pytest.FixtureRequest
+) -> KillMatrix:
+    """A job into the destinations whose harnesses the test names."""
+    harnesses = [kind(tmp_path / "data", request) for kind in request.param]
+    return KillMatrix(zygote, harnesses, tmp_path, undisturbed)
