@@ -50,7 +50,7 @@ server: $(STAMP) ## a Prefect server with its UI on http://127.0.0.1:4200, until
 deploy worker serve automations: export PREFECT_API_URL := $(PREFECT_API_URL)
 
 deploy: $(STAMP) ## everything in prefect.yaml to the server, with its work pool
-	$(RUN)prefect work-pool inspect $(POOL) >/dev/null 2>&1 || $(RUN)prefect work-pool create $(POOL) --type process
+	$(RUN)prefect work-pool create $(POOL) --type process >/dev/null 2>&1 || $(RUN)prefect work-pool inspect $(POOL) >/dev/null
 	$(RUN)prefect --no-prompt deploy --all
 
 worker: $(STAMP) ## work on what is deployed, until Ctrl-C; as many as you like
@@ -59,14 +59,8 @@ worker: $(STAMP) ## work on what is deployed, until Ctrl-C; as many as you like
 serve: $(STAMP) ## the same without pool and worker, until Ctrl-C
 	$(RUN)python flows/serve.py $(ARGS)
 
-automations: $(STAMP) ## alerts by the server itself: ALERT_BLOCK=slack-webhook/taxi
-	@test -n "$(ALERT_BLOCK)" || { echo "error: name a notification block: make automations ALERT_BLOCK=slack-webhook/taxi"; exit 2; }
-	@block=$$($(RUN)prefect api GET /block_types/slug/$(dir $(ALERT_BLOCK))block_documents/name/$(notdir $(ALERT_BLOCK)) \
-		| $(RUN)python -c "import json, sys; print(json.load(sys.stdin)['id'])" 2>/dev/null) \
-		|| { echo "error: no block $(ALERT_BLOCK) on $$PREFECT_API_URL; make it in the UI under Blocks"; exit 1; }; \
-	sed "s/BLOCK_DOCUMENT_ID/$$block/" automations/alert-on-failure.yaml > $(VENV)/alert-on-failure.yaml; \
-	$(RUN)prefect --no-prompt automation delete taxi-alert-on-failure >/dev/null 2>&1; \
-	$(RUN)prefect automation create --from-file $(VENV)/alert-on-failure.yaml
+automations: $(STAMP) ## runs that vanish are seen by the server; alerts by it too: ALERT_BLOCK=slack-webhook/taxi
+	$(RUN)python flows/automations.py $(ALERT_BLOCK)
 
 pictures: $(STAMP) ## take the pictures in docs/images/ again, with chromium
 	TAXI_TEST_PICTURES=docs/images $(RUN)python -m pytest tests/flows/test_ui.py

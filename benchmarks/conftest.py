@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["support.postgres", "support.bqemulator", "support.prefect_server"]
 
+LONGEST_SECONDS = 3_600  # of one benchmark: the suite's own limit is for tests
 MEASURED = pytest.StashKey[dict[str, Group]]()
 
 
@@ -41,6 +42,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[MEASURED] = {}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.timeout(LONGEST_SECONDS))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     groups = list(config.stash[MEASURED].values())
     if not groups:
@@ -52,9 +60,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             note = f", extrapolated from {found.rival_rows:,} rows" if found.extrapolated else ""
             terminalreporter.write_line(f"{group.group}, {found.rival}: {found.pairs}{note}")
         for size in group.sizes:
-            terminalreporter.write_line(
-                f"{group.group}, {size.rows:,} rows: {min(size.seconds):.2f} s, {max(size.peak_megabytes):.0f} MB"
-            )
+            took = f"{min(size.seconds):.2f} s, {max(size.peak_megabytes):.0f} MB"
+            terminalreporter.write_line(f"{group.group}, {size.rows:,} rows: {took}")
     terminalreporter.write_line(f"written to {config.getoption('--results')}")
 
 
@@ -117,6 +124,7 @@ class Versus:
         rows: int | None = None,
         at_most_pairs: int | None = None,
         name: str = "taxi-etl",
+        work_seconds: float = 0.0,
     ) -> Comparison:
         """Measure; what both sides made is for the test to compare.
 
@@ -129,6 +137,7 @@ class Versus:
             rows: what `ours` works on, if not one month.
             at_most_pairs: fewer turns, for slow rivals.
             name: of our side.
+            work_seconds: see `Comparison`.
         """
         rounds = min(self._pairs, at_most_pairs or self._pairs)
         ours_seconds: list[float] = []
@@ -142,16 +151,13 @@ class Versus:
             rounds=rounds,
             warmup_rounds=int(self._pairs > 1),
         )
-        comparison = Comparison(
-            rival, what, rows, rival_rows or rows, ours_seconds[-rounds:], rival_seconds[-rounds:], name
-        )
+        seconds = ours_seconds[-rounds:], rival_seconds[-rounds:]
+        comparison = Comparison(rival, what, rows, rival_rows or rows, *seconds, name, work_seconds)
         self._benchmark.extra_info.update(comparison.as_json())
         self._group_of(group).comparisons.append(comparison)
         return comparison
 
 
 @pytest.fixture
-def versus(
-    benchmark: BenchmarkFixture, group_of: Callable[[str], Group], rows: int, pairs: int
-) -> Versus:
+def versus(benchmark: BenchmarkFixture, group_of: Callable[[str], Group], rows: int, pairs: int) -> Versus:
     return Versus(benchmark, group_of, rows, pairs)

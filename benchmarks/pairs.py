@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,18 @@ class Pairs:
     lowest: float
     highest: float
 
+    @classmethod
+    def of(cls, ours: Sequence[float], rival: Sequence[float]) -> Pairs:
+        """From the seconds of both, pair by pair."""
+        ratios = [mine / theirs for mine, theirs in zip(ours, rival, strict=True)]
+        return cls(
+            statistics.median(ours),
+            statistics.median(rival),
+            statistics.median(ratios),
+            min(ratios),
+            max(ratios),
+        )
+
     def __str__(self) -> str:
         return (
             f"ours {self.ours_seconds:.2f} s, rival {self.rival_seconds:.2f} s, "
@@ -36,18 +48,11 @@ class Pairs:
 
 def interleaved(ours: Callable[[], object], rival: Callable[[], object], pairs: int = 5) -> Pairs:
     """Run both `pairs` times in turns, after one uncounted turn each."""
-    timed = [(_seconds(ours), _seconds(rival)) for _ in range(pairs + 1)][1:]
-    ratios = [mine / theirs for mine, theirs in timed]
-    return Pairs(
-        statistics.median(mine for mine, _ in timed),
-        statistics.median(theirs for _, theirs in timed),
-        statistics.median(ratios),
-        min(ratios),
-        max(ratios),
-    )
+    timed = [(seconds_of(ours), seconds_of(rival)) for _ in range(pairs + 1)][1:]
+    return Pairs.of([mine for mine, _ in timed], [theirs for _, theirs in timed])
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds_of(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started

@@ -1,8 +1,8 @@
-"""What orchestration costs: one small month with a server running, beside Prefect's own smallest flow.
+"""Group `fixed overhead`: a small month with a Prefect server running, beside Prefect's own smallest flow.
 
-`pytest benchmarks/test_overhead.py -s`. Whole processes, from their start to their end, in turns. The fixed
-cost of a run is its wall time minus the work, and the work is what the same steps take without Prefect in a
-process that has imported everything. Compiled files are used, as they are where nobody forbids it.
+Whole processes, from their start to their end, in turns. The fixed cost of a run is its wall time minus the
+work, and the work is what the same steps take without Prefect in a process that has imported everything.
+Compiled files are used, as they are where nobody forbids it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pairs import interleaved
+import duckdb
+import pytest
 
 from flows.destinations import make_destination
 from flows.layout import Layout
@@ -27,9 +28,9 @@ from transforms.trip_month import TripMonth
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conftest import Versus
+
 ROWS = 10_000
-PAIRS = 3
-ALLOWED_SECONDS = 1.0
 MONTH = TripMonth("yellow", 2021, 1)
 
 # As a user would write it; and, for information, without the second that Prefect waits for its heartbeats
@@ -77,8 +78,16 @@ def seconds_of_work(directory: Path) -> float:
     return best
 
 
-def test_the_fixed_cost_of_a_run_is_the_smallest_flows_plus_a_second(
-    prefect_api_url: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("rival", "what", "script"),
+    [
+        ("smallest flow", "an empty flow", SMALLEST),
+        ("without heartbeat", "the same without the wait for the heartbeats", SMALLEST_WITHOUT_HEARTBEAT),
+    ],
+    ids=["smallest", "without-heartbeat"],
+)
+def test_the_fixed_cost_of_a_run_against_the_smallest_flow(
+    rival: str, what: str, script: str, prefect_api_url: str, tmp_path: Path, versus: Versus
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= {
@@ -87,11 +96,14 @@ def test_the_fixed_cost_of_a_run_is_the_smallest_flows_plus_a_second(
         "TAXI_SYNTHETIC_ROWS": str(ROWS),
     }
     call = ("--color", "yellow", "--months", "1", "--source", "synthetic", "--force")
-    ours = partial(run, environment, "flows/parent.py", *call, "--data-dir", str(tmp_path / "data"))
-    work = seconds_of_work(tmp_path)
-    above: dict[str, float] = {}
-    for name, rival in {"smallest flow": SMALLEST, "without heartbeat": SMALLEST_WITHOUT_HEARTBEAT}.items():
-        timed = interleaved(ours, partial(run, environment, "-c", rival), pairs=PAIRS)
-        above[name] = timed.ours_seconds - work - timed.rival_seconds
-        print(f"\n{name}: {timed}; work {work:.2f} s, fixed cost of ours {above[name]:+.2f} s to it")
-    assert above["smallest flow"] <= ALLOWED_SECONDS
+    versus(
+        "fixed overhead",
+        rival,
+        what,
+        ours=partial(run, environment, "flows/parent.py", *call, "--data-dir", str(tmp_path / "data")),
+        theirs=partial(run, environment, "-c", script),
+        rows=ROWS,
+        work_seconds=seconds_of_work(tmp_path),
+    )
+    with duckdb.connect(tmp_path / "data" / "warehouse.duckdb", read_only=True) as connection:
+        assert connection.sql("SELECT count(*) FROM yellow_taxi_trips").fetchall() == [(ROWS,)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -25,6 +26,11 @@ UNREADABLE = (
     ValueError,
     OSError,
 )
+
+
+# Polars reads this much of the packed file ahead for each core; its 32 MiB unpack to a quarter of a gigabyte,
+# and let memory grow with the file and with the number of cores.
+os.environ.setdefault("POLARS_CSV_CHUNK_SIZE", str(2**20))
 
 
 class NotThisWay(Exception):

@@ -14,6 +14,7 @@ from flows.command_line import parser
 from flows.destinations import DESTINATIONS
 from flows.ingest import parser as ingest_parser
 from flows.settings import Settings
+from flows.status import parser as status_parser
 from transforms.cleaning import ROW_TRANSFORMS
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,11 @@ def test_every_option_is_in_the_readme_and_no_other() -> None:
 def test_every_option_of_ingest_is_documented() -> None:
     text = (ROOT / "docs" / "postgres.md").read_text()
     assert [option for option in sorted(options(ingest_parser()) - {"--help"}) if option not in text] == []
+
+
+def test_every_option_of_status_is_documented() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    assert [option for option in sorted(options(status_parser()) - {"--help"}) if option not in text] == []
 
 
 @pytest.mark.parametrize("name", [*ROW_TRANSFORMS, *DESTINATIONS])
@@ -56,7 +62,7 @@ def test_every_file_named_in_the_documents_exists() -> None:
     named = {
         path
         for text in texts
-        for path in re.findall(r"\b(?:flows|transforms|docs)/[\w/]+\.(?:py|md)\b", text)
+        for path in re.findall(r"\b(?:tests|flows|transforms|docs)/[\w/]+\.(?:py|md)\b", text)
     }
     assert sorted(path for path in named if not (ROOT / path).exists()) == []
 

@@ -1,0 +1,52 @@
+"""Stage and load one landed month in this process, and say what it took; see test_scale.py.
+
+`flows.parent` is imported, and Prefect with it, so that the memory is that of the whole command.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from pydantic import SecretStr
+
+import flows.parent  # noqa: F401 - for its memory
+from flows.destinations.postgres import Postgres
+from flows.settings import Settings
+from flows.sources.landing import landed_before
+from flows.staged import StagingOptions
+from flows.staging import stage
+from transforms.trip_month import TripMonth
+
+STATUS = Path("/proc/self/status")
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had resident."""
+    # NOTE: not ru_maxrss on Linux, which starts with what the process that called us had resident.
+    if STATUS.exists():
+        [line] = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main() -> None:
+    """The request comes on stdin, because the URL has a password in it."""
+    request = json.load(sys.stdin)
+    month, landed = TripMonth("yellow", 2021, 1), landed_before(Path(request["file"]))
+    assert landed, "the file has not landed"
+    settings = Settings(_env_file=None, postgres_url=SecretStr(request["postgres_url"]))
+    started = time.perf_counter()
+    staged = stage(landed, month, Path(request["directory"]), StagingOptions(), force=True)
+    staged_at = time.perf_counter()
+    receipt = Postgres.from_settings(Path(), settings).publish(staged, force=True)
+    done = time.perf_counter()
+    found = {"rows": receipt.rows, "seconds": done - started, "stage_seconds": staged_at - started}
+    print(json.dumps(found | {"peak_megabytes": peak_bytes() / 2**20}))
+
+
+if __name__ == "__main__":
+    main()
