@@ -24,7 +24,7 @@ from prefect.settings import temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from flows.alerts import alert_on_failure
+from flows.alerts import alert_on_crash, alert_on_failure
 from flows.command_line import OneLineParser, check_directory
 from flows.console import console_output, say_usage_error
 from flows.errors import LocalStorageError, UsageError
@@ -58,7 +58,13 @@ def load_month(
     return load(month, data_dir, row_transforms, force=force)
 
 
-@flow(name="gcs-to-bq", flow_run_name="{color}-{year}", log_prints=False, on_failure=[alert_on_failure])
+@flow(
+    name="gcs-to-bq",
+    flow_run_name="{color}-{year}",
+    log_prints=False,
+    on_failure=[alert_on_failure],
+    on_crashed=[alert_on_crash],
+)
 def gcs_to_bq(
     color: Color = "yellow",
     months: Sequence[Month] = (1, 2, 3),

@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from prefect.settings import temporary_settings
 from pydantic import Field
 
-from flows.alerts import alert_on_failure
+from flows.alerts import alert_on_crash, alert_on_failure
 from flows.command_line import Command, parse_command
 from flows.console import console_output, say_usage_error
 from flows.errors import LocalStorageError, UsageError
@@ -45,7 +45,13 @@ def run_name() -> str:
     return f"{given['color']}-{asked.label.replace(' ', '-')}"
 
 
-@flow(name="etl-parent", flow_run_name=run_name, log_prints=False, on_failure=[alert_on_failure])
+@flow(
+    name="etl-parent",
+    flow_run_name=run_name,
+    log_prints=False,
+    on_failure=[alert_on_failure],
+    on_crashed=[alert_on_crash],
+)
 def etl_parent_flow(
     color: Color = "yellow",
     months: Sequence[Month] | None = None,

@@ -17,7 +17,7 @@ from typing import Any
 from prefect import flow
 
 from flows import command_line, parent
-from flows.alerts import alert_on_failure
+from flows.alerts import alert_on_crash, alert_on_failure
 from flows.command_line import Command, parse_command
 from flows.errors import UsageError
 from flows.interruption import leave
@@ -28,7 +28,13 @@ from flows.runner_choice import RunnerName
 DESTINATION = "gcs"
 
 
-@flow(name="web-to-gcs", flow_run_name=run_name, log_prints=False, on_failure=[alert_on_failure])
+@flow(
+    name="web-to-gcs",
+    flow_run_name=run_name,
+    log_prints=False,
+    on_failure=[alert_on_failure],
+    on_crashed=[alert_on_crash],
+)
 def web_to_gcs(
     color: Color = "yellow",
     months: Sequence[Month] | None = None,

@@ -29,8 +29,8 @@ from flows.destinations.bigquery_tables import (
     quoted,
 )
 from flows.destinations.bigquery_write import write
-from flows.google_credentials import google_credentials
 from flows.errors import DestinationBusy, UsageError, WaitedInVain
+from flows.google_credentials import google_credentials
 from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from flows.destinations.base import EVER, Holding, Load, Receipt, reconcile
 from flows.destinations.gcs_connection import Patience, Session, connected
 from flows.destinations.gcs_ledger import StoredObject, crc32c_of, object_name, to_metadata
 from flows.destinations.gcs_upload import Overtaken, Transfer, Upload
-from flows.google_credentials import google_credentials
 from flows.errors import LocalStorageError, ReconciliationError, UsageError
+from flows.google_credentials import google_credentials
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -20,11 +20,10 @@ from aiohttp import (
     ConnectionTimeoutError,
 )
 from fsspec.asyn import sync
-from gcsfs.retry import HttpError
 from google.auth.exceptions import GoogleAuthError
 from yarl import URL
 
-from flows.google_files import bucket_files
+from flows.google_files import HttpError, bucket_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -247,9 +247,7 @@ def _bucket(settings: Settings) -> GCSFileSystem:
     return bucket_files(identity, emulator)
 
 
-def _bucket_chunks(
-    bucket: GCSFileSystem, url: str, info: dict[str, Any], offset: int
-) -> Iterator[bytes]:
+def _bucket_chunks(bucket: GCSFileSystem, url: str, info: dict[str, Any], offset: int) -> Iterator[bytes]:
     size = int(info["size"])
     for start in range(offset, size, BUCKET_CHUNK_BYTES):
         end = min(start + BUCKET_CHUNK_BYTES, size)

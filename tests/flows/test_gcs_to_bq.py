@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
@@ -17,6 +16,7 @@ import pytest
 from google.cloud import bigquery
 from support.bigquery import DATASET, client_of, settings_for
 from support.destinations import Apart, Months, Place, rows_of
+from support.load_job_kills import MOMENTS, die_while_loading
 from support.prefect_server import free_port
 from support.trips import assert_equals_pandas, needs_real_trips, read_with_pandas, real_month
 
@@ -40,7 +40,6 @@ from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from multiprocessing.connection import Connection
 
     from support.bigquery_fake import BigQueryFake
     from support.gcs import Bucket
@@ -194,16 +193,14 @@ def test_carried_columns_are_added_to_the_table(cloud: Cloud, months: Months) ->
     assert [cloud.loaded(month) is not None for month in (MONTH, OTHER)] == [True, True]
 
 
-@pytest.mark.parametrize(
-    "moment", ["before the job", "after the job", "before the ledger", "after the ledger"]
-)
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_point_a_rerun_loads_once(cloud: Cloud, months: Months, moment: str) -> None:
     old, new = months.trips(MONTH), months.trips(MONTH, 50, first=500)  # as many rows: the count says nothing
     cloud.upload(old)
     cloud.receipt()
     cloud.upload(new)
     jobs = len(cloud.load_jobs())
-    with Apart(_die, cloud.data_dir, cloud.settings, moment) as apart:
+    with Apart(die_while_loading, cloud.data_dir, cloud.settings, MONTH, moment) as apart:
         assert apart.wait() == -signal.SIGKILL
     there = cloud.loaded()
     expected = {"after the ledger": new}.get(moment)
@@ -214,29 +211,10 @@ def test_killed_at_any_point_a_rerun_loads_once(cloud: Cloud, months: Months, mo
     assert len(cloud.load_jobs()) == jobs + 1
 
 
-def _die(_: Connection, data_dir: Path, settings: dict[str, Any], moment: str) -> None:
-    from flows.destinations import bigquery_load_job as module
-
-    def killed(*_: object, **__: object) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    match moment:
-        case "before the job":
-            module._run = killed
-        case "after the job":
-            module.bigquery.LoadJob.result = killed
-        case "before the ledger":
-            LoadJobs._settle = killed
-        case _:
-            module.Receipt = killed
-    with override_settings(**settings):
-        load(MONTH, data_dir)
-
-
 def test_the_answer_to_the_insert_is_lost(cloud: Cloud, months: Months) -> None:
     cloud.upload(months.trips(MONTH))
     cloud.receipt()  # the tables are there
-    cloud.fake.fail("jobs.insert", "backendError", nth=3, applied=True)  # two of the ledger come first
+    cloud.fake.fail("jobs.insert", "backendError", nth=2, applied=True)  # that of the ledger comes first
     assert cloud.receipt(force=True).status == "published"
     [lost] = [call for call in cloud.fake.requests if call.outcome == "backendError"]
     again = [c for c in cloud.fake.requests if c.name == "jobs.insert" and c.outcome == "duplicate"]
@@ -261,7 +239,7 @@ def test_the_id_of_a_failed_job_is_used_up(cloud: Cloud, months: Months) -> None
 def test_rows_lost_after_the_job_are_loaded_again(cloud: Cloud, months: Months) -> None:
     """A job that succeeded is believed only if its rows are there."""
     cloud.upload(months.trips(MONTH))
-    with Apart(_die, cloud.data_dir, cloud.settings, "before the ledger") as apart:
+    with Apart(die_while_loading, cloud.data_dir, cloud.settings, MONTH, "before the ledger") as apart:
         apart.wait()
     cloud.sql("DELETE FROM yellow_taxi_trips WHERE VendorID > 10")
     cloud.receipt()

@@ -9,13 +9,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import temporary_settings
 from support.bigquery_fake import BigQueryFake
 from support.gcs import StorageEmulator
+
+from flows.server import server_defaults
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 BUCKET, PROJECT, DATASET = "taxi-demo", "taxi-demo", "trips_data_all"
 MONTHS = ["--months", "1", "2", "3"]
@@ -33,7 +41,7 @@ def main() -> int:
     storage = StorageEmulator()
     try:
         storage.create_bucket(BUCKET)
-        with BigQueryFake(project=PROJECT, storage_url=storage.url) as fake:
+        with BigQueryFake(project=PROJECT, storage_url=storage.url) as fake, prefect_server() as api_url:
             environment = {
                 "STORAGE_EMULATOR_HOST": storage.url,
                 "TAXI_GCS_BUCKET": BUCKET,
@@ -41,6 +49,7 @@ def main() -> int:
                 "BIGQUERY_STORAGE_EMULATOR_HOST": fake.grpc_address,
                 "TAXI_GCP_PROJECT": PROJECT,
                 "NO_PROXY": "127.0.0.1",
+                "PREFECT_API_URL": api_url,
             }
             say("\n".join(f"export {name}={value}" for name, value in environment.items()))
             for command in COMMANDS:
@@ -54,6 +63,22 @@ def main() -> int:
     finally:
         storage.stop()
     return 0
+
+
+@contextmanager
+def prefect_server() -> Generator[str]:
+    """The Prefect server that is configured, or one for all three commands; each would start its own."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        yield url
+        return
+    say("starting a Prefect server")
+    server = SubprocessASGIServer()
+    with temporary_settings(server_defaults()):
+        server.start(timeout=120)
+    try:
+        yield server.api_url
+    finally:
+        server.stop()
 
 
 def show(storage: StorageEmulator, fake: BigQueryFake) -> None:

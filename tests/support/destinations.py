@@ -168,7 +168,7 @@ class Harness:
         """What the destination calls a column of the staged file."""
         return name
 
-    def takes_name(self, name: str) -> bool:
+    def takes_name(self, name: str) -> bool:  # noqa: ARG002 - for those that refuse some
         """Whether the destination can have a column of that name; it refuses the others."""
         return True
 
@@ -304,7 +304,11 @@ def rows_of(table: pa.Table, names: Sequence[str]) -> list[str]:
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["pytest", "flows.destinations.duckdb_file", "flows.destinations.bigquery", "flows.staging"]
+    [
+        *("pytest", "flows.destinations.duckdb_file", "flows.staging"),
+        *("flows.destinations.bigquery_load_job", "flows.destinations.gcs_month"),
+        *("sqlglot", "gcp_storage_emulator.server"),  # NOTE: before Python 3.13 not `support` itself
+    ]
 )
 
 

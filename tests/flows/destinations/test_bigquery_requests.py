@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import itertools
+import random
+from typing import TYPE_CHECKING
+from unittest import mock
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from google.cloud.bigquery_storage_v1 import types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.destinations.batches import staged_batches
 from flows.destinations.bigquery_requests import MAX_REQUEST_BYTES, Rows, Target, requests_of
 from flows.errors import DestinationRefused
 from transforms.datasets import YELLOW
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STREAM = "projects/p/datasets/d/tables/t/streams/" + "s" * 256
 
@@ -81,6 +90,25 @@ def test_a_row_that_fits_into_no_request_is_one_clear_line() -> None:
     with pytest.raises(DestinationRefused, match=r"row 103 of the month takes 9,60\d,\d+ bytes") as refused:
         list(requests_of(_target(batch.schema), itertools.chain(_hundred(), [batch])))
     assert "\n" not in str(refused.value)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """What Arrow holds while a file is sent is some batches, and not the file."""
+    schema = pa.schema([(f"column {at}", pa.float64()) for at in range(8)])
+    draw = random.Random(0)
+    group = pa.table([[draw.random() for _ in range(16_384)]] * 8, schema=schema)
+    path = tmp_path / "large.parquet"
+    with pq.ParquetWriter(path, schema) as writer:
+        for _ in range(48):
+            writer.write_table(group)
+    del group
+    gc.collect()  # what the tests before have left would be counted
+    staged = mock.Mock(path=path, rows=48 * 16_384)
+    held = [pa.total_allocated_bytes()]
+    with staged_batches(staged, schema.names, 2048) as batches:
+        held += [pa.total_allocated_bytes() for _ in requests_of(_target(schema), batches)]
+    assert path.stat().st_size > 30 * 2**20
+    assert max(held) - min(held) < path.stat().st_size / 3
 
 
 def _hundred() -> list[pa.RecordBatch]:

@@ -15,9 +15,10 @@ from support.gcs import TOKEN
 
 from flows import google_credentials as module
 from flows.destinations.gcs import Gcs
+from flows.errors import DestinationRefused, SourceUnreachable, UsageError
 from flows.google_credentials import google_credentials
-from flows.errors import DestinationRefused, UsageError
 from flows.settings import Settings
+from flows.sources import SourceFile, land
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -141,6 +142,21 @@ def test_the_token_of_a_key_is_sent_and_shown_nowhere(
     assert service_account.secret not in shown
 
 
+def test_a_source_in_a_bucket_is_read_with_the_same_credentials(
+    bucket: Bucket, service_account: ServiceAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.write("trips.csv", b"VendorID,tpep_pickup_datetime\n1,2021-01-01 00:00:00\n")
+    monkeypatch.setattr("gcsfs.core._location", lambda *_: bucket.front.url)  # no emulator: Google
+    settings = settings_with(service_account, token_uri=bucket.front.url + "/token")
+    landed = land(SourceFile(f"gs://{bucket.name}/trips.csv", "trips.csv"), tmp_path, settings)
+    assert landed.path.read_bytes() == bucket.read("trips.csv")
+    sent = {request.headers.get("authorization") for request in bucket.front.requests[1:]}
+    assert sent == {f"Bearer {TOKEN}"}
+    bucket.front.misbehave("token", status=400, body=b'{"error": "invalid_grant"}', times=9)
+    with pytest.raises(SourceUnreachable, match="Google does not accept the key"):
+        land(SourceFile(f"gs://{bucket.name}/trips.csv", "trips.csv"), tmp_path, settings, force=True)
+
+
 def test_a_key_that_google_does_not_accept_is_one_line(
     bucket: Bucket, service_account: ServiceAccount, tmp_path: Path
 ) -> None:
@@ -193,7 +209,7 @@ def test_a_metadata_server_that_never_answers_is_given_up(web: Web, monkeypatch:
 
 
 def test_nothing_of_gcsfs_that_probes_by_grpc_is_imported(tmp_path: Path) -> None:
-    ask = "import sys, flows.destinations.gcs; print('gcsfs.extended_gcsfs' in sys.modules)"
+    ask = "import sys, flows.destinations.gcs, flows.sources; print('gcsfs.extended_gcsfs' in sys.modules)"
     found = subprocess.run(
         [sys.executable, "-c", ask], capture_output=True, text=True, check=True, env={}, cwd=tmp_path
     )
