@@ -52,11 +52,22 @@ def alert_on_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any])
         logger.info("alert sent through %s", block)
 
 
+def alert_on_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Hook for `on_crashed`: the same for a run that was killed, which the worker that started it says.
+
+    Only of a deployment: who ends a run at a terminal knows that it has ended.
+    """
+    if flow_run.deployment_id:
+        alert_on_failure(flow, flow_run, state)
+
+
 def message(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> tuple[str, str]:
     """Subject and body: which run, which months, why, and where to look."""
     error: Any = state.result(raise_on_failure=False)
     lines = [f"{flow.name} {flow_run.name}: {describe(error) if isinstance(error, BaseException) else error}"]
-    if isinstance(error, MonthsFailed):
+    if state.is_crashed():  # told from outside the run; there is no log with more of it
+        lines = [f"{flow.name} {flow_run.name}: {state.message}"]
+    elif isinstance(error, MonthsFailed):
         lines = [f"{error.message}; the others are published"]
         lines += [str(outcome.error) for outcome in error.summary.failed]
     elif isinstance(error, MonthFailed):
@@ -65,7 +76,7 @@ def message(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> tuple
         lines = [*lines[:MOST_LINES], f"... and {len(lines) - MOST_LINES} more"]
     if page := url_for(flow_run):
         lines.append(page)
-    return f"{flow.name} {flow_run.name} failed", "\n".join(lines)
+    return f"{flow.name} {flow_run.name} {'crashed' if state.is_crashed() else 'failed'}", "\n".join(lines)
 
 
 def send(block: str, subject: str, body: str) -> None:

@@ -23,10 +23,10 @@ from prefect.client.schemas.objects import StateType
 from prefect.context import SyncClientContext, TaskRunContext
 from prefect.states import Crashed
 
-from flows.elsewhere import confirmed, source_for_others
+from flows.elsewhere import check_source_is_here, confirmed, source_for_others
 from flows.errors import Terminal
-from flows.month_runs import MonthRequest, wait_for
-from flows.outcome import MonthOutcome
+from flows.month_runs import MonthRequest, as_subflow, wait_for
+from flows.outcome import MonthFailed, MonthOutcome, describe
 from flows.settings import get_settings
 from transforms.trip_month import TripMonth
 
@@ -53,11 +53,27 @@ def run_month_on_worker(month: TripMonth, request: MonthRequest) -> MonthOutcome
     """
     # Dask sends this function by value, with what it refers to. Imported here, the rest is the worker's own,
     # and the flow's annotations are found where it was declared.
-    from flows.dask_runner import close_abandoned_runs
-    from flows.elsewhere import run_month_here
+    from flows.dask_runner import close_abandoned_runs, run_month_here
 
     close_abandoned_runs(month)
     return run_month_here(month, request)
+
+
+def run_month_here(month: TripMonth, request: MonthRequest) -> MonthOutcome:
+    """Run a month for a parent on another machine.
+
+    Raises:
+        MonthFailed: with the outcome; nothing else, because not every exception survives the journey.
+    """
+    try:
+        check_source_is_here(month, request.source)
+        return as_subflow(month, request)
+    except MonthFailed:
+        raise
+    except Exception as error:
+        logger.exception("%s failed", month.label)
+        outcome = MonthOutcome(month, error=f"{month.label}: {describe(error)}")
+        raise MonthFailed(str(outcome.error), outcome) from error
 
 
 def close_abandoned_runs(month: TripMonth) -> None:

@@ -23,7 +23,7 @@ from prefect.states import Cancelling
 
 from flows.elsewhere import confirmed, source_for_others
 from flows.errors import TaxiError, Terminal
-from flows.month_receipts import find_receipt
+from flows.month_on_worker import find_receipt
 from flows.outcome import MonthOutcome
 from flows.settings import get_settings
 

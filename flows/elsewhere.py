@@ -10,14 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 from flows.blocks import configured_destination
 from flows.errors import DestinationRefused, SourceNotFound, TaxiError, locate
-from flows.month_runs import run_month
-from flows.outcome import MonthFailed, MonthOutcome, describe
+from flows.outcome import MonthFailed, MonthOutcome
 from flows.settings import get_settings
 from flows.sources import locate_source
 from flows.sources.catalogue import PUBLISHERS, SYNTHETIC
 
 if TYPE_CHECKING:
-    from flows.month_runs import MonthRequest
     from transforms.trip_month import TripMonth
 
 logger = logging.getLogger("flows.runners")
@@ -46,23 +44,6 @@ def check_source_is_here(month: TripMonth, source: str) -> None:
     )
     error.where = month.label
     raise MonthFailed(str(error), MonthOutcome(month, error=str(error))) from error
-
-
-def run_month_here(month: TripMonth, request: MonthRequest) -> MonthOutcome:
-    """Run a month for a parent on another machine.
-
-    Raises:
-        MonthFailed: with the outcome; nothing else, because not every exception survives the journey.
-    """
-    try:
-        check_source_is_here(month, request.source)
-        return run_month.fn(month, request)
-    except MonthFailed:
-        raise
-    except Exception as error:
-        logger.exception("%s failed", month.label)
-        outcome = MonthOutcome(month, error=f"{month.label}: {describe(error)}")
-        raise MonthFailed(str(outcome.error), outcome) from error
 
 
 def confirmed(outcome: MonthOutcome, data_dir: Path) -> MonthOutcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -12,11 +13,14 @@ import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.blocks.system import Secret
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Failed
-from support.deployed import WEBHOOK
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings.models.flows import FlowsSettings
+from prefect.states import Crashed, Failed
+from support.deployed import ETL, WEBHOOK
 from support.trips import warehouse_rows
 
-from flows.alerts import AlertNotSent, main, message, send
+from flows.alerts import AlertNotSent, alert_on_crash, main, message, send
+from flows.automations import main as make_automations
 from flows.outcome import MonthOutcome, MonthsFailed, RunSummary
 from flows.parent import etl_parent_flow
 from flows.settings import _read_settings
@@ -56,6 +60,10 @@ class Receiver:
     def at(self, path: str) -> list[dict[str, Any]]:
         return [body for where, body in self.received if where == path]
 
+    def of(self, run_id: str, path: str) -> list[dict[str, Any]]:
+        """What was said of a run."""
+        return [body for body in self.at(f"/{path}?token={SECRET}") if run_id in body["body"]]
+
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -80,12 +88,20 @@ def blocks(prefect_api_url: str, receiver: Receiver) -> None:
         ).save(name, overwrite=True)
 
 
-def test_a_failed_month_is_named_alerted_once_and_does_not_stop_the_others(
-    deployed: Deployed, receiver: Receiver, blocks: None
-) -> None:
-    """The hook in the run and the automation on the server, one message each, for the same run."""
+@pytest.fixture(scope="module")
+def automations(deployed: Deployed, blocks: None) -> dict[str, dict[str, Any]]:
+    """What `make automations` gives the server, by name."""
     made = deployed.make("automations", "ALERT_BLOCK=custom-webhook/taxi-automation")
     assert made.returncode == 0, made.stdout + made.stderr
+    return {found["name"]: found for found in deployed.find("automations")}
+
+
+def test_a_failed_month_is_named_alerted_once_and_does_not_stop_the_others(
+    deployed: Deployed,
+    receiver: Receiver,
+    automations: Any,  # noqa: ANN401
+) -> None:
+    """The hook in the run and the automation on the server, one message each, for the same run."""
     source = deployed.data_dir.parent / "source"
     source.mkdir()
     for month in (1, 3):
@@ -113,17 +129,101 @@ def test_a_failed_month_is_named_alerted_once_and_does_not_stop_the_others(
         return "Hook 'alert_on_failure' finished running successfully" in {log["message"] for log in logs}
 
     deployed.wait_for(said)
-    deployed.wait_for(lambda: receiver.at(f"/automation?token={SECRET}"))
-    (alert,) = receiver.at(f"/hook?token={SECRET}")
+    deployed.wait_for(lambda: receiver.of(run["id"], "automation"))
+    (alert,) = receiver.of(run["id"], "hook")
     assert alert["subject"] == "etl-parent fhvhv-2020 failed"
     first, second, page = alert["body"].splitlines()
     assert first == "1 of 3 months failed: fhvhv 2020-02; the others are published"
     assert second.startswith("fhvhv 2020-02: ")
     assert page == f"{deployed.ui}/runs/flow-run/{run['id']}"
-    (by_server,) = receiver.at(f"/automation?token={SECRET}")
+    (by_server,) = receiver.of(run["id"], "automation")
     assert by_server["subject"] == "etl-parent fhvhv-2020: Failed"
     assert "fhvhv 2020-02" in by_server["body"]
-    assert run["id"] in by_server["body"]
+
+
+def test_a_run_that_crashes_is_told_by_its_worker_and_by_the_server(
+    deployed: Deployed,
+    receiver: Receiver,
+    automations: Any,  # noqa: ANN401
+) -> None:
+    """Its process ends before the flow begins: it has no parameter of this name, which the server takes."""
+    run = deployed.ended(deployed.start(colour="red"))
+    assert (run["state_type"], run["state"]["name"]) == ("CRASHED", "Crashed")
+    deployed.wait_for(lambda: receiver.of(run["id"], "hook") and receiver.of(run["id"], "automation"))
+    (alert,), (by_server,) = (receiver.of(run["id"], path) for path in ("hook", "automation"))
+    assert alert["subject"] == f"etl-parent {run['name']} crashed"
+    assert alert["body"].splitlines()[0] == f"etl-parent {run['name']}: {run['state']['message']}"
+    assert "exited with status code: 1" in alert["body"]
+    assert by_server["subject"] == f"etl-parent {run['name']}: Crashed"
+
+
+def test_a_run_whose_machine_vanished_has_crashed_and_is_told(
+    deployed: Deployed, receiver: Receiver, automations: dict[str, dict[str, Any]]
+) -> None:
+    """It has said that it is alive, and then no more; ten seconds, the least there is, for ten minutes."""
+    flow = deployed.deployment(ETL)["flow_id"]
+    made: Any = {"flow_id": flow, "name": "yellow-vanished", "state": {"type": "RUNNING"}}
+    run = deployed.ask("POST", "/flow_runs/", made).raise_for_status().json()["id"]
+    wanted = automations["taxi-vanished-runs"]
+    assert wanted["trigger"]["within"] > 3 * (FlowsSettings().heartbeat_frequency or 0)
+    for_it = {"within": 10, "match": {"prefect.resource.id": f"prefect.flow-run.{run}"}}
+    soon = {"name": "soon", "actions": wanted["actions"], "trigger": {**wanted["trigger"], **for_it}}
+    del soon["trigger"]["id"]
+    added = deployed.ask("POST", "/automations/", soon).raise_for_status().json()
+    alive = {
+        "id": str(uuid4()),
+        "event": "prefect.flow-run.heartbeat",
+        "occurred": dt.datetime.now(dt.UTC).isoformat(),
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
+        "related": [
+            {
+                "prefect.resource.id": f"prefect.flow.{flow}",
+                "prefect.resource.role": "flow",
+                "prefect.resource.name": "etl-parent",
+            }
+        ],
+    }
+    deployed.ask("POST", "/events", [alive]).raise_for_status()
+    ended = deployed.ended(run)
+    deployed.ask("DELETE", f"/automations/{added['id']}").raise_for_status()
+    assert (ended["state_type"], ended["state"]["message"]) == (
+        "CRASHED",
+        "its machine has vanished; no heartbeat for ten minutes",
+    )
+    deployed.wait_for(lambda: receiver.of(run, "automation"))
+    (told,) = receiver.of(run, "automation")
+    assert told["subject"] == "etl-parent yellow-vanished: Crashed"
+    assert "no heartbeat for ten minutes" in told["body"]
+
+
+def test_automations_are_replaced_and_not_doubled(
+    deployed: Deployed, automations: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert make_automations(["custom-webhook/taxi-automation"]) == 0
+    assert {found["name"]: found["id"] for found in deployed.find("automations")} == {
+        name: found["id"] for name, found in automations.items()
+    }
+    assert make_automations(["custom-webhook/nobody"]) == 2
+    assert make_automations(["nonsense"]) == 2
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert make_automations([]) == 2
+    out, err = capsys.readouterr()
+    assert {line.partition(":")[0] for line in out.splitlines()} == {*automations}
+    first, second, third = err.splitlines()
+    assert "no block custom-webhook/nobody on this Prefect server" in first
+    assert "TYPE/NAME" in second
+    assert "make server" in third
+
+
+def test_who_ends_a_run_at_a_terminal_gets_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[object] = []
+    monkeypatch.setattr("flows.alerts.alert_on_failure", lambda *run: sent.append(run))
+    flow_run = FlowRun(name="yellow-2019", flow_id=uuid4())
+    alert_on_crash(etl_parent_flow, flow_run, Crashed(message="interrupted"))
+    assert sent == []
+    deployed_run = flow_run.model_copy(update={"deployment_id": uuid4()})
+    alert_on_crash(etl_parent_flow, deployed_run, Crashed(message="killed"))
+    assert len(sent) == 1
 
 
 def test_an_alert_that_cannot_be_sent_is_a_line_without_its_address(

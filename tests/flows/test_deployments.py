@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from support.deployed import ETL, ROOT, moment
+from support.deployed import ETL, ROOT, SCHEDULED_AFTER_SECONDS, moment
 from support.trips import warehouse_rows
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def test_months_are_nested_runs_that_say_what_they_are(deployed: Deployed, two_r
         "quality green 2020-04",
     }
     ledger = warehouse_rows(
-        deployed.data_dir / "warehouse.duckdb", "SELECT file_month, row_count FROM taxi_loads ORDER BY ALL"
+        deployed.data_dir / "warehouse.duckdb",
+        "SELECT file_month, row_count FROM taxi_loads WHERE dataset = 'green' ORDER BY ALL",
     )
     assert ledger == [(dt.date(2020, month, 1), 1000) for month in (4, 5, 6, 7)]
     counted = warehouse_rows(deployed.data_dir / "warehouse.duckdb", "SELECT count(*) FROM green_taxi_trips")
@@ -163,6 +164,23 @@ def test_log_lines_of_a_run_can_be_taken_apart(deployed: Deployed, two_runs: Any
     )
 
 
+def test_a_run_says_that_it_is_alive_and_its_months_do_not_wait_to_say_so(
+    deployed: Deployed,
+    two_runs: Any,  # noqa: ANN401
+) -> None:
+    """What the automation `taxi-vanished-runs` listens to."""
+    resources = {
+        f"prefect.flow-run.{run['id']}": run["name"]
+        for run in (two_runs[0], *deployed.months_of(two_runs[0]["id"]))
+    }
+    beats = deployed.find(
+        "events", filter={"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [*resources]}}
+    )
+    assert [resources[beat["resource"]["prefect.resource.id"]] for beat in beats] == ["green-2020"]
+    roles = {each["prefect.resource.role"]: each.get("prefect.resource.name") for each in beats[0]["related"]}
+    assert roles["flow"] == "etl-parent"
+
+
 def test_a_second_run_waits_for_the_first(deployed: Deployed, two_runs: Any) -> None:  # noqa: ANN401
     first, second = two_runs
     assert first["state_type"] == second["state_type"] == "COMPLETED"
@@ -191,26 +209,9 @@ def test_a_bad_parameter_is_refused(deployed: Deployed, parameters: dict[str, An
 
 
 def test_a_schedule_starts_a_run_at_its_time(deployed: Deployed, two_runs: Any) -> None:  # noqa: ANN401
-    made = deployed.deployment(ETL)
-    due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=4)
-    schedule = {
-        "schedule": {"interval": 3600, "anchor_date": due.isoformat(), "timezone": "America/New_York"},
-        "active": True,
-        "parameters": {"color": "fhv", "months": [2], "year": 2020, "source": "synthetic"},
-    }
-    path = f"/deployments/{made['id']}/schedules"
-    (added,) = deployed.ask("POST", path, [schedule]).raise_for_status().json()
-
-    def started() -> dict[str, Any] | None:
-        runs = deployed.find("flow_runs", deployments={"id": {"any_": [made["id"]]}})
-        scheduled = [run for run in runs if run["auto_scheduled"] and run["start_time"]]
-        return scheduled[0] if scheduled else None
-
-    try:
-        run = deployed.ended(deployed.wait_for(started)["id"])
-    finally:
-        deployed.ask("DELETE", f"{path}/{added['id']}").raise_for_status()
-    assert (run["name"], run["state_type"]) == ("fhv-2020", "COMPLETED")
-    assert abs(moment(run["expected_start_time"]) - due) < dt.timedelta(seconds=1)
+    _, run = two_runs
+    assert (run["name"], run["state_type"], run["auto_scheduled"]) == ("green-2020", "COMPLETED", True)
+    due = moment(run["expected_start_time"])
+    assert dt.timedelta(0) < due - moment(run["created"]) < dt.timedelta(seconds=SCHEDULED_AFTER_SECONDS + 1)
     assert moment(run["start_time"]) >= due
-    assert [month["name"] for month in deployed.months_of(run["id"])] == ["fhv-2020-02"]
+    assert [month["name"] for month in deployed.months_of(run["id"])] == ["green-2020-07"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from support.deployed import ROOT
 
-from flows.serve import main, read_deployments
+from flows.serve import main, read_deployments, to_serve
+from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
     import pytest
@@ -40,16 +42,19 @@ def test_a_served_deployment_runs_in_the_serving_process(
         deployed.wait_for(lambda: deployed.ask("GET", f"/deployments/name/{NAME}").status_code == 200)
         served = deployed.deployment(NAME)
         assert served["work_pool_name"] is None
-        run = deployed.start(NAME, latest=None, months=[3], year=2020, source="synthetic")
+        newest = TripMonth.of_date("fhv", dt.datetime.now(dt.UTC).date()).later(-1)
+        run = deployed.start(NAME, latest=1, source="synthetic")  # synthetic: up to the last whole month
         assert deployed.ended(run)["state_type"] == "COMPLETED", log.read_text()
-        assert [month["name"] for month in deployed.months_of(run)] == ["fhv-2020-03"]
+        assert [month["name"] for month in deployed.months_of(run)] == [f"fhv-{newest.iso}"]
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
     paused = deployed.deployment(NAME)["paused"]
     deployed.ask("DELETE", f"/deployments/{served['id']}").raise_for_status()
-    again = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "-n", "monthly-fhv"]
-    subprocess.run(again, cwd=ROOT, env=deployed.environment, check=True, capture_output=True)
+    entry = read_deployments()["monthly-fhv"]
+    again: Any = to_serve(entry)
+    again.job_variables = entry["work_pool"]["job_variables"]
+    again.apply(work_pool_name=entry["work_pool"]["name"])
     assert paused
     same = ("parameters", "tags", "description", "concurrency_options", "entrypoint")
     assert {name: served[name] for name in same} == {name: before[name] for name in same}

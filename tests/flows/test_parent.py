@@ -55,19 +55,20 @@ def test_twelve_real_months_over_http_equal_an_independent_reading(cli: Cli, web
 
 
 @needs_real_trips
-def test_second_run_is_unchanged_and_a_path_template_works(cli_process: Cli) -> None:
+def test_second_run_is_unchanged_and_a_path_template_works(cli_process: Cli, cli: Cli) -> None:
+    """The first run is a process of its own, which has ended when the second begins."""
     template = f"{REAL_YELLOW}/{{color}}_tripdata_{{year}}-{{month:02}}.csv.gz"
     call = ("--color", "yellow", "--year", "2019", "--months", "1", "2", "--source", template)
     assert by_month(cli_process(*call), "status") == ["published"] * 2
-    before = cli_process.warehouse.read_bytes()
-    again = cli_process(*call)
+    before = cli.warehouse.read_bytes()
+    again = cli(*call)
     assert again.code == 0
     assert by_month(again, "status") == ["unchanged"] * 2
     assert "unchanged" in again.out
-    assert cli_process.warehouse.read_bytes() == before
-    forced = cli_process(*call, "--force")
+    assert cli.warehouse.read_bytes() == before
+    forced = cli(*call, "--force")
     assert by_month(forced, "status") == ["published"] * 2
-    assert cli_process.count() == 20_000
+    assert cli.count() == 20_000
 
 
 def test_changed_source_replaces_the_month_and_no_other(cli: Cli, web: Web) -> None:

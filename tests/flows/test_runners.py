@@ -15,7 +15,7 @@ from flows.destinations import Receipt
 from flows.elsewhere import confirmed, source_for_others
 from flows.errors import UsageError
 from flows.limits import at_most_the_limit
-from flows.month_receipts import ReceiptUnreadable, from_receipt, to_receipt
+from flows.month_on_worker import ReceiptUnreadable, from_receipt, to_receipt
 from flows.outcome import MonthOutcome
 from flows.parent import etl_parent_flow
 from flows.runner_choice import Runner

@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 LONGEST_WAIT_SECONDS = 90
 WEBHOOK = "custom-webhook/taxi-tests"
 ETL = "etl-parent/Parameterized ETL"
+SCHEDULED_AFTER_SECONDS = 5
+"""Time for the server's scheduler, which looks every two seconds, to make the run."""
 
 
 @dataclass(frozen=True)
@@ -145,13 +147,40 @@ def deployed(prefect_server_url: str, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def two_runs(deployed: Deployed) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Two runs of the same deployment, started at once with other parameters than its own; both over."""
-    runs = [
-        deployed.start(color="green", year=2020, months=months, source="synthetic", concurrency=3)
-        for months in ([4, 5, 6], [7])
-    ]
-    first, second = (deployed.ended(run) for run in runs)
-    return first, second
+    """Two runs of a deployment that allows one at a time, with other parameters than its own; both over.
+
+    The first is started by hand, the other by a schedule, so soon that one of them has to wait.
+    """
+    made = deployed.deployment(ETL)
+    parameters = {"color": "green", "year": 2020, "source": "synthetic", "concurrency": 3}
+    due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=SCHEDULED_AFTER_SECONDS)
+    schedule = {
+        "schedule": {"interval": 3600, "anchor_date": due.isoformat(), "timezone": "America/New_York"},
+        "active": True,
+        "parameters": parameters | {"months": [7]},
+    }
+    path = f"/deployments/{made['id']}/schedules"
+    (added,) = deployed.ask("POST", path, [schedule]).raise_for_status().json()
+
+    def scheduled() -> str | None:
+        runs = deployed.find("flow_runs", deployments={"id": {"any_": [made["id"]]}})
+        return next(
+            (
+                run["id"]
+                for run in runs
+                if run["auto_scheduled"]
+                and moment(run["expected_start_time"]) < due + dt.timedelta(hours=0.5)
+            ),
+            None,
+        )
+
+    try:
+        second = deployed.wait_for(scheduled)
+        first = deployed.start(**parameters, months=[4, 5, 6])
+        runs = deployed.ended(first), deployed.ended(second)
+    finally:
+        deployed.ask("DELETE", f"{path}/{added['id']}").raise_for_status()
+    return runs
 
 
 def moment(text: str) -> dt.datetime:
