@@ -34,7 +34,9 @@ def small_run(postgres_server: Database, tmp_path_factory: pytest.TempPathFactor
         "-k",
         "not smallest_flow",  # it needs a Prefect server of its own, and the command has tests of its own
     ]
-    environment = os.environ | {"TAXI_TEST_POSTGRES_URL": postgres_server.url}
+    # In a process of its own, where pytest-benchmark would take itself for one of several.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    environment = own | {"TAXI_TEST_POSTGRES_URL": postgres_server.url}
     done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     # It fails when the two sides of a benchmark do not end with equal data.
     assert done.returncode == 0, done.stdout

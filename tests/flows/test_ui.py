@@ -65,7 +65,7 @@ def test_the_artifacts_page_has_a_table_that_tells_the_way_of_the_rows(
     browser: Browser,
     two_runs: Any,  # noqa: ANN401
 ) -> None:
-    browser.show(f"{deployed.ui}/artifacts", *(f"load-{month}" for month in MONTHS))
+    browser.show(f"{deployed.ui}/artifacts", "TABLE", "load-")  # the newest of all tests' artifacts
     shown = browser.show(f"{deployed.ui}/artifacts/key/load-{MONTHS[0]}", "green 2020-04: published")
     artifacts = deployed.find("artifacts", artifacts={"key": {"any_": [f"load-{MONTHS[0]}"]}})
     browser.show(

@@ -300,12 +300,11 @@ def test_too_little_memory_is_one_clear_line(
     harness: DuckDBHarness, path: Path, months: Months, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.make().publish(months.trips(JANUARY))
+    large = months.synthetic(JANUARY, 150_000)  # staged with as much memory as it takes
     connect = duckdb.connect
     with monkeypatch.context() as patch:
         patch.setattr(duckdb, "connect", lambda *_, **__: connect(path, config={"memory_limit": "1MB"}))
-        message = _refusal(
-            LocalStorageError, lambda: harness.make().publish(months.synthetic(JANUARY, 150_000))
-        )
+        message = _refusal(LocalStorageError, lambda: harness.make().publish(large))
     assert "Out of Memory" in message
     assert_holds(harness, months.trips(JANUARY))
 
