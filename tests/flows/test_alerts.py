@@ -136,7 +136,7 @@ def test_a_failed_month_is_named_alerted_once_and_does_not_stop_the_others(
     assert first == "1 of 3 months failed: fhvhv 2020-02; the others are published"
     assert second.startswith("fhvhv 2020-02: ")
     assert page == f"{deployed.ui}/runs/flow-run/{run['id']}"
-    (by_server,) = receiver.of(run["id"], "automation")
+    by_server, *_ = receiver.of(run["id"], "automation")  # a server's automation acts at least once
     assert by_server["subject"] == "etl-parent fhvhv-2020: Failed"
     assert "fhvhv 2020-02" in by_server["body"]
 
