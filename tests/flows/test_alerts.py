@@ -150,7 +150,7 @@ def test_a_run_that_crashes_is_told_by_its_worker_and_by_the_server(
     run = deployed.ended(deployed.start(colour="red"))
     assert (run["state_type"], run["state"]["name"]) == ("CRASHED", "Crashed")
     deployed.wait_for(lambda: receiver.of(run["id"], "hook") and receiver.of(run["id"], "automation"))
-    (alert,), (by_server,) = (receiver.of(run["id"], path) for path in ("hook", "automation"))
+    (alert,), (by_server, *_) = (receiver.of(run["id"], path) for path in ("hook", "automation"))
     assert alert["subject"] == f"etl-parent {run['name']} crashed"
     assert alert["body"].splitlines()[0] == f"etl-parent {run['name']}: {run['state']['message']}"
     assert "exited with status code: 1" in alert["body"]
