@@ -177,6 +177,21 @@ def check_directory(option: str, path: Path) -> None:
         raise UsageError(f"{option} {path}: no permission to write to {there}; name another directory")
 
 
+def check_options(given: argparse.Namespace) -> None:
+    """Refuse what no command can do with `--concurrency`, `--data-dir` and `--summary`.
+
+    Raises:
+        UsageError: names the option.
+    """
+    if given.concurrency < 1:
+        raise UsageError(f"--concurrency {given.concurrency}: at least 1 month at once")
+    check_directory("--data-dir", given.data_dir)
+    if given.summary and given.summary.is_dir():
+        raise UsageError(f"--summary {given.summary} is a directory; name a file")
+    if given.summary:
+        check_directory("--summary", given.summary.absolute().parent)
+
+
 def parse_command(arguments: Sequence[str] | None = None) -> Command:
     """Read a call and check it.
 
@@ -187,13 +202,7 @@ def parse_command(arguments: Sequence[str] | None = None) -> Command:
         UsageError: in one line, before anything has started.
     """
     given = parser().parse_args(arguments)
-    if given.concurrency < 1:
-        raise UsageError(f"--concurrency {given.concurrency}: at least 1 month at once")
-    check_directory("--data-dir", given.data_dir)
-    if given.summary and given.summary.is_dir():
-        raise UsageError(f"--summary {given.summary} is a directory; name a file")
-    if given.summary:
-        check_directory("--summary", given.summary.absolute().parent)
+    check_options(given)
     to, selection = tuple(dict.fromkeys(given.to)), selected(given)
     check_request(
         given.color,

@@ -15,18 +15,19 @@ import time
 from typing import TYPE_CHECKING
 
 from prefect.logging.formatters import PrefectFormatter
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Table
 
 from flows import progress
-from flows.errors import LocalStorageError, locate
+from flows.errors import LocalStorageError, UsageError, locate
 from flows.files import replacing
-from flows.interruption import say_interrupted
+from flows.interruption import say_interrupted, terminable
 from flows.layout import Layout
 from flows.outcome import describe
+from flows.server import server_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -41,6 +42,21 @@ PUBLISHED, FAILED, WRONG_USAGE = 0, 1, 2
 """Exit codes; `flows.interruption` has two more."""
 
 KEPT_LOGS = 20
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command with our defaults of Prefect's settings; returns its exit code, or that of how it ended.
+
+    Wrong usage is 2 and one line; Ctrl-C and SIGTERM, before the run or while its end is said, are one line
+    and a code of their own.
+    """
+    with temporary_settings(server_defaults()), terminable():
+        try:
+            return command()
+        except (UsageError, LocalStorageError) as error:
+            return say_usage_error(error)
+        except KeyboardInterrupt as interrupt:
+            return say_interrupted(interrupt)
 
 
 def say_usage_error(error: TaxiError) -> int:

@@ -8,7 +8,6 @@ through this machine but a few requests. With `--transform` it does: see docs/go
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -19,23 +18,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import TerminationSignal
-from prefect.settings import temporary_settings
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.alerts import alert_on_crash, alert_on_failure
-from flows.command_line import OneLineParser, check_directory
-from flows.console import console_output, say_usage_error
-from flows.errors import LocalStorageError, UsageError
+from flows.command_line import OneLineParser, check_options
+from flows.console import console_output, guarded
 from flows.from_bucket import BUCKET, WAREHOUSE, load
-from flows.interruption import leave, say_interrupted, terminable
+from flows.interruption import leave
 from flows.outcome import MonthOutcome, MonthsFailed, RunSummary, describe
 from flows.parent import Color, Month
-from flows.progress import check_stopped, stop
+from flows.progress import check_stopped
 from flows.request import check_color, check_destinations
+from flows.runners import side_by_side
 from flows.selection import DEFAULT_YEAR, Selection, month_numbers
-from flows.server import server_defaults
 from flows.settings import get_settings
 from flows.staging import check_row_transforms
 from flows.tasks import RETRIED
@@ -45,8 +40,6 @@ from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
     import argparse
-
-    from prefect.futures import PrefectFuture
 
 
 @task(name="load", task_run_name="{month.color}-{month.iso}", cache_policy=NO_CACHE, **RETRIED)
@@ -96,24 +89,9 @@ def gcs_to_bq(
     started, settings = time.perf_counter(), get_settings()
     directory = data_dir or settings.data_dir
     trips = checked(color, year, months, directory, row_transforms)
-    with ThreadPoolTaskRunner(max_workers=concurrency or settings.concurrency) as runner:
-        try:
-            futures = [
-                runner.submit(
-                    load_month,
-                    {
-                        "month": month,
-                        "data_dir": directory,
-                        "row_transforms": tuple(row_transforms),
-                        "force": force,
-                    },
-                )
-                for month in trips
-            ]
-            outcomes = [_outcome(month, future) for month, future in zip(trips, futures, strict=True)]
-        except (KeyboardInterrupt, TerminationSignal):  # Ctrl-C, and SIGTERM as Prefect raises it
-            stop()  # the months under way end at their next report, the others do not begin
-            raise
+    request = {"data_dir": directory, "row_transforms": tuple(row_transforms), "force": force}
+    results = side_by_side(load_month, trips, request, concurrency or settings.concurrency)
+    outcomes = map(_outcome, trips, results)
     summary = RunSummary(color, tuple(outcomes), time.perf_counter() - started)
     if summary.failed:
         raise MonthsFailed(summary)
@@ -136,12 +114,8 @@ def checked(
     return selection.known(color)
 
 
-def _outcome(month: TripMonth, future: PrefectFuture[Any]) -> MonthOutcome:
-    """Wait for a month, in slices, so that Ctrl-C is heard; what became of it."""
-    while True:
-        with contextlib.suppress(TimeoutError):
-            result = future.result(timeout=0.2, raise_on_failure=False)
-            break
+def _outcome(month: TripMonth, result: MonthOutcome | BaseException) -> MonthOutcome:
+    """What became of a month, also when its run was cut down from outside."""
     if isinstance(result, BaseException):
         failed = MonthOutcome(month, error=describe(result))
         failed.failures[WAREHOUSE] = failed.error or ""
@@ -213,13 +187,7 @@ def parse(arguments: Sequence[str]) -> Command:
         UsageError: in one line, before anything has started.
     """
     given = parser().parse_args(arguments)
-    if given.concurrency < 1:
-        raise UsageError(f"--concurrency {given.concurrency}: at least 1 month at once")
-    check_directory("--data-dir", given.data_dir)
-    if given.summary and given.summary.is_dir():
-        raise UsageError(f"--summary {given.summary} is a directory; name a file")
-    if given.summary:
-        check_directory("--summary", given.summary.absolute().parent)
+    check_options(given)
     numbers = list(chain.from_iterable(given.months))
     months = checked(given.color, given.year, numbers, given.data_dir, given.transform)
     return Command(
@@ -253,15 +221,13 @@ def run(command: Command) -> RunSummary:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code (0 all loaded, 1 a month failed, 2 wrong usage)."""
-    with temporary_settings(server_defaults()), terminable():
-        try:
-            command = parse(sys.argv[1:] if arguments is None else arguments)
-            with console_output(command.data_dir, command.summary) as console:
-                return console.conclude(lambda: run(command))
-        except (UsageError, LocalStorageError) as error:
-            return say_usage_error(error)
-        except KeyboardInterrupt as interrupt:  # before the run, or while its end is said
-            return say_interrupted(interrupt)
+
+    def call() -> int:
+        command = parse(sys.argv[1:] if arguments is None else arguments)
+        with console_output(command.data_dir, command.summary) as console:
+            return console.conclude(lambda: run(command))
+
+    return guarded(call)
 
 
 if __name__ == "__main__":

@@ -86,11 +86,11 @@ def wait_for(
         futures: of the task runs.
         checked: has the last word on each outcome.
     """
-    outcomes = (outcome_of(month, _result(future)) for month, future in futures.items())
+    outcomes = (outcome_of(month, result_of(future)) for month, future in futures.items())
     return [checked(outcome) if checked else outcome for outcome in outcomes]
 
 
-def _result(future: PrefectFuture[Any]) -> Any:  # noqa: ANN401 - an outcome or an exception
+def result_of(future: PrefectFuture[Any]) -> Any:  # noqa: ANN401 - an outcome or an exception
     """Wait for a month, in slices: a wait without end would not hear Ctrl-C before it is over."""
     while True:
         try:

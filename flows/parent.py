@@ -10,14 +10,12 @@ from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.runtime import flow_run
-from prefect.settings import temporary_settings
 from pydantic import Field
 
 from flows.alerts import alert_on_crash, alert_on_failure
 from flows.command_line import Command, parse_command
-from flows.console import console_output, say_usage_error
-from flows.errors import LocalStorageError, UsageError
-from flows.interruption import leave, say_interrupted, terminable
+from flows.console import console_output, guarded
+from flows.interruption import leave
 from flows.month_runs import MonthRequest
 from flows.outcome import MonthsFailed, RunSummary
 from flows.plan import print_plan
@@ -25,7 +23,6 @@ from flows.request import check_request
 from flows.runner_choice import Runner, RunnerName
 from flows.runners import run_months
 from flows.selection import FIRST_YEAR, LAST_YEAR, selection
-from flows.server import server_defaults
 from flows.settings import get_settings
 from flows.staging import StagingOptions
 from transforms.trip_month import ISO_MONTH
@@ -138,17 +135,15 @@ def main(
         parse: reads and checks them.
         run: does what they ask for.
     """
-    with temporary_settings(server_defaults()), terminable():
-        try:
-            command = parse(sys.argv[1:] if arguments is None else arguments)
-            if command.dry_run:
-                return print_plan(command)
-            with console_output(command.data_dir, command.summary) as console:
-                return console.conclude(lambda: run(command))
-        except (UsageError, LocalStorageError) as error:
-            return say_usage_error(error)
-        except KeyboardInterrupt as interrupt:  # before the run, or while its end is said
-            return say_interrupted(interrupt)
+
+    def call() -> int:
+        command = parse(sys.argv[1:] if arguments is None else arguments)
+        if command.dry_run:
+            return print_plan(command)
+        with console_output(command.data_dir, command.summary) as console:
+            return console.conclude(lambda: run(command))
+
+    return guarded(call)
 
 
 if __name__ == "__main__":

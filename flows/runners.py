@@ -7,17 +7,19 @@ are asked whether they have what it says. docs/scaling.md says which to choose w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect.exceptions import TerminationSignal
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.month_runs import MonthRequest, run_month, wait_for
+from flows.month_runs import MonthRequest, outcome_of, result_of, run_month
 from flows.progress import stop
 from flows.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from prefect.tasks import Task
 
     from flows.outcome import MonthOutcome
     from flows.runner_choice import Runner
@@ -46,10 +48,28 @@ def run_in_threads(
     months: Sequence[TripMonth], request: MonthRequest, concurrency: int
 ) -> list[MonthOutcome]:
     """Months side by side in this process, at most `concurrency` at once."""
+    results = side_by_side(run_month, months, {"request": request}, concurrency)
+    return [outcome_of(month, result) for month, result in zip(months, results, strict=True)]
+
+
+def side_by_side(
+    task: Task[..., MonthOutcome], months: Sequence[TripMonth], parameters: dict[str, Any], concurrency: int
+) -> list[Any]:
+    """Run a task for each month in threads of this process, at most `concurrency` at once.
+
+    Args:
+        task: takes `month` and the parameters.
+        months: one task run each.
+        parameters: the same for all.
+        concurrency: how many at once.
+
+    Returns:
+        An outcome or an exception for each month, in the same order.
+    """
     with ThreadPoolTaskRunner(max_workers=concurrency) as pool:
         try:
-            futures = [pool.submit(run_month, {"month": month, "request": request}) for month in months]
-            return wait_for(dict(zip(months, futures, strict=True)))
+            futures = [pool.submit(task, {"month": month, **parameters}) for month in months]
+            return [result_of(future) for future in futures]
         except (KeyboardInterrupt, TerminationSignal):  # Ctrl-C, and SIGTERM as Prefect raises it
             stop()  # the months under way end at their next report, the others do not begin
             raise
