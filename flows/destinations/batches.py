@@ -10,51 +10,64 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.errors import LocalStorageError, TaxiError
+from flows.errors import LocalStorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator
+    from collections.abc import Collection, Generator, Iterator, Sequence
+    from pathlib import Path
 
     from flows.progress import Report
-    from flows.staging import StagedMonth
 
 
 BATCHES_AHEAD = 8
 
 
-@contextlib.contextmanager
-def staged_batches(
-    staged: StagedMonth,
-    order: Collection[str],
-    batch_rows: int,
-    report: Report | None = None,
-    without: Collection[str] = (),
-) -> Generator[pa.RecordBatchReader]:
-    """Open a staged file; its columns in `order`, those that are not named after them.
+def staged_schema(path: Path, order: Collection[str], without: Collection[str] = ()) -> pa.Schema:
+    """What a staged file holds: its columns in `order`, those that are not named after them.
 
-    A column that the file does not have is left out: the reader's schema says what is coming.
+    A column that the file does not have is left out.
 
     Args:
-        staged: the month.
+        path: the file.
         order: column names.
+        without: columns to leave out.
+
+    Raises:
+        LocalStorageError: the file is not there, or damaged.
+    """
+    with _readable(path):
+        schema = pq.read_schema(path)
+    named = [name for name in order if name in schema.names]
+    others = [name for name in schema.names if name not in order]
+    return pa.schema([schema.field(name) for name in named + others if name not in without])
+
+
+@contextlib.contextmanager
+def staged_batches(
+    path: Path, columns: Sequence[str], batch_rows: int, report: Report | None = None
+) -> Generator[pa.RecordBatchReader]:
+    """Open a staged file.
+
+    Args:
+        path: the file.
+        columns: which of its columns, in which order.
         batch_rows: most rows of a batch.
         report: called with (rows read, rows in all).
-        without: columns to leave out.
 
     Raises:
         LocalStorageError: the file is not there, or damaged.
     """
     raised: list[BaseException] = []
 
-    def read(file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def read(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
         rows = 0
         try:
-            reading = file.iter_batches(batch_rows, columns=schema.names, use_threads=False)
+            reading = file.iter_batches(batch_rows, columns=columns, use_threads=False)
             for batch in _read_ahead(reading):
-                yield batch.select(schema.names)
+                yield batch.select(columns)
                 rows += batch.num_rows
                 if report:
-                    report(rows, staged.rows)
+                    report(rows, file.metadata.num_rows)
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -62,24 +75,24 @@ def staged_batches(
             raise
 
     # With its own buffering, which is the default, it ends up with the whole file in memory.
-    with _readable(staged), pq.ParquetFile(staged.path, pre_buffer=False) as file:
-        schema = _in_order(file.schema_arrow, order, without)
+    with _readable(path), pq.ParquetFile(path, pre_buffer=False) as file:
+        schema = pa.schema([file.schema_arrow.field(name) for name in columns])
         try:
-            yield pa.RecordBatchReader.from_batches(schema, read(file, schema))
-        except TaxiError:
+            yield pa.RecordBatchReader.from_batches(schema, read(file))
+        except Exception:
             if raised:
                 raise raised[0] from None
             raise
 
 
-def empty_columns(staged: StagedMonth) -> set[str]:
-    """The columns that are null in every row, by the statistics in the file.
+def empty_columns(path: Path) -> set[str]:
+    """The columns of a staged file that are null in every row, by the statistics in it.
 
     Raises:
         LocalStorageError: the file is not there, or damaged.
     """
-    with _readable(staged):
-        footer = pq.read_metadata(staged.path)
+    with _readable(path):
+        footer = pq.read_metadata(path)
     groups = [footer.row_group(at) for at in range(footer.num_row_groups)]
     return {
         name
@@ -94,20 +107,14 @@ def _is_null(group: pq.RowGroupMetaData, at: int) -> bool:
 
 
 @contextlib.contextmanager
-def _readable(staged: StagedMonth) -> Generator[None]:
+def _readable(path: Path) -> Generator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise LocalStorageError(
-            f"the staged file {staged.path} cannot be read ({reason}); run it again with --force"
+            f"the staged file {path} cannot be read ({reason}); run it again with --force"
         ) from error
-
-
-def _in_order(schema: pa.Schema, order: Collection[str], without: Collection[str]) -> pa.Schema:
-    named = [name for name in order if name in schema.names]
-    others = [name for name in schema.names if name not in order]
-    return pa.schema([schema.field(name) for name in named + others if name not in without])
 
 
 def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -15,7 +15,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from flows.destinations import bigquery_ledger as ledger
 from flows.destinations.base import EVER, Holding, Load, Receipt, reconcile
-from flows.destinations.batches import staged_batches
+from flows.destinations.batches import staged_batches, staged_schema
 from flows.destinations.bigquery_connection import Address, connected, emulator_endpoints
 from flows.destinations.bigquery_errors import Conflicting
 from flows.destinations.bigquery_requests import Target
@@ -158,8 +158,9 @@ class BigQuery:
         """
         dataset, new = staged.month.dataset, staged.new_columns
         columns = dataset.bigquery_columns(new)
+        arriving = staged_schema(staged.path, columns).names
         with (
-            staged_batches(staged, columns, BATCH_ROWS) as batches,
+            staged_batches(staged.path, arriving, BATCH_ROWS) as batches,
             staging_table(session, staged.month, dataset.bigquery_schema(new)) as staging,
         ):
             check_arriving(staging.name, columns, batches.schema)

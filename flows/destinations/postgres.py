@@ -16,8 +16,9 @@ from flows.destinations import postgres_ddl as ddl
 from flows.destinations import postgres_embedded
 from flows.destinations import postgres_ledger as ledger
 from flows.destinations.base import EVER, Holding, Load, Receipt, reconcile
-from flows.destinations.batches import empty_columns, staged_batches
+from flows.destinations.batches import empty_columns, staged_schema
 from flows.destinations.postgres_connection import WAYS_TO_SAY_IT, Address, Locked, connected
+from flows.destinations.postgres_copy import copier
 from flows.destinations.postgres_tables import (
     SCHEMA,
     MonthNames,
@@ -33,7 +34,7 @@ from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from flows.destinations.postgres_connection import Session
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
 
-# A batch is encoded whole before any of it is sent: this size keeps both sides busy.
-BATCH_ROWS = 16_384
 PAUSE_SECONDS = (0.05, 0.5)
 ENSURING = lock_key("creates tables")
 
@@ -114,7 +113,8 @@ class Postgres:
         started = time.perf_counter()
         names = self._names(staged.month)
         load = replace(Load.of(staged), dataset=self._key(staged.month.dataset))
-        with connected(self._address()) as session:
+        address = self._address()
+        with connected(address) as session:
             self._hold(session, names)
             with session.transaction():
                 ddl.remove_strays(session)
@@ -122,9 +122,12 @@ class Postgres:
             if before and before.is_same_data(load):
                 seconds = time.perf_counter() - started
                 return Receipt(self.name, before.row_count, "unchanged", seconds)
-            columns = self._prepare(session, names, staged)
-            _load(session, names, staged, columns, report)
-            self._swap_in(session, names, load)
+            with copier() as copying, _cleared_away(session, names):
+                columns = self._prepare(session, names, staged)
+                arriving = _make_loading(session, names, staged, columns)
+                copying.copy(address, (SCHEMA, names.loading), staged, arriving, report)
+                _check_loaded(session, names, staged)
+                self._swap_in(session, names, load)
         if report:
             report(staged.rows, staged.rows)
         return Receipt(self.name, staged.rows, "published", time.perf_counter() - started)
@@ -189,13 +192,7 @@ class Postgres:
             stop=stop_after_delay(self._options.lock_timeout_seconds),
             reraise=True,
         )
-        try:
-            attempts(_swap, session, names, load)
-        except BaseException:
-            # The next run removes it, if the connection is gone.
-            with contextlib.suppress(TaxiError), session.transaction():
-                session.execute(f"DROP TABLE IF EXISTS {qualified(names.loading)}")
-            raise
+        attempts(_swap, session, names, load)
 
 
 def _set_lock_timeout(session: Session, seconds: float) -> None:
@@ -203,25 +200,41 @@ def _set_lock_timeout(session: Session, seconds: float) -> None:
     session.execute(f"SET lock_timeout = {max(1, int(seconds * 1000))}")
 
 
-def _load(
-    session: Session,
-    names: MonthNames,
-    staged: StagedMonth,
-    columns: dict[str, str],
-    report: Report | None,
-) -> None:
-    """Copy the month into a table of its own, where nobody looks; counted, with the parent's indexes.
+@contextlib.contextmanager
+def _cleared_away(session: Session, names: MonthNames) -> Generator[None]:
+    """Remove the month's own table if something goes wrong; the next run does, if the connection is gone."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(TaxiError), session.transaction():
+            session.execute(f"DROP TABLE IF EXISTS {qualified(names.loading)}")
+        raise
+
+
+def _make_loading(
+    session: Session, names: MonthNames, staged: StagedMonth, columns: dict[str, str]
+) -> list[str]:
+    """Create the table into which the month is copied, where nobody looks; returns what is to be copied.
 
     Raises:
         SchemaDrift: the table's columns are not the file's.
-        ReconciliationError: the table has other rows than were staged.
     """
     # What is the same in every row need not travel: the table fills it in.
-    same = {FILE_MONTH, *empty_columns(staged)}
-    with staged_batches(staged, columns, BATCH_ROWS, report, same) as batches, session.transaction():
+    same = {FILE_MONTH, *empty_columns(staged.path)}
+    arriving = staged_schema(staged.path, columns, same)
+    with session.transaction():
         ddl.create_loading(session, names, columns)
-        check_target(session, names.loading, batches.schema, without=same)
-        session.copy(SCHEMA, names.loading, batches)
+        check_target(session, names.loading, arriving, without=same)
+    return arriving.names
+
+
+def _check_loaded(session: Session, names: MonthNames, staged: StagedMonth) -> None:
+    """Count the rows, and give the table the parent's indexes.
+
+    Raises:
+        ReconciliationError: the table has other rows than were staged.
+    """
+    with session.transaction():
         [[rows]] = session.rows(f"SELECT count(*) FROM {qualified(names.loading)}")
         reconcile("postgres", staged.rows, rows)
         ddl.finish_loading(session, names)

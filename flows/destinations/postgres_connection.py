@@ -8,16 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from adbc_driver_manager import OperationalError
-from adbc_driver_postgresql import dbapi
+import psycopg
 
 from flows.errors import DestinationBusy, DestinationRefused, TaxiError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from typing import Self
-
-    import pyarrow as pa
 
 WAYS_TO_SAY_IT = (
     "postgresql://USER:PASSWORD@HOST:5432/DATABASE (characters such as @ : / ? # % in a password as %40 "
@@ -132,34 +129,21 @@ def _escaped(value: str) -> str:
 
 
 class Session:
-    """One connection. A statement belongs to the `transaction` around it.
+    """One connection. A statement belongs to the `transaction` around it."""
 
-    NOTE: never in the driver's autocommit mode: around a statement with a timestamp it sends a BEGIN and a
-    COMMIT of its own, which end a transaction that was begun in SQL.
-    """
-
-    def __init__(self, connection: dbapi.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection) -> None:
         """Wrap a connection that is not in autocommit mode."""
         self._connection = connection
 
     def execute(self, sql: str, *values: object) -> None:
         """Run one statement; `$1` in it is the first value."""
-        with _explained(), self._connection.cursor() as cursor:
-            cursor.execute(sql, values or None)
+        with _explained(), psycopg.RawCursor(self._connection) as cursor:
+            cursor.execute(sql.encode(), values or None)
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of one query; each column needs a type that Arrow has (cast name, oid and char)."""
-        with _explained(), self._connection.cursor() as cursor:
-            cursor.execute(sql, values or None)
-            return cursor.fetchall()
-
-    def copy(self, schema: str, table: str, reader: pa.RecordBatchReader) -> None:
-        """COPY Arrow batches into a table.
-
-        NOTE: the driver encodes by the Arrow type and never looks at the table. Compare the two before.
-        """
-        with _explained(), self._connection.cursor() as cursor:
-            cursor.adbc_ingest(table, reader, mode="append", db_schema_name=schema)
+        """The rows of one query."""
+        with _explained(), psycopg.RawCursor(self._connection) as cursor:
+            return cursor.execute(sql.encode(), values or None).fetchall()
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[None]:
@@ -169,7 +153,7 @@ class Session:
             with _explained():
                 self._connection.commit()
         except BaseException:
-            with contextlib.suppress(dbapi.Error):  # the connection may be gone; the first error matters
+            with contextlib.suppress(psycopg.Error):  # the connection may be gone; the first error matters
                 self._connection.rollback()
             raise
 
@@ -183,9 +167,10 @@ def connected(address: Address) -> Generator[Session]:
         DestinationRefused: wrong password, no such host or database: somebody has to change something.
     """
     try:
-        connection = dbapi.connect(address.conninfo())
-    except dbapi.Error as error:
-        raise no_connection(error, address) from error
+        # What it prepares on the server is of use for statements that come again and again; ours do not.
+        connection = psycopg.connect(address.conninfo(), prepare_threshold=None)
+    except psycopg.Error as error:
+        raise no_connection(str(error), address) from error
     with contextlib.closing(connection):
         session = Session(connection)
         settings = (f"set_config('{key}', '{value}', false)" for key, value in SESSION_SETTINGS.items())
@@ -194,9 +179,11 @@ def connected(address: Address) -> Generator[Session]:
         yield session
 
 
-def no_connection(error: dbapi.Error, address: Address) -> TaxiError:
-    """What to raise for a connection that does not come about."""
-    reason = " ".join(str(error).partition("Failed to connect: ")[2].split()) or str(error)
+def no_connection(said: str, address: Address) -> TaxiError:
+    """What to raise for a connection that does not come about, by what the driver said."""
+    reason = " ".join(said.split())
+    for prefix in ("IO: [libpq] Failed to connect: ", "connection failed: "):
+        reason = reason.removeprefix(prefix)
     if PASSES.search(re.sub('"[^"]*"', "", reason)):  # not in the name of a host or database
         return DestinationBusy(f"no connection to Postgres at {address} ({reason}); is the server running?")
     return DestinationRefused(
@@ -210,16 +197,23 @@ def _explained() -> Generator[None]:
     """Raise what the driver raises as one of ours."""
     try:
         yield
-    except dbapi.Error as error:
-        raise refusal(error) from error
+    except psycopg.Error as error:
+        lost = isinstance(error, psycopg.OperationalError)
+        raise refusal(str(error), error.sqlstate, lost=lost) from error
 
 
-def refusal(error: dbapi.Error) -> TaxiError:
-    """What to raise for a statement that fails, by its SQLSTATE."""
-    state, reason = error.sqlstate or "", _reason(str(error))
+def refusal(said: str, state: str | None, *, lost: bool) -> TaxiError:
+    """What to raise for a statement that fails.
+
+    Args:
+        said: what the driver says.
+        state: the SQLSTATE; None: the server said nothing.
+        lost: without a state, it is the connection that failed.
+    """
+    state, reason = state or "", _reason(said)
     if state in LOCKED:
         return Locked(f"Postgres: {LOCKED[state]} ({reason}); let the others finish, then run it again")
-    if not state and isinstance(error, OperationalError):
+    if not state and lost:
         return DestinationBusy(f"the connection to Postgres broke ({reason}); the month there stays")
     if state.startswith(PASSING_STATES) and state not in LASTING_STATES:
         return DestinationBusy(f"Postgres cannot do it now ({reason}, SQLSTATE {state})")

@@ -444,7 +444,7 @@ def test_interrupted_ends_soon_and_begins_nothing_more(cli_process: Cli, web: We
 
 def test_a_run_needs_no_driver_it_does_not_use() -> None:
     code = (
-        "import flows.parent, sys; print({'adbc_driver_postgresql', 'sqlalchemy', 'gcsfs'} & {*sys.modules})"
+        "import flows.parent, sys; print({'adbc_driver_postgresql', 'psycopg', 'sqlalchemy', 'gcsfs'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

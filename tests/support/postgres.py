@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import psycopg
 import pytest
 from adbc_driver_postgresql import dbapi
 
@@ -44,7 +45,7 @@ class Database:
     """
 
     url: str
-    kept: dbapi.Connection | None = None
+    kept: psycopg.Connection | None = None
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -54,32 +55,30 @@ class Database:
         """The same place with other user, password, host, port or dbname."""
         return Database(as_url(self.parameters | changes))
 
-    def connect(self, *, autocommit: bool = True) -> contextlib.closing[dbapi.Connection]:
+    def connect(self, *, autocommit: bool = True) -> contextlib.closing[psycopg.Connection]:
         """A connection, for `with`."""
-        return contextlib.closing(dbapi.connect(Address.of_url(self.url).conninfo(), autocommit=autocommit))
+        conninfo = Address.of_url(self.url).conninfo()
+        return contextlib.closing(psycopg.connect(conninfo, autocommit=autocommit))
 
-    @contextlib.contextmanager
-    def _cursor(self) -> Generator[dbapi.Cursor]:
-        connecting = contextlib.nullcontext(self.kept) if self.kept else self.connect()
-        with connecting as connection, connection.cursor() as cursor:
-            yield cursor
+    def _connected(self) -> contextlib.AbstractContextManager[psycopg.Connection]:
+        return contextlib.nullcontext(self.kept) if self.kept else self.connect()
 
     def execute(self, *statements: str) -> None:
-        with self._cursor() as cursor:
+        with self._connected() as connection:
             for statement in statements:
-                cursor.execute(statement)
+                connection.execute(statement.encode())
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        with self._cursor() as cursor:
-            cursor.execute(query)
-            return cursor.fetchall()
+        with self._connected() as connection:
+            return connection.execute(query.encode()).fetchall()
 
     def value(self, query: str) -> Any:  # noqa: ANN401 - whatever it asks for
         [[found]] = self.rows(query)
         return found
 
     def table(self, query: str) -> pa.Table:
-        with self._cursor() as cursor:
+        conninfo = Address.of_url(self.url).conninfo()
+        with dbapi.connect(conninfo, autocommit=True) as connection, connection.cursor() as cursor:
             cursor.execute(query)
             return cursor.fetch_arrow_table()
 

@@ -79,16 +79,8 @@ class PostgresHarness(Harness):
 
     @contextlib.contextmanager
     def reader(self) -> Generator[Callable[[str], list[tuple[Any, ...]]]]:
-        # As psql, psycopg and pandas ask: not by COPY, which the driver would make of it.
-        as_others_ask = {"adbc.postgresql.use_copy": "false"}
         with self.database.connect() as connection:
-
-            def query(sql: str) -> list[tuple[Any, ...]]:
-                with connection.cursor(adbc_stmt_kwargs=as_others_ask) as cursor:
-                    cursor.execute(sql)
-                    return cursor.fetchall()
-
-            yield query
+            yield lambda sql: connection.execute(sql.encode()).fetchall()
 
 
 def destination(database: Database, **options: Any) -> Postgres:  # noqa: ANN401

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from support.destinations import Harness
 
 VERBS = ("publish", "loaded", "holdings")
-DRIVERS = ("duckdb", "adbc_driver_postgresql", "adbc_driver_manager", "google.cloud", "gcsfs", "prefect")
+DRIVERS = ("duckdb", "adbc_driver_postgresql", "adbc_driver_manager", "psycopg", "google.cloud", "gcsfs", "prefect")
 
 
 def _registered(name: str) -> type:

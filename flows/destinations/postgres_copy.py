@@ -1,0 +1,198 @@
+"""COPY of a staged file into a Postgres table, by a process of its own: `postgres_copy_process`.
+
+The driver (ADBC) encodes and sends; a server that ends the connection makes it end its process. Here that is
+an error like any other.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import IO, TYPE_CHECKING, cast
+
+from flows.destinations.postgres_connection import SESSION_SETTINGS, no_connection, refusal
+from flows.errors import DestinationBusy, LocalStorageError, TaxiError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from flows.destinations.postgres_connection import Address
+    from flows.destinations.postgres_copy_process import Answer, Request
+    from flows.progress import Report
+    from flows.staging import StagedMonth
+
+PROGRAM = "flows.destinations.postgres_copy_process"
+ENDING_SECONDS = 5.0
+
+
+class Copier:
+    """A process that copies, one file after the other. It ends with this process at the latest."""
+
+    def __init__(self) -> None:
+        """Start it; it is ready some tenths of a second later, and waited for when it is needed."""
+        self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by `close`
+        # NOTE: -P, or a file in the working directory could take the place of a library.
+        self._process = subprocess.Popen(  # noqa: S603 - nothing of it comes from outside
+            [sys.executable, "-P", "-m", PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            encoding="utf-8",
+        )
+        pipes = cast("tuple[IO[str], IO[str]]", (self._process.stdin, self._process.stdout))
+        self._requests, self._answers = pipes
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        """It has not been ended by somebody else."""
+        return self._process.poll() is None
+
+    def copy(
+        self,
+        address: Address,
+        target: tuple[str, str],
+        staged: StagedMonth,
+        columns: Sequence[str],
+        report: Report | None,
+    ) -> None:
+        """Copy a staged file into a table, and commit.
+
+        NOTE: the driver encodes by the Arrow type and never looks at the table. Compare the two before.
+
+        Args:
+            address: where the database is.
+            target: schema and table.
+            staged: the month.
+            columns: those to copy, in the table's order.
+            report: called with (rows read, rows in all).
+
+        Raises:
+            DestinationBusy: the connection broke, or none can be had right now.
+            DestinationRefused: the server does not take it.
+            LocalStorageError: the file is damaged.
+        """
+        request: Request = {
+            "conninfo": address.conninfo(),
+            "settings": SESSION_SETTINGS,
+            "schema": target[0],
+            "table": target[1],
+            "path": str(staged.path.absolute()),
+            "rows": staged.rows,
+            "columns": list(columns),
+        }
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which shows in its answers
+            self._requests.write(json.dumps(request) + "\n")
+            self._requests.flush()
+        for line in self._answers:
+            answer: Answer = json.loads(line)
+            match answer["kind"]:
+                case "progress" if report:
+                    report(answer["rows"], answer["of"])
+                case "copied":
+                    return
+                case "damaged":
+                    raise LocalStorageError(answer["message"])
+                case "refused" if answer["connecting"]:
+                    raise no_connection(answer["message"], address)
+                case "refused":
+                    raise refusal(answer["message"], answer["sqlstate"], lost=answer["lost"])
+                case _:
+                    pass
+        raise self._ended()
+
+    def _ended(self) -> TaxiError:
+        """Why there are no more answers."""
+        code = self._process.wait()
+        self._said.seek(0)
+        said = self._said.read().strip()
+        if code == -signal.SIGABRT and "std::logic_error" in said:
+            return DestinationBusy("the connection to Postgres broke; the month there stays")
+        last = said.splitlines()[-1] if said else "no word"
+        return DestinationBusy(f"the process that copies to Postgres ended with {code} ({last})")
+
+    def close(self) -> None:
+        """End it, whatever it is doing."""
+        for pipe in (self._requests, self._answers):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        try:
+            self._process.wait(ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._said.close()
+
+    def abandon(self) -> None:
+        """After a fork, in the new process: it is the other one's."""
+        for pipe in (self._requests, self._answers):
+            pipe.close()
+        self._process.returncode = 0
+
+
+class _Copiers:
+    """Those of this process: each is used by one month at a time, and kept for the next."""
+
+    def __init__(self) -> None:
+        self._lock, self._idle, self._busy = threading.Lock(), set[Copier](), set[Copier]()
+
+    def take(self) -> Copier:
+        with self._lock:
+            while self._idle:
+                one = self._idle.pop()
+                if one.is_running():
+                    break
+                one.close()
+            else:
+                one = Copier()
+            self._busy.add(one)
+        return one
+
+    def give_back(self, one: Copier) -> None:
+        with self._lock:
+            self._busy.discard(one)
+            self._idle.add(one)
+
+    def end(self, one: Copier) -> None:
+        with self._lock:
+            self._busy.discard(one)
+        one.close()
+
+    def end_all(self) -> None:
+        for one in self._idle | self._busy:
+            one.close()
+
+    def forget_all(self) -> None:
+        for one in self._idle | self._busy:
+            one.abandon()
+        self.__init__()
+
+
+_copiers = _Copiers()
+atexit.register(_copiers.end_all)
+os.register_at_fork(after_in_child=_copiers.forget_all)
+
+
+@contextlib.contextmanager
+def copier() -> Generator[Copier]:
+    """A process that copies for nobody else; it is kept for the next month if all goes well.
+
+    NOTE: begin early. It takes a quarter of a second to be ready, in which other things can be done.
+    """
+    one = _copiers.take()
+    try:
+        yield one
+    except BaseException:
+        _copiers.end(one)
+        raise
+    _copiers.give_back(one)

@@ -1,0 +1,246 @@
+"""The process that copies Arrow batches into a Postgres table, through ADBC; see `postgres_copy`.
+
+It is a process of its own because the driver ends the one it is in, with `abort()`, when the server ends a
+connection. One request a line arrives on stdin, the answers go to stdout, one a line; it ends when stdin
+does, whatever it is doing: whoever asked has gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
+
+import adbc_driver_manager as adbc
+import adbc_driver_postgresql
+import pyarrow as pa
+
+from flows.destinations.batches import staged_batches
+from flows.errors import LocalStorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# A batch is encoded whole before any of it is sent: this size keeps both sides busy.
+BATCH_ROWS = 16_384
+
+CONNECTIONS = 2
+"""The server's work for a COPY is done by one process for each connection, and is most of a load."""
+
+
+class Request(TypedDict):
+    """What to copy where.
+
+    Attributes:
+        conninfo: what libpq connects with; holds the password.
+        settings: for each connection.
+        schema, table: the target, with the columns of the batches in their order.
+        path: a Parquet file.
+        rows: how many it has.
+        columns: those to copy, in the table's order.
+    """
+
+    conninfo: str
+    settings: dict[str, str]
+    schema: str
+    table: str
+    path: str
+    rows: int
+    columns: list[str]
+
+
+class Progress(TypedDict):
+    """So many rows have been read, of so many."""
+
+    kind: Literal["progress"]
+    rows: int
+    of: int | None
+
+
+class Copied(TypedDict):
+    """All of it is there."""
+
+    kind: Literal["copied"]
+
+
+class Damaged(TypedDict):
+    """The file cannot be read."""
+
+    kind: Literal["damaged"]
+    message: str
+
+
+class Refused(TypedDict):
+    """The driver, or the server, did not do it.
+
+    Attributes:
+        message: what the driver says.
+        sqlstate: None: the server said nothing.
+        connecting: there was no connection yet.
+        lost: it is an error of the connection, not of the data.
+    """
+
+    kind: Literal["refused"]
+    message: str
+    sqlstate: str | None
+    connecting: bool
+    lost: bool
+
+
+Answer: TypeAlias = Progress | Copied | Damaged | Refused
+
+
+def main() -> None:
+    """Answer until stdin ends."""
+    # Whoever interrupts interrupts the other process as well, which then ends this one; no core is dumped.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for line in sys.stdin:
+        threading.Thread(target=_work, args=(json.loads(line),), daemon=True).start()
+    os._exit(0)
+
+
+def _work(request: Request) -> None:
+    try:
+        _say(_answer(request))
+    except BaseException:  # noqa: BLE001 - whoever waits for an answer would wait for ever
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _say(answer: Answer) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def _answer(request: Request) -> Answer:
+    try:
+        connections = _connections(request)
+    except adbc.Error as error:
+        return _refused(error, connecting=True)
+    try:
+        with contextlib.ExitStack() as closing:
+            for connection in connections:
+                closing.enter_context(contextlib.closing(connection))
+            _copy(request, connections)
+    except adbc.Error as error:
+        return _refused(error, connecting=False)
+    except LocalStorageError as error:
+        return {"kind": "damaged", "message": error.message}
+    return {"kind": "copied"}
+
+
+def _refused(error: adbc.Error, *, connecting: bool) -> Refused:
+    return {
+        "kind": "refused",
+        "message": str(error),
+        "sqlstate": error.sqlstate,
+        "connecting": connecting,
+        "lost": isinstance(error, adbc.OperationalError),
+    }
+
+
+def _connections(request: Request) -> list[adbc.AdbcConnection]:
+    """As many as there is work for; fewer, if the server does not give more."""
+    database = adbc_driver_postgresql.connect(request["conninfo"])
+    connections: list[adbc.AdbcConnection] = []
+    while len(connections) < min(CONNECTIONS, 1 + request["rows"] // BATCH_ROWS):
+        try:
+            connections.append(_connection(database, request["settings"]))
+        except adbc.Error:
+            if not connections:
+                raise
+            break
+    return connections
+
+
+def _connection(database: adbc.AdbcDatabase, settings: dict[str, str]) -> adbc.AdbcConnection:
+    connection = adbc.AdbcConnection(database)
+    for name, value in settings.items():
+        with contextlib.closing(adbc.AdbcStatement(connection)) as statement:
+            statement.set_sql_query(f"SET {name} = '{value}'")
+            statement.execute_update()
+    connection.set_autocommit(False)
+    return connection
+
+
+class _Shared:
+    """The batches of a file, for several connections: each takes the next one.
+
+    Attributes:
+        error: what one of them failed with, which ends the others.
+    """
+
+    def __init__(self, batches: pa.RecordBatchReader) -> None:
+        self._batches, self._lock = batches, threading.Lock()
+        self.error: BaseException | None = None
+
+    def reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self._batches.schema, self._taken())
+
+    def _taken(self) -> Iterator[pa.RecordBatch]:
+        while (batch := self._next()) is not None:
+            yield batch
+
+    def _next(self) -> pa.RecordBatch | None:
+        with self._lock:
+            if self.error:
+                raise BrokenPipeError("another connection has failed")
+            try:
+                return self._batches.read_next_batch()
+            except StopIteration:
+                return None
+
+
+def _copy(request: Request, connections: Sequence[adbc.AdbcConnection]) -> None:
+    """Copy over all connections at once; all of it, or an error."""
+
+    def feed(connection: adbc.AdbcConnection) -> None:
+        try:
+            _ingest(connection, request, shared.reader())
+        except BaseException as error:
+            shared.error = shared.error or error
+            raise
+
+    def report(rows: int, of: int | None) -> None:
+        _say({"kind": "progress", "rows": rows, "of": of})
+
+    with (
+        staged_batches(Path(request["path"]), request["columns"], BATCH_ROWS, report) as batches,
+        ThreadPoolExecutor(len(connections)) as threads,
+    ):
+        shared = _Shared(batches)
+        feeding = [threads.submit(feed, connection) for connection in connections]
+        wait(feeding)
+        if shared.error:
+            raise shared.error
+    for connection in connections:
+        connection.commit()
+
+
+def _ingest(connection: adbc.AdbcConnection, request: Request, batches: pa.RecordBatchReader) -> None:
+    """COPY into the table."""
+    with contextlib.closing(adbc.AdbcStatement(connection)) as statement:
+        statement.set_options(
+            **{
+                adbc.StatementOptions.INGEST_MODE.value: adbc.INGEST_OPTION_MODE_APPEND,
+                adbc.StatementOptions.INGEST_TARGET_DB_SCHEMA.value: request["schema"],
+                adbc.StatementOptions.INGEST_TARGET_TABLE.value: request["table"],
+            }
+        )
+        statement.bind_stream(batches)
+        statement.execute_update()
+
+
+if __name__ == "__main__":
+    main()
