@@ -107,10 +107,15 @@ class Versus:
     """Runs ours and a rival in turns and notes both; see `__call__`."""
 
     def __init__(
-        self, benchmark: BenchmarkFixture, group_of: Callable[[str], Group], rows: int, pairs: int
+        self,
+        benchmark: BenchmarkFixture,
+        group_of: Callable[[str], Group],
+        rows: int,
+        pairs: int,
+        settle: Callable[[], object],
     ) -> None:
         self._benchmark, self._group_of = benchmark, group_of
-        self._rows, self._pairs = rows, pairs
+        self._rows, self._pairs, self._settle = rows, pairs, settle
 
     def __call__(
         self,
@@ -144,10 +149,16 @@ class Versus:
         rival_seconds: list[float] = []
         rows = rows or self._rows
         self._benchmark.group = group
+
+        def rivals_turn() -> None:
+            self._settle()
+            rival_seconds.append(seconds_of(theirs))
+            self._settle()
+
         # pytest-benchmark times our side; its `setup` before each round is where the rival has its turn.
         self._benchmark.pedantic(
             lambda: ours_seconds.append(seconds_of(ours)),
-            setup=lambda: rival_seconds.append(seconds_of(theirs)),
+            setup=rivals_turn,
             rounds=rounds,
             warmup_rounds=int(self._pairs > 1),
         )
@@ -159,5 +170,17 @@ class Versus:
 
 
 @pytest.fixture
-def versus(benchmark: BenchmarkFixture, group_of: Callable[[str], Group], rows: int, pairs: int) -> Versus:
-    return Versus(benchmark, group_of, rows, pairs)
+def versus(
+    request: pytest.FixtureRequest,
+    benchmark: BenchmarkFixture,
+    group_of: Callable[[str], Group],
+    rows: int,
+    pairs: int,
+) -> Versus:
+    def settle() -> None:
+        # Every turn finds a server at rest, which writes nothing of the turn before, and a write-ahead log as
+        # a server has it that has been running for a while: files to write into, not to be made first.
+        if "postgres" in request.fixturenames:
+            request.getfixturevalue("postgres").execute("CHECKPOINT")
+
+    return Versus(benchmark, group_of, rows, pairs, settle)

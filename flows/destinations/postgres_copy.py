@@ -65,8 +65,10 @@ class Copier:
         staged: StagedMonth,
         columns: Sequence[str],
         report: Report | None,
-    ) -> None:
-        """Copy a staged file into a table, and commit.
+    ) -> int:
+        """Copy a staged file into a table, and commit; returns the rows that the server has counted.
+
+        0 as well if the server is set not to count (`track_counts`).
 
         NOTE: the driver encodes by the Arrow type and never looks at the table. Compare the two before.
 
@@ -100,7 +102,7 @@ class Copier:
                 case "progress" if report:
                     report(answer["rows"], answer["of"])
                 case "copied":
-                    return
+                    return answer["rows"]
                 case "damaged":
                     raise LocalStorageError(answer["message"])
                 case "refused" if answer["connecting"]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from support.postgres_harness import destination
 
 from flows.destinations.postgres_connection import Address
 from flows.destinations.postgres_copy import copier
-from flows.errors import DestinationBusy
+from flows.errors import DestinationBusy, ReconciliationError
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -166,3 +167,20 @@ def test_a_file_in_the_working_directory_takes_no_librarys_place(
     with copier() as kept, copier():
         assert destination(postgres).publish(months.trips(MONTH)).status == "published"
     assert kept.pid
+
+
+@pytest.mark.parametrize("lost_rows", [0, 1])
+def test_a_server_that_does_not_count_is_counted_out(
+    postgres: Database, months: Months, lost_rows: int
+) -> None:
+    staged = months.trips(MONTH)
+    said = replace(staged, rows=staged.rows + lost_rows, source_rows=staged.source_rows + lost_rows)
+    postgres.execute(f"ALTER DATABASE {postgres.parameters['dbname']} SET track_counts = off")
+    try:
+        if lost_rows:
+            with pytest.raises(ReconciliationError, match="51 rows staged, 50 counted"):
+                destination(postgres).publish(said)
+        else:
+            assert destination(postgres).publish(said).rows == staged.rows
+    finally:
+        postgres.execute(f"ALTER DATABASE {postgres.parameters['dbname']} RESET track_counts")
