@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from typing import IO, TYPE_CHECKING, cast
 
@@ -37,17 +36,16 @@ class Copier:
 
     def __init__(self) -> None:
         """Start it; it is ready some tenths of a second later, and waited for when it is needed."""
-        self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by `close`
         # NOTE: -P, or a file in the working directory could take the place of a library.
         self._process = subprocess.Popen(  # noqa: S603 - nothing of it comes from outside
             [sys.executable, "-P", "-m", PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
         )
-        pipes = cast("tuple[IO[str], IO[str]]", (self._process.stdin, self._process.stdout))
-        self._requests, self._answers = pipes
+        pipes = self._process.stdin, self._process.stdout, self._process.stderr
+        self._requests, self._answers, self._errors = cast("tuple[IO[str], IO[str], IO[str]]", pipes)
 
     @property
     def pid(self) -> int:
@@ -115,17 +113,19 @@ class Copier:
 
     def _ended(self) -> TaxiError:
         """Why there are no more answers."""
+        said = self._errors.read().strip()
         code = self._process.wait()
-        self._said.seek(0)
-        said = self._said.read().strip()
         if code == -signal.SIGABRT and "std::logic_error" in said:
-            return DestinationBusy("the connection to Postgres broke; the month there stays")
-        last = said.splitlines()[-1] if said else "no word"
-        return DestinationBusy(f"the process that copies to Postgres ended with {code} ({last})")
+            why = "the connection to Postgres broke"
+        elif code < 0:
+            why = f"the process that copies to Postgres was ended by {signal.Signals(-code).name}"
+        else:
+            why = f"the process that copies to Postgres failed ({said.rpartition(chr(10))[2]})"
+        return DestinationBusy(f"{why}; the month there stays")
 
     def close(self) -> None:
         """End it, whatever it is doing."""
-        for pipe in (self._requests, self._answers):
+        for pipe in (self._requests, self._answers, self._errors):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
         try:
@@ -133,11 +133,10 @@ class Copier:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._said.close()
 
     def abandon(self) -> None:
         """After a fork, in the new process: it is the other one's."""
-        for pipe in (self._requests, self._answers):
+        for pipe in (self._requests, self._answers, self._errors):
             pipe.close()
         self._process.returncode = 0
 
