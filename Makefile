@@ -16,7 +16,7 @@ POOL := taxi
 RECORDER := PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER
 BATCHES := $(RECORDER)_READ_BATCH_SIZE=50 $(RECORDER)_BATCH_SIZE=50 $(RECORDER)_FLUSH_INTERVAL=1
 
-.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test torture check bench clean
+.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ pictures: $(STAMP) ## take the pictures in docs/images/ again, with chromium
 test: $(STAMP) ## the whole test suite
 	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
+coverage: $(STAMP) ## the same, and the share of flows and transforms that it runs; fails below 90 %
+	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --cov --cov-report=term
+
 torture: $(STAMP) ## the long mode of kills, faults, hostile files and soak; writes docs/reliability.json
 	TAXI_TEST_TORTURE=1 $(RUN)python -m pytest tests/torture tests/flows/test_hostile_files.py
 
@@ -86,4 +89,4 @@ bench: $(STAMP) ## benchmarks against pandas, dlt, psql, ...; ROWS=1440000, FILE
 	$(RUN)python -m pytest benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(FILE),--file $(FILE)) $(if $(RESULTS),--results $(RESULTS))
 
 clean: ## remove what demo and the tools leave behind, not your data/
-	rm -rf demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov dist
+	rm -rf demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov dist

@@ -26,7 +26,10 @@ RESULTS = ROOT / "benchmarks" / "results"
 THROUGHPUT, SCALE = Path("docs/images/benchmark-throughput.svg"), Path("docs/images/benchmark-scale.svg")
 BEGIN, END = "<!-- made by benchmarks/report.py: begin -->", "<!-- made by benchmarks/report.py: end -->"
 DRAWN = ("end to end", "load postgres", "stage")
-ORDER = ("stage", "load postgres", "load duckdb", "load bigquery", "end to end", "fixed overhead", "scale")
+ORDER = (
+    "stage", "load postgres", "load duckdb", "load bigquery", "push bigquery", "end to end", "fixed overhead",
+    "scale",
+)  # fmt: skip
 
 
 def render(results: Path = RESULTS, root: Path = ROOT) -> dict[Path, str]:
@@ -118,6 +121,7 @@ def _compared(ratio: float, most: float) -> tuple[str, bool]:
 
 
 E2E, STAGE = "end to end", "stage"
+PUSH, TO_GBQ = "push bigquery", "to_gbq, load_csv"
 GOALS = (
     Goal("file to Postgres against the tutorial's script", "50 times faster", _faster(E2E, "pandas", 50)),
     Goal("the same against dlt's fastest", "2.0 times faster", _faster(E2E, "dlt", 2)),
@@ -125,6 +129,7 @@ GOALS = (
     Goal("three months against three such copies", "at most 0.85", _ratio(E2E, "psql, three months", 0.85)),
     Goal("staging against Polars `sink_parquet` alone", "at most 1.15", _ratio(STAGE, "polars", 1.15)),
     Goal("staging against pandas", "13 times faster", _faster(STAGE, "pandas", 13)),
+    Goal("push to BigQuery against the tutorial's `to_gbq`", "10 times faster", _faster(PUSH, TO_GBQ, 10)),
     Goal("fixed cost of a run against Prefect's smallest flow", "at most 1 s more", _fixed_cost),
     Goal("peak memory of the whole process", "at most 700 MB", _peak),
     Goal("peak memory with ten times the rows", "at most 1.25", _peak_growth),

@@ -26,6 +26,7 @@ from flows.errors import LocalStorageError, UsageError, locate
 from flows.files import replacing
 from flows.interruption import say_interrupted, terminable
 from flows.layout import Layout
+from flows.log_file import LogFile
 from flows.outcome import describe
 from flows.server import server_defaults
 
@@ -211,7 +212,7 @@ def _logging_to(log: Path, screen: Console) -> Generator[None]:
     """Everything to the file; of our own loggers, one line each to the screen."""
     root, ours = logging.getLogger(), logging.getLogger("flows")
     before = root.handlers[:], ours.handlers[:], ours.level
-    file = logging.FileHandler(log, encoding="utf-8", delay=True)
+    file = LogFile(log, encoding="utf-8", delay=True)
     file.setFormatter(
         PrefectFormatter(
             "%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -234,8 +235,9 @@ def _logging_to(log: Path, screen: Console) -> Generator[None]:
 
 
 def _is_not_goodbye(record: logging.LogRecord) -> bool:
-    """Not what Prefect says when the process ends and stops the temporary server."""
-    return "Stopping temporary server" not in record.getMessage()
+    """Not what Prefect says when the process ends: it sends its last events, stops the temporary server."""
+    said = record.getMessage()
+    return "Stopping temporary server" not in said and "Still processing items" not in said
 
 
 class _ScreenHandler(logging.Handler):

@@ -3,16 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from flows.errors import WaitedInVain
+from flows.errors import LocalStorageError, WaitedInVain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
+
+
+DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def room(directory: Path) -> str:
+    """A directory and what is free there, for an error: `/data (0.2 of 250,000.0 MB free)`."""
+    try:
+        disk = shutil.disk_usage(directory)
+    except OSError:
+        return str(directory)
+    return f"{directory} ({disk.free / 1e6:,.1f} of {disk.total / 1e6:,.1f} MB free)"
+
+
+@contextlib.contextmanager
+def naming_full_disk(directory: Path) -> Generator[None]:
+    """Say which directory has no room, and how much it has; to be left before anything there is removed.
+
+    The system's own error of a write names neither.
+
+    Raises:
+        LocalStorageError: the disk, or a quota on it, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL:
+            raise
+        raise LocalStorageError(
+            f"{error.strerror} in {room(directory)}; make room there, or give the run another directory "
+            "(--data-dir), then run it again"
+        ) from error
 
 
 def scratch_name(path: Path) -> Path:
@@ -51,12 +85,16 @@ def replacing(path: Path) -> Generator[Path]:
     """Write a file whole or not at all: yields a temporary path, commits it when the block ends.
 
     An existing `path` stays as it was if the block raises.
+
+    Raises:
+        LocalStorageError: the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = scratch_name(path)
     try:
-        yield temporary
-        commit(temporary, path)
+        with naming_full_disk(path.parent):
+            yield temporary
+            commit(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -20,21 +20,20 @@ from urllib.parse import quote, urlsplit
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.settings import temporary_settings
 from pydantic import SecretStr
 
 from flows import tasks
 from flows.alerts import alert_on_crash, alert_on_failure
 from flows.blocks import with_blocks
 from flows.command_line import OneLineParser, check_directory
-from flows.console import console_output, say_usage_error
+from flows.console import console_output, guarded
 from flows.destinations import Receipt
 from flows.destinations.postgres import Postgres
-from flows.errors import LocalStorageError, UsageError, locate
+from flows.errors import UsageError, locate
+from flows.interruption import leave
 from flows.layout import Layout
 from flows.outcome import MonthFailed, MonthOutcome, RunSummary, month_under_way
 from flows.progress import reporter
-from flows.server import server_defaults
 from flows.settings import get_settings, override_settings
 from flows.sources import locate_source
 from flows.sources.private import hidden
@@ -175,19 +174,19 @@ def server_url(given: argparse.Namespace) -> SecretStr | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code (0 loaded, 1 failed, 2 wrong usage)."""
-    with temporary_settings(server_defaults()):
-        try:
-            given = parser().parse_args(arguments)
-            month_of(given.url)
-            check_directory("--data-dir", given.data_dir)
-            url = server_url(given)
-            with override_settings(postgres_url=url) if url else override_settings():
-                settings = with_blocks(get_settings(), ["postgres"])
-                Postgres.from_settings(given.data_dir, settings, table=given.table_name)
-                with console_output(given.data_dir) as console:
-                    return console.conclude(lambda: _ingest(given))
-        except (UsageError, LocalStorageError) as error:
-            return say_usage_error(error)
+
+    def call() -> int:
+        given = parser().parse_args(arguments)
+        month_of(given.url)
+        check_directory("--data-dir", given.data_dir)
+        url = server_url(given)
+        with override_settings(postgres_url=url) if url else override_settings():
+            settings = with_blocks(get_settings(), ["postgres"])
+            Postgres.from_settings(given.data_dir, settings, table=given.table_name)
+            with console_output(given.data_dir) as console:
+                return console.conclude(lambda: _ingest(given))
+
+    return guarded(call)
 
 
 def _ingest(given: argparse.Namespace) -> RunSummary:
@@ -205,4 +204,4 @@ def _ingest(given: argparse.Namespace) -> RunSummary:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -18,7 +18,7 @@ from flows.layout import Layout
 from flows.settings import get_settings
 from flows.sources import locate_source
 from flows.sources.catalogue import without_secrets
-from flows.sources.landing import landed_before
+from flows.sources.landed import landed_before
 from flows.sources.probe import ASKED_AT_ONCE, probe
 from flows.staged import schema_version
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
@@ -38,16 +39,22 @@ def rejects_path(staged_path: Path) -> Path:
 
 
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
-    """Replace the rejects file; without rejects there is none."""
+    """Replace the rejects file; without rejects there is none.
+
+    Raises:
+        LocalStorageError: the disk is full.
+    """
     if not rejects:
         path.unlink(missing_ok=True)
         return
+    packed = io.BytesIO()  # Polars calls a full disk a file "out of specification"
+    pl.DataFrame(
+        [astuple(reject) for reject in rejects],
+        schema={"line": pl.Int64, "raw": pl.String, "reason": pl.String},
+        orient="row",
+    ).write_parquet(packed)
     with replacing(path) as temporary:
-        pl.DataFrame(
-            [astuple(reject) for reject in rejects],
-            schema={"line": pl.Int64, "raw": pl.String, "reason": pl.String},
-            orient="row",
-        ).write_parquet(temporary)
+        temporary.write_bytes(packed.getbuffer())
 
 
 def too_many_rejects(rejects: Sequence[Reject], most: int) -> TooManyRejects:

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 
 from flows.csv_repair import repair_csv
 from flows.csv_source import UNREADABLE, NotThisWay, read_csv, refuse_silent_misreading
-from flows.errors import ReconciliationError, SchemaDrift, SourceCorrupt, TooManyRejects, UsageError
-from flows.files import clear_scratch, replacing, scratch_name
+from flows.errors import ReconciliationError, SourceCorrupt, TooManyRejects
+from flows.expected_columns import check_row_transforms, match_header
+from flows.files import clear_scratch, naming_full_disk, replacing, scratch_name
 from flows.parquet_source import read_parquet
 from flows.parquet_writer import write_parquet
 from flows.rejects import Reject, rejects_path, too_many_rejects, write_rejects
@@ -35,11 +36,10 @@ from flows.staged import (
     staged_before,
     to_metadata,
 )
-from transforms.cleaning import ROW_TRANSFORMS, apply_row_transforms, conform
-from transforms.dataset import ColumnsDiffer
+from transforms.cleaning import apply_row_transforms, conform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import pyarrow as pa
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from flows.parquet_writer import Written
     from flows.progress import Report
     from flows.sources import LandedFile
-    from transforms.dataset import HeaderMatch
     from transforms.trip_month import TripMonth
 
 __all__ = [
@@ -64,19 +63,6 @@ logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 65_536
 NO_ROWS = "the file has a header and no rows; see whether the source has it"
-
-
-def check_row_transforms(names: Sequence[str], color: str, columns: Sequence[str]) -> None:
-    """Refuse names that do not exist, or that need a column the dataset does not have.
-
-    Raises:
-        UsageError: names the legal values.
-    """
-    for name in names:
-        if name not in ROW_TRANSFORMS:
-            raise UsageError(f"unknown transform {name!r}; legal are {', '.join(ROW_TRANSFORMS)}")
-        if "passenger_count" not in columns:
-            raise UsageError(f"transform {name} needs passenger_count, which {color} does not have")
 
 
 def stage(
@@ -139,7 +125,7 @@ class _Staging:
         self._landed, self._month, self._path = landed, month, path
         self._options, self._report = options, report
         self._dataset = month.dataset
-        self._match = self._match_header()
+        self._match = match_header(landed, month, allow_new=options.allow_new_columns)
         self._source_rows = self._count_source_rows()
         self._rejects: list[Reject] = []
 
@@ -166,25 +152,6 @@ class _Staging:
             new_columns=self._match.new,
             missing_columns=self._match.missing,
         )
-
-    def _match_header(self) -> HeaderMatch:
-        header = self._landed.header
-        if self._landed.kind == "parquet":
-            header = tuple(pq.read_schema(self._landed.path).names)
-        else:
-            header = _named(header)
-        try:
-            match = self._dataset.match_header(header, allow_new=self._options.allow_new_columns)
-        except ColumnsDiffer as error:
-            raise SchemaDrift(f"{error} (file {self._landed.path.name})") from error
-        expected = self._dataset.expected_missing(match.missing, self._month.iso)
-        if surprising := [name for name in match.missing if name not in expected]:
-            logger.info(
-                "%s: filled with null, not in the file: %s",
-                self._month.label,
-                ", ".join(surprising),
-            )
-        return match
 
     def _count_source_rows(self) -> int:
         """Rows in the source; for an irregular CSV an upper bound until its blank lines are known."""
@@ -231,7 +198,8 @@ class _Staging:
     def _write_carefully(self, temporary: Path) -> tuple[int, int]:
         regular = scratch_name(_repaired_csv(self._path))
         try:
-            self._repair(regular)
+            with naming_full_disk(regular.parent):
+                self._repair(regular)
             return self._write_from_csv(regular, temporary, integers_as_text=True, repaired=True)
         except NotThisWay as error:
             raise ReconciliationError(
@@ -324,12 +292,6 @@ class _Staging:
                 f"{len(self._rejects):,} rejected, {rows:,} written, {in_file:,} in the file; "
                 "nothing is published. Run it again with --force; if it stays, please report it"
             )
-
-
-def _named(header: tuple[str, ...]) -> tuple[str, ...]:
-    """A CSV header without the commas behind its last name; the lines may have nothing there either."""
-    last = max((at for at, name in enumerate(header) if name.strip()), default=-1)
-    return header[: last + 1]
 
 
 def _to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -23,7 +23,7 @@ from flows.progress import reporter
 from flows.quality_report import QualityReport
 from flows.settings import get_settings
 from flows.sources import LandedFile, SourceFile
-from flows.sources.landing import landed_before
+from flows.sources.landed import landed_before
 from flows.staging import StagedMonth, StagingOptions
 from transforms.trip_month import TripMonth
 

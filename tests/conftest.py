@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import os
+from typing import TYPE_CHECKING
+
+from support import together
+
+if TYPE_CHECKING:
+    import pytest
+    from xdist.remote import Producer
 
 pytest_plugins = [
     "support.web",
     "support.cli",
+    "support.disk",
     "support.postgres",
     "support.prefect_server",
     "support.deployed",
@@ -19,12 +27,18 @@ pytest_plugins = [
     "support.bqemulator",
 ]
 
-STARTED_ONCE = ("prefect_server_url", "bqemulator", "own_server")
-"""Servers that take long to start, or that a test kills: their tests stay in one process."""
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes; alone, the order is that of the files
+        items.sort(key=lambda item: together.place(item.nodeid))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        names = getattr(item, "fixturenames", ())
-        if server := next((name for name in STARTED_ONCE if name in names), None):
-            item.add_marker(pytest.mark.xdist_group(server))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> together.UnitScheduling | None:
+    return together.UnitScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """For `-n auto` one process more than there are cores: half of its time a test waits for others."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # xdist looks there
+    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 ROWS = 2_000
-pytestmark = pytest.mark.xdist_group("benchmarks")  # they share one run
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,8 @@ def small_run(postgres_server: Database, tmp_path_factory: pytest.TempPathFactor
 
 def test_every_benchmark_runs_and_both_sides_end_with_equal_data(small_run: Path) -> None:
     groups = load(small_run)
-    assert {"stage", "load postgres", "load duckdb", "end to end", "scale"} <= set(groups) <= set(ORDER)
+    always = {"stage", "load postgres", "load duckdb", "push bigquery", "end to end", "scale"}
+    assert always <= set(groups) <= set(ORDER)
     assert {found.rival for found in groups["stage"].comparisons} == {"pandas", "polars", "duckdb"}
     assert [size.rows for size in groups["scale"].sizes] == [ROWS // 10, ROWS, ROWS * 10]
     assert {"pandas", "dlt"} <= {found.rival for found in groups["end to end"].comparisons}

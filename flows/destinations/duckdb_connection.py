@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from flows.errors import DestinationBusy, LocalStorageError, SchemaDrift, TaxiError, WaitedInVain
-from flows.files import clear_scratch, exclusive, replacing
+from flows.files import clear_scratch, exclusive, replacing, room
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -114,7 +114,8 @@ def _explained(path: Path, error: duckdb.Error) -> TaxiError | None:
         )
     if isinstance(error, STORAGE_ERRORS) or type(error) is duckdb.Error:
         return LocalStorageError(
-            f"{path} cannot be used ({reason}). Make room if the disk or the memory is full; if a file is "
-            "damaged, move it away and run the months again: all of it can be made anew"
+            f"{path} cannot be used ({reason}); it is in {room(path.parent)}. Make room if the disk or the "
+            "memory is full; if a file is damaged, move it away and run the months again: all of it can be "
+            "made anew"
         )
     return None

@@ -10,27 +10,21 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass, replace
-from pathlib import Path  # noqa: TC003 - pydantic reads annotations at run time
 from typing import TYPE_CHECKING, Any
 
-import pydantic
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
-from flows.errors import SourceBusy, SourceCorrupt, SourceUnreachable, TaxiError
-from flows.files import clear_scratch, commit, exclusive, replacing
+from flows.errors import LocalStorageError, SourceBusy, SourceCorrupt, SourceUnreachable, TaxiError
+from flows.files import clear_scratch, commit, exclusive, naming_full_disk, replacing
 from flows.sources.catalogue import without_secrets
-from flows.sources.inspection import Census, Inspection, Inspector, Kind, parquet_rows
-from flows.sources.transports import (
-    CHUNK_BYTES,
-    Opened,
-    Request,
-    SourceChanged,
-    SourceCut,
-    open_source,
-)
+from flows.sources.inspection import Inspection, Inspector, parquet_rows
+from flows.sources.landed import LandedFile, landed_before, record_path, to_record
+from flows.sources.opened import Opened, Request, SourceChanged, SourceCut
+from flows.sources.transports import CHUNK_BYTES, open_source
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flows.progress import Report
     from flows.settings import Settings
     from flows.sources.catalogue import SourceFile
@@ -39,61 +33,6 @@ logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS = 30.0
 UNREACHABLE_ATTEMPTS = 3  # a name that does not resolve rarely starts to while somebody waits
-
-
-@dataclass(frozen=True, slots=True)
-class LandedFile:
-    """A verified local copy of a source file.
-
-    Attributes:
-        path: where it is.
-        url: where it came from, without user, password and query.
-        identity: `SourceFile.identity` of the whole address.
-        version: the source's validator, None if it gives none.
-        kind, bytes, sha256, header, census: see `Inspection`.
-        rows: rows by a Parquet file's footer; None for CSV, whose census counts lines.
-        modified_ns: the file's own time when it was verified, in nanoseconds since 1970.
-        fetched: whether this run transferred it (False: it was already here).
-    """
-
-    path: Path
-    url: str
-    identity: str
-    version: str | None
-    kind: Kind
-    bytes: int
-    sha256: str
-    header: tuple[str, ...]
-    census: Census | None
-    rows: int | None
-    modified_ns: int
-    fetched: bool = True
-
-    def is_intact(self) -> bool:
-        """Whether the file is still the one that was verified, by its size and time."""
-        try:
-            stat = self.path.stat()
-        except OSError:
-            return False
-        return (stat.st_size, stat.st_mtime_ns) == (self.bytes, self.modified_ns)
-
-
-_RECORD = pydantic.TypeAdapter(LandedFile)
-
-
-def record_path(path: Path) -> Path:
-    """Where the record of a landed file is."""
-    return path.with_name(f"{path.name}.json")
-
-
-def landed_before(path: Path) -> LandedFile | None:
-    """The record of a file that landed earlier, if the file is still the one that was verified."""
-    try:
-        landed = _RECORD.validate_json(record_path(path).read_bytes())
-    except (OSError, pydantic.ValidationError):
-        return None
-    landed = replace(landed, path=path, fetched=False)
-    return landed if landed.is_intact() else None
 
 
 def source_version(source: SourceFile, settings: Settings) -> str | None:
@@ -127,6 +66,7 @@ def land(
 
     Raises:
         SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: see `flows.errors`.
+        LocalStorageError: the disk is full.
     """
     target = directory / source.file_name
     with exclusive(directory / ".locks" / f"{target.name}.lock", settings.lock_timeout_seconds):
@@ -188,7 +128,7 @@ class _Download:
                 f"the source's answers did not fit together {self._fruitless} times in a row "
                 f"({error.message}); run it again later"
             ) from error
-        except SourceCorrupt:
+        except (SourceCorrupt, LocalStorageError):  # on a full disk others need the room more
             self._discard()
             raise
 
@@ -204,7 +144,8 @@ class _Download:
                 if opened.unchanged and self._known:
                     self._discard()
                     return self._known
-                self._receive(opened)
+                with naming_full_disk(self._target.parent):
+                    self._receive(opened)
             self._check_size()
         except (SourceBusy, SourceUnreachable) as error:
             self._fruitless = 0 if self._received > self._furthest else self._fruitless + 1
@@ -257,7 +198,7 @@ class _Download:
             modified_ns=self._target.stat().st_mtime_ns,
         )
         with replacing(record_path(self._target)) as temporary:
-            temporary.write_bytes(_RECORD.dump_json(landed))
+            temporary.write_bytes(to_record(landed))
         self._part_version.unlink(missing_ok=True)
         if self._report and self._announced is None:
             self._report(landed.bytes, landed.bytes)  # only now is it known that this was all

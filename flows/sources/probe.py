@@ -18,7 +18,8 @@ from flows.sources.catalogue import (
     locate_source,
     without_secrets,
 )
-from flows.sources.transports import Request, SourceAbsent, open_source
+from flows.sources.opened import Request, SourceAbsent
+from flows.sources.transports import open_source
 from transforms.trip_month import TripMonth, months_between
 
 if TYPE_CHECKING:

@@ -65,8 +65,12 @@ def test_months_are_nested_runs_that_say_what_they_are(deployed: Deployed, two_r
     assert [(month["name"], month["state_type"]) for month in months] == [
         (f"green-2020-{month:02}", "COMPLETED") for month in (4, 5, 6)
     ]
-    tasks = deployed.find("task_runs", flow_runs={"id": {"any_": [months[0]["id"]]}})
-    assert {task["name"] for task in tasks} == {
+
+    def tasks() -> set[str] | None:  # written down by the server a little later than the run has ended
+        found = deployed.find("task_runs", flow_runs={"id": {"any_": [months[0]["id"]]}})
+        return {task["name"] for task in found} if len(found) >= 4 else None
+
+    assert deployed.wait_for(tasks) == {
         "extract green 2020-04",
         "stage green 2020-04",
         "publish green 2020-04 to duckdb",
@@ -173,10 +177,9 @@ def test_a_run_says_that_it_is_alive_and_its_months_do_not_wait_to_say_so(
         f"prefect.flow-run.{run['id']}": run["name"]
         for run in (two_runs[0], *deployed.months_of(two_runs[0]["id"]))
     }
-    beats = deployed.find(
-        "events", filter={"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [*resources]}}
-    )
-    assert [resources[beat["resource"]["prefect.resource.id"]] for beat in beats] == ["green-2020"]
+    wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [*resources]}}
+    beats = deployed.wait_for(lambda: deployed.find("events", filter=wanted))
+    assert {resources[beat["resource"]["prefect.resource.id"]] for beat in beats} == {"green-2020"}
     roles = {each["prefect.resource.role"]: each.get("prefect.resource.name") for each in beats[0]["related"]}
     assert roles["flow"] == "etl-parent"
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,21 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         temporary.write_text("half") + "?"
     assert path.read_text() == "first"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, forced, fsync = tmp_path / "file", [], os.fsync
+
+    def watched(descriptor: int) -> None:
+        forced.append((os.fstat(descriptor).st_ino, path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with replacing(path) as temporary:
+        temporary.write_text("x")
+    assert forced == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
 
 
 def test_leftovers_of_killed_runs_are_cleared_and_nothing_else(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from transforms.trip_month import TripMonth
 
 MONTH = TripMonth("yellow", 2021, 1)
 EXAMPLES = 1_000 if TORTURE else 30
+patient = pytest.mark.timeout(1800 if TORTURE else 300)
 at = dt.datetime.fromisoformat
 BAD = object()
 """The value of a text that is none: its line is a reject."""
@@ -155,6 +156,7 @@ def _same(found: object, expected: object) -> bool:
 tried = {"files": 0, "lines": 0, "rows": 0, "rejects": 0, "months refused": 0}
 
 
+@patient
 @given(made=files(), packed=st.booleans(), final_newline=st.booleans())
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @example(
@@ -170,6 +172,15 @@ tried = {"files": 0, "lines": 0, "rows": 0, "rejects": 0, "months refused": 0}
     ),
     packed=False,
     final_newline=False,
+)
+@example(  # looked at by themselves, for the fraction and the letter: the sign of zero, and the line end
+    made=(
+        ["tpep_pickup_datetime", "total_amount", "store_and_fwd_flag"],
+        b"tpep_pickup_datetime,total_amount,store_and_fwd_flag\r\n",
+        [Line("2021-01-01 00:00:00.5,-0.0,é\r\n".encode(), (at("2021-01-01 00:00:00.500000"), -0.0, "é"))],
+    ),
+    packed=True,
+    final_newline=True,
 )
 def test_every_line_is_its_row_or_a_reject(
     made: tuple[list[str], bytes, list[Line]], packed: bool, final_newline: bool
@@ -211,6 +222,7 @@ def test_every_line_is_its_row_or_a_reject(
     assert staged.source_rows == staged.rows + staged.rejected_rows
 
 
+@patient
 @given(content=st.binary(max_size=300), with_header=st.booleans())
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_bytes_end_in_a_clear_error_or_in_counts_that_agree(content: bytes, with_header: bool) -> None:

@@ -163,8 +163,8 @@ def test_wrong_usage_is_one_line_and_exit_code_2_before_anything(
     assert not (tmp_path / "data").exists()
 
 
-def test_bad_setting_is_one_line_and_exit_code_2(cli_process: Cli) -> None:
-    result = cli_process("--color", "yellow", "--months", "1", TAXI_MAX_REJECT_RATIO="2")
+def test_bad_setting_is_one_line_and_exit_code_2(cli: Cli) -> None:
+    result = cli("--color", "yellow", "--months", "1", TAXI_MAX_REJECT_RATIO="2")
     assert result.code == 2
     assert len(result.err.splitlines()) == 1
     assert "TAXI_MAX_REJECT_RATIO" in result.err
@@ -198,10 +198,11 @@ def test_every_dataset_loads_from_synthetic_months(cli: Cli, color: str) -> None
 @pytest.mark.skipif(not HEADS.is_dir(), reason="no real file heads here")
 @pytest.mark.parametrize("color", ["yellow", "green", "fhv", "fhvhv"])
 def test_every_dataset_loads_from_the_heads_of_real_files(cli: Cli, color: str) -> None:
-    months = [path.stem[-2:] for path in sorted(HEADS.glob(f"{color}_tripdata_2019-*.csv"))]
-    lines = sum(len(path.read_text().splitlines()) - 1 for path in HEADS.glob(f"{color}_*.csv"))
+    """The first and the last of the year; `test_staging.py` has every one of them, value by value."""
+    first, *_, last = sorted(HEADS.glob(f"{color}_tripdata_2019-*.csv"))
+    lines = sum(len(path.read_text().splitlines()) - 1 for path in (first, last))
     result = cli(
-        *("--color", color, "--year", "2019", "--months", *map(str, map(int, months))),
+        *("--color", color, "--year", "2019", "--months", first.stem[-2:], last.stem[-2:]),
         *("--source", f"{HEADS}/{{color}}_tripdata_{{year}}-{{month:02}}.csv"),
     )
     assert result.code == 0, result.err
@@ -443,8 +444,7 @@ def test_interrupted_ends_soon_and_begins_nothing_more(cli_process: Cli, web: We
 
 
 def test_a_run_needs_no_driver_it_does_not_use() -> None:
-    code = (
-        "import flows.parent, sys; print({'adbc_driver_postgresql', 'psycopg', 'sqlalchemy', 'gcsfs'} & {*sys.modules})"
-    )
+    drivers = "{'adbc_driver_postgresql', 'psycopg', 'sqlalchemy', 'gcsfs'}"
+    code = f"import flows.parent, sys; print({drivers} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

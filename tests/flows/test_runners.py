@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,20 +166,20 @@ def test_a_warehouse_that_cannot_be_asked_is_a_failure_and_no_crash(
 def test_a_limit_at_the_server_holds_for_all_and_without_one_nothing_waits(prefect_api_url: str) -> None:
     from prefect.client.orchestration import get_client
 
-    assert most_at_once("postgres") == 3
+    assert most_at_once("postgres", wait_seconds=60) == 3
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name("taxi-postgres", 1)
     try:
-        assert most_at_once("postgres") == 1
-        assert most_at_once("duckdb") == 3
+        assert most_at_once("postgres", wait_seconds=0.3) == 1
+        assert most_at_once("duckdb", wait_seconds=60) == 3
     finally:
         delete_limit("taxi-postgres")
 
 
-def most_at_once(destination: str) -> int:
-    """How many of three loads go on at the same time."""
+def most_at_once(destination: str, *, wait_seconds: float) -> int:
+    """How many of three loads go on at the same time; each goes on until all do, or for so long."""
     inside: list[int] = []
-    now, lock, settings = 0, threading.Lock(), PREFECT_API_URL.value()
+    now, lock, all_there, settings = 0, threading.Lock(), threading.Event(), PREFECT_API_URL.value()
 
     def load() -> None:
         nonlocal now
@@ -188,7 +187,9 @@ def most_at_once(destination: str) -> int:
             with lock:
                 now += 1
                 inside.append(now)
-            time.sleep(0.5)
+                if now == 3:
+                    all_there.set()
+            all_there.wait(wait_seconds)
             with lock:
                 now -= 1
 

@@ -16,7 +16,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from support.cli import ROOT, small_month
 from support.loaded import ledger, nested_runs, table_digest
-from support.pool_workers import DEPLOYMENT, deploy_months
+from support.pool_workers import DEPLOYMENT, LONGEST_WAIT_SECONDS, deploy_months
 
 from flows.deployment_runner import NotDeployed, _Months, _wait, _Waiting, check_deployed
 from flows.parent import etl_parent_flow
@@ -44,17 +44,25 @@ def _deployment(into_postgres: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def process_of(workers: list[PoolWorker], month: str) -> psutil.Process:
     """The process that fetches a month, once there is one; it belongs to one of the workers."""
-    while True:
+    until = time.monotonic() + LONGEST_WAIT_SECONDS
+    while time.monotonic() < until:
         for worker in workers:
             if any(worker.data_dir.glob(f"raw/*/*{month}*.part")):
                 for child in psutil.Process(worker.process.pid).children(recursive=True):
-                    if "prefect.engine" in child.cmdline() and is_at(child, month):
+                    if is_at(child, month):
                         return child
         time.sleep(0.05)
+    pytest.fail(f"nobody fetches {month}: {[worker.log.read_text()[-2000:] for worker in workers]}")
 
 
 def is_at(process: psutil.Process, month: str) -> bool:
-    return any(f"{month}" in file.path and file.path.endswith(".part") for file in process.open_files())
+    """Whether a run fetches the month; not if it has just ended."""
+    try:
+        return "prefect.engine" in process.cmdline() and any(
+            month in file.path and file.path.endswith(".part") for file in process.open_files()
+        )
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_two_workers_load_twelve_months_once_each(
@@ -80,8 +88,10 @@ def test_a_run_that_is_killed_is_started_again_and_a_failed_one_is_not(
     web.misbehave("/2020-02.csv.gz", stall_after=200)
 
     def kill_it() -> None:
-        process = process_of(pool_workers, "2020-02")
-        web.heal()
+        try:
+            process = process_of(pool_workers, "2020-02")
+        finally:
+            web.heal()
         process.kill()
 
     with ThreadPoolExecutor() as pool:

@@ -29,6 +29,7 @@ from flows.errors import (
     LocalStorageError,
     ReconciliationError,
     SchemaDrift,
+    SourceCorrupt,
     TooManyRejects,
     UsageError,
 )
@@ -464,6 +465,20 @@ def test_a_lower_limit_refuses_what_was_staged_under_a_higher_one(bench: Workben
     assert bench.stage(content, max_reject_ratio=0.2).reused
     with pytest.raises(TooManyRejects):
         bench.stage(content, max_reject_ratio=0.05)
+
+
+@pytest.mark.parametrize("now", [HEADER + rows(9), None], ids=["changed", "gone"])
+def test_a_landed_file_that_is_not_the_verified_one_any_more_is_not_staged(
+    now: bytes | None, bench: Workbench
+) -> None:
+    bench.stage(HEADER + rows(5))
+    before, landed = bench.files(), bench.land(HEADER + rows(10))
+    landed.path.unlink()
+    if now:
+        landed.path.write_bytes(now)
+    with pytest.raises(SourceCorrupt, match="not the file that was verified any more; run it again with"):
+        bench.stage(landed)
+    assert bench.files() == before
 
 
 def flip_a_bit(path: Path) -> None:

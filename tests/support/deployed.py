@@ -116,7 +116,7 @@ def deployed(prefect_server_url: str, tmp_path_factory: pytest.TempPathFactory) 
     environment = clean_environment(
         PREFECT_API_URL=f"{prefect_server_url}/api",
         PREFECT_HOME=str(home / "prefect"),
-        PREFECT_WORKER_QUERY_SECONDS="1",
+        PREFECT_WORKER_QUERY_SECONDS="0.3",
         TAXI_DATA_DIR=str(home / "data"),
         TAXI_ALERT_BLOCK=WEBHOOK,
         TAXI_SYNTHETIC_ROWS="1000",

@@ -54,7 +54,7 @@ def pool_workers(
             environment = clean_environment(
                 PREFECT_API_URL=prefect_api_url,
                 PREFECT_HOME=str(home / "prefect"),
-                PREFECT_WORKER_QUERY_SECONDS="1",
+                PREFECT_WORKER_QUERY_SECONDS="0.3",
                 TAXI_DATA_DIR=str(home / "data"),
                 TAXI_POSTGRES_URL=_database.url,
                 TAXI_SYNTHETIC_ROWS="500",

@@ -1,4 +1,4 @@
-"""One real Prefect server for the whole test session: its own process, port, home and database, with its UI.
+"""A real Prefect server for the whole test session: its own process, port, home and database, with its UI.
 
 It runs everything a server at work runs (scheduler, triggers, late runs), at a quicker beat, so that a test
 need not wait half a minute for a schedule or a slot.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,27 +58,64 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def prefect_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running server, without `/api`: its UI."""
+    """A running server, without `/api`: its UI. Each process of the tests has its own."""
     home, port = tmp_path_factory.mktemp("prefect-server"), free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     environment = clean_environment(PREFECT_HOME=str(home), PREFECT_API_URL=f"{url}/api", **BEAT, **BATCHES)
     log = home / "server.log"
-    with log.open("w") as lines:
+    with log.open("w") as lines, _made_once(home / "prefect.db", tmp_path_factory):
         process = subprocess.Popen(
             command, env=environment, cwd=home, stdout=lines, stderr=lines, start_new_session=True
         )
-    try:
-        _wait_for(url, process, log)
-        yield url
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # it has not even started; why is in its log
-            os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _wait_for(url, process, log)
+        except BaseException:
+            _stop(process)
+            raise
+    yield url
+    _stop(process)
+
+
+@contextlib.contextmanager
+def _made_once(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Begin with the tables that another process of the tests has made, or leave them to the others.
+
+    To make them takes the server as long as all the rest of its start.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    made = tmp_path_factory.getbasetemp().parent / "prefect.db"
+    with FileLock(f"{made}.lock", timeout=2 * LONGEST_START_SECONDS) as lock:
+        if made.exists():
+            shutil.copyfile(made, database)
+            lock.release()
+            yield
+        else:
+            yield
+            _copy_database(database, made)
+
+
+def _copy_database(database: Path, to: Path) -> None:
+    """Copy a database that is in use; nobody sees half of the copy."""
+    part = to.with_suffix(".part")
+    with (
+        contextlib.closing(sqlite3.connect(database)) as there,
+        contextlib.closing(sqlite3.connect(part)) as here,
+    ):
+        there.backup(here)
+    part.replace(to)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has not even started; why is in its log
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

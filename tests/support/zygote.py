@@ -61,16 +61,18 @@ class Zygote:
         kill_at: str | None = None,
         with_signal: signal.Signals = signal.SIGKILL,
         most_file_bytes: int | None = None,
+        command: str = "flows.parent",
     ) -> int:
         """Start a run; returns its process id.
 
         Args:
-            arguments: of `flows/parent.py`.
+            arguments: of the command.
             environment: on top of the zygote's own.
             output: standard output and standard error go there.
             kill_at: `module.function:count:before` or `:after`: send itself a signal at that call.
             with_signal: which.
             most_file_bytes: no file may grow beyond that, as on a disk that is full.
+            command: the module whose `main` is run.
         """
         request = {
             "arguments": list(map(str, arguments)),
@@ -79,6 +81,7 @@ class Zygote:
             "kill_at": kill_at,
             "signal": int(with_signal),
             "most_file_bytes": most_file_bytes,
+            "command": command,
         }
         assert self._process.stdin
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -131,9 +134,8 @@ def _run(request: dict[str, Any]) -> None:
     if request["kill_at"]:
         kill_at(request["kill_at"], request["signal"])
     from flows.interruption import leave
-    from flows.parent import main
 
-    leave(main(request["arguments"]))
+    leave(importlib.import_module(request["command"]).main(request["arguments"]))
 
 
 def kill_at(step: str, with_signal: int) -> None:

@@ -15,6 +15,8 @@ from support.kill_matrix import COLOR, KillMatrix, comparable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from support.disk import SmallDisk
+
 ten_years = 10 * 365 * 86_400
 duckdb_only = pytest.mark.parametrize("matrix", [(DuckDBHarness,)], indirect=True, ids=["duckdb"])
 
@@ -104,3 +106,29 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_month(
     [harness] = matrix._harnesses
     matrix.assert_holds(harness, matrix.undisturbed(0), "a full disk")
     assert_healed(matrix, data_dir, "a full disk", seed=1)
+
+
+@duckdb_only
+def test_a_run_on_a_full_disk_is_one_line_and_the_next_one_with_room_goes_well(
+    matrix: KillMatrix, small_disk: SmallDisk
+) -> None:
+    data_dir = small_disk.path / "data"
+    for free_bytes in (0, 16_384, 300_000):
+        small_disk.leave(free_bytes)
+        code, said = matrix.run(data_dir, 1)
+        assert code == 1, said
+        [line] = [line for line in said.splitlines() if line.startswith("failed: ")]
+        assert "No space left on device" in line
+        assert f"{data_dir}/" in line
+        assert "Traceback" not in said
+        assert "Logging error" not in said
+        assert said.splitlines()[-1].startswith("log: "), said
+    small_disk.make_room()
+    small_disk.make_read_only()
+    code, said = matrix.run(data_dir, 1)
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert f"no permission to write to {data_dir}" in said
+    small_disk.make_writable()
+    code, said = matrix.run(data_dir, 1)
+    assert code == 0, said
+    assert comparable(data_dir) == matrix.undisturbed(1).files

@@ -38,6 +38,7 @@ SIGNAL_STEPS = [
 ]
 SHORT_MOMENTS = 4
 LONG_MOMENTS = 80
+GOOGLE_MOMENTS = 95
 
 
 @pytest.mark.timeout(7200)
@@ -69,7 +70,7 @@ GOOGLE_STEPS = [
 def test_killed_on_the_way_to_google_and_run_again(matrix: KillMatrix, tmp_path: Path) -> None:
     life = matrix.undisturbed(0).seconds
     seeds = itertools.cycle((1, 0))
-    for step in [*GOOGLE_STEPS, *points_in_time(15, life * 1.5)]:
+    for step in [*GOOGLE_STEPS, *points_in_time(GOOGLE_MOMENTS, life * 1.5)]:
         matrix.kill_and_run_again(tmp_path / "data", next(seeds), step)
     figures = matrix.figures
     assert (figures.rows_lost, figures.rows_duplicated) == (0, 0)

@@ -367,7 +367,7 @@ def test_without_a_way_to_the_server_there_is_one_line_soon(
         started = time.monotonic()
         with pytest.raises(DestinationRefused, match=which.upper()) as refused:
             harness.make().publish(months.trips(JANUARY))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert "\n" not in str(refused.value)
 
 

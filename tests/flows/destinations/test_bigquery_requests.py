@@ -7,7 +7,6 @@ import gc
 import itertools
 import random
 from typing import TYPE_CHECKING
-from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -148,6 +148,7 @@ def test_a_source_in_a_bucket_is_read_with_the_same_credentials(
     bucket.write("trips.csv", b"VendorID,tpep_pickup_datetime\n1,2021-01-01 00:00:00\n")
     monkeypatch.setattr("gcsfs.core._location", lambda *_: bucket.front.url)  # no emulator: Google
     settings = settings_with(service_account, token_uri=bucket.front.url + "/token")
+    settings = settings.model_copy(update={"http_backoff_seconds": 0.01})
     landed = land(SourceFile(f"gs://{bucket.name}/trips.csv", "trips.csv"), tmp_path, settings)
     assert landed.path.read_bytes() == bucket.read("trips.csv")
     sent = {request.headers.get("authorization") for request in bucket.front.requests[1:]}
@@ -192,7 +193,7 @@ def test_a_google_that_never_answers_is_given_up(
     started = time.monotonic()
     with pytest.raises(DestinationRefused, match="no answer"):
         Gcs.from_settings(tmp_path, settings).loaded(JANUARY)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_a_metadata_server_that_never_answers_is_given_up(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,11 +201,11 @@ def test_a_metadata_server_that_never_answers_is_given_up(web: Web, monkeypatch:
     monkeypatch.setattr(_metadata, "_GCE_PRODUCT_NAME_FILE", "/nowhere")
     monkeypatch.setenv("GCE_METADATA_IP", web.url.removeprefix("http://"))
     monkeypatch.setattr(module, "SIGN_IN_SECONDS", 0.5)
-    web.misbehave("/", delay_seconds=60)
+    web.misbehave("/", delay_seconds=90)
     started = time.monotonic()
     with pytest.raises(UsageError, match="no Google credentials"):
         google_credentials(Settings(_env_file=None))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert len(web.requests) == 1, "asked, and not again once the time was over"
 
 

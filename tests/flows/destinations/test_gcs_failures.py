@@ -282,7 +282,7 @@ def test_nobody_there_is_one_line_at_once(
     about = {"publish": months.trips(JANUARY), "loaded": JANUARY, "holdings": JANUARY.dataset}
     with pytest.raises(DestinationRefused, match=r"no connection to 127\.0\.0\.1") as refused:
         getattr(harness.make(), ask)(about[ask])
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     assert "STORAGE_EMULATOR_HOST" in refused.value.message
 
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from support.destinations import Harness
 
 VERBS = ("publish", "loaded", "holdings")
-DRIVERS = ("duckdb", "adbc_driver_postgresql", "adbc_driver_manager", "psycopg", "google.cloud", "gcsfs", "prefect")
+DRIVERS = (
+    "duckdb", "adbc_driver_postgresql", "adbc_driver_manager", "psycopg", "google.cloud", "gcsfs", "prefect"
+)  # fmt: skip
 
 
 def _registered(name: str) -> type:

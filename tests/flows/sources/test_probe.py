@@ -13,8 +13,8 @@ from flows.errors import SourceBusy, SourceNotFound, SourceUnreachable, UsageErr
 from flows.settings import Settings
 from flows.sources import catalogue
 from flows.sources.catalogue import SourceFile
+from flows.sources.opened import SourceAbsent
 from flows.sources.probe import newest_months, probe
-from flows.sources.transports import SourceAbsent
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:

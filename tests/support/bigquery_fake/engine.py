@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import pyarrow as pa
 from sqlglot import exp
 from support.bigquery_fake import statements as sql
 from support.bigquery_fake.conflicts import Conflicts
@@ -13,10 +14,10 @@ from support.bigquery_fake.errors import ApiError, unknown
 from support.bigquery_fake.values import type_of_arrow
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from support.bigquery_fake.catalog import Catalog, Table
     from support.bigquery_fake.conflicts import Transaction
 
+ROW_GROUP_ROWS = 122_880
 COERCED = {("INT64", "FLOAT64"), ("INT64", "NUMERIC"), ("NUMERIC", "FLOAT64")}
 
 
@@ -56,6 +57,8 @@ class Engine:
         """Delete and insert in one step, outside any script; the columns go by name."""
         names = ", ".join('"' + name.replace('"', '""') + '"' for name in rows.column_names)
         transaction = self.conflicts.begin(explicit=False)
+        # In pieces of its own size DuckDB takes the rows in with half the work, and in the same order.
+        pieces = rows.combine_chunks().to_batches(max_chunksize=ROW_GROUP_ROWS)
         with self._database.cursor() as cursor:
             if delete is not None:
                 self.conflicts.mutate(transaction, table.key)
@@ -63,7 +66,7 @@ class Engine:
             try:
                 if delete is not None:
                     cursor.execute(f"DELETE FROM {table.sql_name} WHERE {delete}")
-                cursor.register("arriving", rows)
+                cursor.register("arriving", pa.Table.from_batches(pieces, rows.schema))
                 cursor.execute(f"INSERT INTO {table.sql_name} ({names}) SELECT {names} FROM arriving")
             except BaseException:
                 self.conflicts.end(transaction, cursor.rollback, committed=False)

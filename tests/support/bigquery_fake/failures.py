@@ -1,7 +1,8 @@
 """What goes wrong on request, and a log of everything that arrived.
 
 Calls have names: those of the API's own methods, such as `jobs.insert`, `tables.get`, `AppendRows`,
-`BatchCommitWriteStreams`. A rule counts the calls of its name from the moment it is made.
+`BatchCommitWriteStreams`; a job that brings its file is `jobs.upload`, and `jobs.uploadChunk`. A rule
+counts the calls of its name from the moment it is made.
 """
 
 from __future__ import annotations

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from support.bigquery_fake.errors import ApiError, unknown
 from support.bigquery_fake.failures import Call, Cut, Rule, wait_while_held
-from support.bigquery_fake.rest import Ask
+from support.bigquery_fake.rest import Ask, Reply
 
 if TYPE_CHECKING:
     from support.bigquery_fake.rest import Rest
     from support.bigquery_fake.server import BigQueryFake
 
 MOST_BYTES = 10 * 2**20  # of a request; uploads have their own path
+_P = r"/bigquery/v2/projects/(?P<project>[^/]+)"
 _D, _T = r"/datasets/(?P<dataset>[^/]+)", r"/tables/(?P<table>[^/]+)"
 ROUTES = [
-    (method, re.compile(rf"/bigquery/v2/projects/(?P<project>[^/]+){path}"), name)
+    (method, re.compile(_P + path), name)
     for method, path, name in (
         ("GET", "/datasets", "datasets.list"),
         ("POST", "/datasets", "datasets.insert"),
@@ -37,6 +38,9 @@ ROUTES = [
         ("GET", "/queries/(?P<job>[^/]+)", "jobs.getQueryResults"),
         ("POST", "/queries", "jobs.query"),
     )
+] + [
+    ("POST", re.compile(f"/upload{_P}/jobs"), "jobs.upload"),
+    ("PUT", re.compile(f"/upload{_P}/jobs"), "jobs.uploadChunk"),
 ]
 
 
@@ -71,15 +75,17 @@ class Handler(BaseHTTPRequestHandler):
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         call = Call("unknown", self.path, len(content))
         try:
-            status, answer = self._answer(method, path, dict(urllib.parse.parse_qsl(query)), content, call)
+            reply, answer = self._answer(method, path, dict(urllib.parse.parse_qsl(query)), content, call)
         except Cut:
             call.outcome = "cut"
             self.close_connection = True
             self.connection.close()
             return
-        call.outcome = "ok" if status < 300 else answer["error"]["errors"][0]["reason"]
+        call.outcome = "ok" if reply.status < 400 else answer["error"]["errors"][0]["reason"]
         sent = b"" if answer is None else json.dumps(answer).encode()
-        self.send_response(status)
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json; charset=UTF-8")
         self.send_header("Content-Length", str(len(sent)))
         self.end_headers()
@@ -87,11 +93,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(
         self, method: str, path: str, asked: dict[str, str], content: bytes, call: Call
-    ) -> tuple[int, Any]:
+    ) -> tuple[Reply, Any]:
         try:
             name, arguments = _route(method, path)
-            call.name, call.body = name, json.loads(content or b"{}")
-            if len(content) > MOST_BYTES:
+            call.name = name
+            # NOTE: the files of load jobs come as they are, and are not kept in the log.
+            is_file = name == "jobs.uploadChunk" or asked.get("uploadType") == "multipart"
+            if not is_file:
+                call.body = json.loads(content or b"{}")
+            if len(content) > MOST_BYTES and not is_file:
                 raise ApiError("invalid", f"Request payload size exceeds the limit: {MOST_BYTES} bytes.")
             if name == "tables.patch" and self.headers.get("If-Match"):
                 arguments["etag"] = self.headers["If-Match"]
@@ -99,14 +109,18 @@ class Handler(BaseHTTPRequestHandler):
             if rule and not rule.applied:
                 _fail(rule)
             project = arguments.pop("project")
-            answer = self.rest.answer(name, project, Ask(asked, call.body, **arguments))
+            headers = {key.lower(): value for key, value in self.headers.items()}
+            ask = Ask(asked, call.body, **arguments, headers=headers, content=content)
+            answer = self.rest.answer(name, project, ask)
             if rule and rule.applied:
                 _fail(rule)
         except ApiError as error:
-            return error.status, error.body()
+            return Reply(error.status), error.body()
         except KeyError as error:
-            return 400, ApiError("invalid", f"Required parameter is missing: {error}").body()
-        return (204, None) if answer is None else (200, answer)
+            return Reply(400), ApiError("invalid", f"Required parameter is missing: {error}").body()
+        if isinstance(answer, Reply):
+            return answer, None
+        return (Reply(204), None) if answer is None else (Reply(200), answer)
 
 
 def _route(method: str, path: str) -> tuple[str, dict[str, str]]:

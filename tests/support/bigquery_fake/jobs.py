@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from support.bigquery_fake.errors import ApiError, unknown
-from support.bigquery_fake.load import check_load
+from support.bigquery_fake.load import Target, check_load
 from support.bigquery_fake.values import LEGACY, cells, parameter, type_of_arrow
 
 if TYPE_CHECKING:
@@ -57,22 +57,38 @@ class Jobs:
         self._lock = threading.Lock()
         self.patience_seconds = 0.2
 
+    def check(self, given: dict[str, Any], *, with_file: bool = False) -> None:
+        """Refuse a configuration.
+
+        Raises:
+            ApiError: what is wrong with it.
+        """
+        configuration = given.get("configuration") or {}
+        if extra := configuration.keys() - JOB_KEYS:
+            raise unknown(f"{', '.join(sorted(extra))} of a job")
+        if with_file and "load" not in configuration:
+            raise ApiError("invalid", "Only a load job has a file of its own")
+        if "load" in configuration:
+            Target.parse(self._catalog, configuration["load"]["destinationTable"])
+            check_load(configuration["load"], with_file=with_file)
+        elif "query" in configuration:
+            _check_query(configuration["query"])
+        else:
+            raise unknown("jobs that are neither queries nor loads")
+
     def insert(self, given: dict[str, Any], uploaded: bytes | None = None) -> dict[str, Any]:
         """`jobs.insert`.
+
+        Args:
+            given: the job.
+            uploaded: the file that comes with it.
 
         Raises:
             ApiError: the configuration is refused, or there was a job of that id: `duplicate`, whatever
                 became of it.
         """
-        configuration = given.get("configuration") or {}
-        if extra := configuration.keys() - JOB_KEYS:
-            raise unknown(f"{', '.join(sorted(extra))} of a job")
-        if "load" in configuration:
-            check_load(configuration["load"])
-        elif "query" in configuration:
-            _check_query(configuration["query"])
-        else:
-            raise unknown("jobs that are neither queries nor loads")
+        self.check(given, with_file=uploaded is not None)
+        configuration = given["configuration"]
         reference = given.get("jobReference") or {}
         job_id = reference.get("jobId") or uuid.uuid4().hex
         if not JOB_ID.fullmatch(job_id):

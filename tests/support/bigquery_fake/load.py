@@ -1,12 +1,11 @@
-"""Load jobs: Parquet from the bucket into a table or one partition of it, checked as strictly as we know how.
+"""Load jobs: Parquet or CSV into a table or one partition of it, checked as strictly as we know how.
 
-Where the server takes something that this project has no business sending (a job without a schema, a file
-with columns that the schema lacks), the fake refuses it.
+The file comes from the bucket, or with the job. Where the server takes something that nobody here has any
+business sending (a job without a schema, a file with columns that the schema lacks), the fake refuses it.
 """
 
 from __future__ import annotations
 
-import io
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from support.bigquery_fake.catalog import PARTITION_ID, Field, Table, quoted
 from support.bigquery_fake.errors import ApiError, unknown
-from support.bigquery_fake.values import ARROW
+from support.bigquery_fake.sources import CSV_KEYS, read_csv, read_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +26,9 @@ if TYPE_CHECKING:
 
 KEYS = {
     "sourceUris", "sourceFormat", "destinationTable", "schema", "writeDisposition", "createDisposition",
-    "timePartitioning", "clustering", "parquetOptions", "schemaUpdateOptions", "autodetect",
+    "timePartitioning", "clustering", "schemaUpdateOptions", "autodetect",
 }  # fmt: skip
+FORMAT_KEYS = {"PARQUET": {"parquetOptions"}, "CSV": CSV_KEYS}
 DIGITS = {"HOUR": "%Y%m%d%H", "DAY": "%Y%m%d", "MONTH": "%Y%m", "YEAR": "%Y"}
 READ_TIMEOUT_SECONDS = 60
 
@@ -50,18 +49,25 @@ class Target:
         return cls(given["datasetId"], name, partition if dollar else None)
 
 
-def check_load(given: dict[str, Any]) -> None:
+def check_load(given: dict[str, Any], *, with_file: bool = False) -> None:
     """Refuse a configuration when the job is inserted.
+
+    Args:
+        given: `configuration.load`.
+        with_file: whether the file comes with the job.
 
     Raises:
         ApiError: what is wrong with it.
     """
-    if extra := given.keys() - KEYS:
-        raise unknown(f"{', '.join(sorted(extra))} of a load job")
-    if given.get("sourceFormat") != "PARQUET":
-        raise unknown(f"the source format {given.get('sourceFormat', 'CSV')} (CSV is what is meant by none)")
+    kind = given.get("sourceFormat")
+    if kind not in FORMAT_KEYS:
+        raise unknown(f"the source format {kind or 'CSV if it is not said'}")
+    if extra := given.keys() - KEYS - FORMAT_KEYS[kind]:
+        raise unknown(f"{', '.join(sorted(extra))} of a load job of {kind}")
     if given.get("autodetect"):
-        raise unknown("autodetect: Parquet has its own types, and the schema is to be given")
+        raise unknown("autodetect: the schema is to be given")
+    if with_file and given.get("sourceUris"):
+        raise ApiError("invalid", "A job with a file of its own must not specify source URIs")
     if not (given.get("schema") or {}).get("fields"):
         raise unknown("load jobs without a schema")
     if extra := (given.get("parquetOptions") or {}).keys() - {"enableListInference", "enumAsString"}:
@@ -105,7 +111,7 @@ class Loader:
         )
         if not files:
             raise ApiError("invalid", "Load configuration must specify at least one source URI")
-        rows = pa.concat_tables([_read(content, fields) for content in files])
+        rows = pa.concat_tables([_read(content, fields, given) for content in files])
         table = self._table(target, given, fields)
         delete = None
         if target.partition is not None:
@@ -190,36 +196,10 @@ class Loader:
         return self._catalog.change(table, fields=(*table.fields, *new)) if new else table
 
 
-def _read(content: bytes, fields: Sequence[Field]) -> pa.Table:
-    try:
-        with pq.ParquetFile(io.BytesIO(content)) as file:
-            found = file.schema_arrow
-            rows = file.read()
-    except (pa.ArrowException, OSError) as error:
-        raise ApiError(
-            "invalid", f"Error while reading data, error message: not a Parquet file: {error}"
-        ) from None
-    names = [one.name for one in fields]
-    if extra := [name for name in found.names if name not in names]:
-        raise unknown(f"a Parquet file with columns that the job's schema lacks ({', '.join(extra)})")
-    columns: list[pa.Array | pa.ChunkedArray] = []
-    for one in fields:
-        if one.name not in found.names:
-            columns.append(pa.nulls(rows.num_rows, ARROW[one.type]))
-        elif found.field(one.name).type != ARROW[one.type]:
-            raise ApiError(
-                "invalid",
-                f"Error while reading data, error message: Parquet column '{one.name}' has type "
-                f"{found.field(one.name).type} which does not match the target type {one.type}",
-            )
-        else:
-            columns.append(rows.column(one.name))
-        if one.mode == "REQUIRED" and columns[-1].null_count:
-            raise ApiError(
-                "invalid",
-                f"Error while reading data, error message: Required field {one.name} cannot be null",
-            )
-    return pa.table(dict(zip(names, columns, strict=True)))
+def _read(content: bytes, fields: Sequence[Field], given: dict[str, Any]) -> pa.Table:
+    if given["sourceFormat"] == "CSV":
+        return read_csv(content, fields, given)
+    return read_parquet(content, fields)
 
 
 def _check_partition(project: str, table: Table, partition: str, rows: pa.Table) -> str:

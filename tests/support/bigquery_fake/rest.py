@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from support.bigquery_fake.catalog import TABLE_KEYS, Field, Table
 from support.bigquery_fake.errors import ApiError, unknown
 from support.bigquery_fake.jobs import page
-from support.bigquery_fake.load import Target
+from support.bigquery_fake.uploads import Uploads, multipart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from support.bigquery_fake.server import BigQueryFake
 
@@ -28,6 +28,8 @@ class Ask:
         body: as JSON.
         dataset, table, job: in its path.
         etag: version that it is meant for.
+        headers: in small letters.
+        content: the body as it came.
     """
 
     query: dict[str, str]
@@ -36,6 +38,16 @@ class Ask:
     table: str = ""
     job: str = ""
     etag: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = b""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer that is more than a body."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class Rest:
@@ -43,13 +55,14 @@ class Rest:
 
     def __init__(self, fake: BigQueryFake) -> None:
         self._fake, self._catalog, self._jobs = fake, fake.catalog, fake.jobs
+        self._uploads = Uploads()
 
-    def answer(self, name: str, project: str, ask: Ask) -> Answer | None:
+    def answer(self, name: str, project: str, ask: Ask) -> Answer | Reply | None:
         if project != self._catalog.project:
             raise ApiError(
                 "accessDenied", f"Access Denied: Project {project}: no permission, or no such project"
             )
-        handler: Callable[[Ask], Answer | None] = getattr(self, name.replace(".", "_"))
+        handler: Callable[[Ask], Answer | Reply | None] = getattr(self, name.replace(".", "_"))
         return handler(ask)
 
     def datasets_list(self, ask: Ask) -> Answer:  # noqa: ARG002
@@ -101,9 +114,28 @@ class Rest:
         return page(self._fake.rows(found, names), ask.query)
 
     def jobs_insert(self, ask: Ask) -> Answer:
-        if "load" in (ask.body.get("configuration") or {}):
-            Target.parse(self._catalog, ask.body["configuration"]["load"]["destinationTable"])
         return self._jobs.insert(ask.body)
+
+    def jobs_upload(self, ask: Ask) -> Answer | Reply:
+        """`jobs.insert` with a file: the job and the file at once, or the job alone and then the file."""
+        match ask.query.get("uploadType"):
+            case "multipart":
+                job, file = multipart(ask.content, ask.headers.get("content-type", ""))
+                return self._jobs.insert(job, file)
+            case "resumable":
+                self._jobs.check(ask.body, with_file=True)
+                upload_id = self._uploads.begin(ask.body, ask.headers)
+                path = f"/upload/bigquery/v2/projects/{self._catalog.project}/jobs"
+                where = f"{self._fake.rest_url}{path}?uploadType=resumable&upload_id={upload_id}"
+                return Reply(200, {"Location": where})
+            case other:
+                raise unknown(f"the upload type {other}")
+
+    def jobs_uploadChunk(self, ask: Ask) -> Answer | Reply:  # noqa: N802 - as the names of the API
+        found = self._uploads.put(ask.query["upload_id"], ask.headers, ask.content)
+        if isinstance(found, int):
+            return Reply(308, {"Range": f"bytes=0-{found - 1}"} if found else {})
+        return self._jobs.insert(found.job, bytes(found.content))
 
     def jobs_list(self, ask: Ask) -> Answer:  # noqa: ARG002
         return {"kind": "bigquery#jobList", "jobs": list(map(self._jobs.answer, self._jobs.all()))}

@@ -1,0 +1,63 @@
+"""Whether the columns are there: those a dataset declares, and those a row transform needs."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+
+from flows.errors import SchemaDrift, UsageError
+from transforms.cleaning import ROW_TRANSFORMS
+from transforms.dataset import ColumnsDiffer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flows.sources import LandedFile
+    from transforms.dataset import HeaderMatch
+    from transforms.trip_month import TripMonth
+
+logger = logging.getLogger(__name__)
+
+
+def check_row_transforms(names: Sequence[str], color: str, columns: Sequence[str]) -> None:
+    """Refuse names that do not exist, or that need a column the dataset does not have.
+
+    Raises:
+        UsageError: names the legal values.
+    """
+    for name in names:
+        if name not in ROW_TRANSFORMS:
+            raise UsageError(f"unknown transform {name!r}; legal are {', '.join(ROW_TRANSFORMS)}")
+        if "passenger_count" not in columns:
+            raise UsageError(f"transform {name} needs passenger_count, which {color} does not have")
+
+
+def match_header(landed: LandedFile, month: TripMonth, *, allow_new: bool) -> HeaderMatch:
+    """Find the dataset's columns among the file's; columns that other months have are said to be missing.
+
+    Args:
+        landed: the verified source file.
+        month: what it holds.
+        allow_new: undeclared columns are carried along instead of refused.
+
+    Raises:
+        SchemaDrift: the columns are not the declared ones.
+    """
+    is_parquet = landed.kind == "parquet"
+    header = tuple(pq.read_schema(landed.path).names) if is_parquet else _named(landed.header)
+    try:
+        match = month.dataset.match_header(header, allow_new=allow_new)
+    except ColumnsDiffer as error:
+        raise SchemaDrift(f"{error} (file {landed.path.name})") from error
+    expected = month.dataset.expected_missing(match.missing, month.iso)
+    if surprising := [name for name in match.missing if name not in expected]:
+        logger.info("%s: filled with null, not in the file: %s", month.label, ", ".join(surprising))
+    return match
+
+
+def _named(header: tuple[str, ...]) -> tuple[str, ...]:
+    """A CSV header without the commas behind its last name; the lines may have nothing there either."""
+    last = max((at for at, name in enumerate(header) if name.strip()), default=-1)
+    return header[: last + 1]

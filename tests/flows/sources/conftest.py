@@ -1,0 +1,48 @@
+"""Fixtures of the landing's tests."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.web import Web
+
+pytest.register_assert_rewrite("support.landing")
+
+from support.landing import GZIP, NAME, OBJECT, put_object  # noqa: E402 - so that its asserts explain themselves
+
+from flows.sources import SourceFile  # noqa: E402
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Where files land."""
+    return tmp_path / "raw" / "yellow"
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of every pause, none of which is made."""
+    seconds: list[float] = []
+    monkeypatch.setattr(time, "sleep", seconds.append)
+    return seconds
+
+
+@pytest.fixture
+def in_bucket(web: Web, monkeypatch: pytest.MonkeyPatch) -> SourceFile:
+    """A file in a bucket of which `web` plays the server."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", web.url)
+    import gcsfs.retry
+
+    async def no_pause(_seconds: float) -> None:
+        pass
+
+    monkeypatch.setattr(gcsfs.retry, "asyncio", SimpleNamespace(sleep=no_pause))
+    put_object(web, GZIP, generation=1)
+    return SourceFile(OBJECT, NAME)
