@@ -16,7 +16,7 @@ POOL := taxi
 RECORDER := PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER
 BATCHES := $(RECORDER)_READ_BATCH_SIZE=50 $(RECORDER)_BATCH_SIZE=50 $(RECORDER)_FLUSH_INTERVAL=1
 
-.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check bench clean
+.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ check: $(STAMP) ## format, lint, types, layers, lock
 	$(RUN)basedpyright
 	$(RUN)lint-imports --no-logo
 	$(UV) lock --check
+
+audit: $(STAMP) ## known weaknesses of what uv.lock names; asks osv.dev, so it needs the web
+	@$(UV) audit --locked || { echo "error: the audit found something, or osv.dev cannot be reached; see above"; exit 1; }
 
 bench: $(STAMP) ## benchmarks against pandas, dlt, psql, ...; ROWS=1440000, FILE=month.csv.gz, RESULTS=folder
 	$(RUN)python -m pytest benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(FILE),--file $(FILE)) $(if $(RESULTS),--results $(RESULTS))
