@@ -18,7 +18,7 @@ from flows.destinations import postgres_ledger as ledger
 from flows.destinations.base import EVER, Holding, Load, Receipt, reconcile
 from flows.destinations.batches import empty_columns, staged_schema
 from flows.destinations.postgres_connection import WAYS_TO_SAY_IT, Address, Locked, connected
-from flows.destinations.postgres_copy import copier
+from flows.destinations.postgres_copy import Target, copier
 from flows.destinations.postgres_tables import (
     SCHEMA,
     MonthNames,
@@ -113,8 +113,7 @@ class Postgres:
         started = time.perf_counter()
         names = self._names(staged.month)
         load = replace(Load.of(staged), dataset=self._key(staged.month.dataset))
-        address = self._address()
-        with connected(address) as session:
+        with connected(self._address()) as session:
             self._hold(session, names)
             with session.transaction():
                 ddl.remove_strays(session)
@@ -122,15 +121,23 @@ class Postgres:
             if before and before.is_same_data(load):
                 seconds = time.perf_counter() - started
                 return Receipt(self.name, before.row_count, "unchanged", seconds)
-            with copier() as copying, _cleared_away(session, names):
-                columns = self._prepare(session, names, staged)
-                arriving = _make_loading(session, names, staged, columns)
-                rows = copying.copy(address, (SCHEMA, names.loading), staged, arriving, report)
-                _finish(session, names, staged, rows)
-                self._swap_in(session, names, load)
+            self._replace(session, names, staged, load, report)
         if report:
             report(staged.rows, staged.rows)
         return Receipt(self.name, staged.rows, "published", time.perf_counter() - started)
+
+    def _replace(
+        self, session: Session, names: MonthNames, staged: StagedMonth, load: Load, report: Report | None
+    ) -> None:
+        with contextlib.ExitStack() as undoing:
+            # Whatever happens: first the process ends, then its table is dropped, which would wait for it.
+            with copier() as copying:
+                columns = self._prepare(session, names, staged)
+                target = _make_loading(session, names, staged, columns)
+                undoing.enter_context(_cleared_away(session, names))
+                rows = copying.copy(session, target, staged, report)
+            _finish(session, names, staged, rows)
+            self._swap_in(session, names, load)
 
     def loaded(self, month: TripMonth) -> Load | None:
         """See `Destination.loaded`."""
@@ -213,8 +220,8 @@ def _cleared_away(session: Session, names: MonthNames) -> Generator[None]:
 
 def _make_loading(
     session: Session, names: MonthNames, staged: StagedMonth, columns: dict[str, str]
-) -> list[str]:
-    """Create the table into which the month is copied, where nobody looks; returns what is to be copied.
+) -> Target:
+    """Create the table into which the month is copied, where nobody looks.
 
     Raises:
         SchemaDrift: the table's columns are not the file's.
@@ -225,7 +232,8 @@ def _make_loading(
     with session.transaction():
         ddl.create_loading(session, names, columns)
         check_target(session, names.loading, arriving, without=same)
-    return arriving.names
+        [[oid]] = session.rows("SELECT to_regclass($1)::oid::bigint", qualified(names.loading))
+    return Target(SCHEMA, names.loading, oid, arriving.names)
 
 
 def _finish(session: Session, names: MonthNames, staged: StagedMonth, rows: int) -> None:

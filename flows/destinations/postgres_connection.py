@@ -41,6 +41,8 @@ SESSION_SETTINGS = {
     "tcp_keepalives_count": "6",
 }
 
+IDLE_LIMIT = "idle_session_timeout"
+
 # What the server, or the way to it, says while it is worth trying again. No SQLSTATE comes with a
 # connection that fails, see https://www.postgresql.org/docs/current/libpq-status.html.
 PASSES = re.compile(
@@ -131,9 +133,21 @@ def _escaped(value: str) -> str:
 class Session:
     """One connection. A statement belongs to the `transaction` around it."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection, address: Address) -> None:
         """Wrap a connection that is not in autocommit mode."""
-        self._connection = connection
+        self._connection, self._address = connection, address
+
+    @property
+    def address(self) -> Address:
+        """Where it goes: the one server that was found, and the password that it took."""
+        info = self._connection.info
+        found = {
+            "host": info.host,
+            "hostaddr": info.hostaddr,
+            "port": str(info.port),
+            "password": info.password,
+        }
+        return Address({**self._address.parameters, **{key: value for key, value in found.items() if value}})
 
     def execute(self, sql: str, *values: object) -> None:
         """Run one statement; `$1` in it is the first value."""
@@ -172,10 +186,12 @@ def connected(address: Address) -> Generator[Session]:
     except psycopg.Error as error:
         raise no_connection(str(error), address) from error
     with contextlib.closing(connection):
-        session = Session(connection)
+        session = Session(connection, address)
         settings = (f"set_config('{key}', '{value}', false)" for key, value in SESSION_SETTINGS.items())
         with session.transaction():
             session.rows(f"SELECT {', '.join(settings)}")
+            # While others copy, this one only holds the month. (Older servers know no such limit.)
+            session.rows(f"SELECT set_config(name, '0', false) FROM pg_settings WHERE name = '{IDLE_LIMIT}'")
         yield session
 
 

@@ -13,22 +13,44 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
 from flows.destinations.postgres_connection import SESSION_SETTINGS, no_connection, refusal
-from flows.errors import DestinationBusy, LocalStorageError, TaxiError
+from flows.errors import DestinationBusy, DestinationRefused, LocalStorageError, TaxiError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
 
-    from flows.destinations.postgres_connection import Address
+    from flows.destinations.postgres_connection import Session
     from flows.destinations.postgres_copy_process import Answer, Request
     from flows.progress import Report
     from flows.staging import StagedMonth
 
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A table to copy into.
+
+    Attributes:
+        schema, table: its name.
+        oid: it, and no other one of that name.
+        columns: those to copy, in its order.
+    """
+
+    schema: str
+    table: str
+    oid: int
+    columns: list[str]
+
+
 PROGRAM = "flows.destinations.postgres_copy_process"
 ENDING_SECONDS = 5.0
+
+KEPT = 2
+"""So many wait for the next month: as many as are loaded at once by default. Each has some 150 MB."""
 
 
 class Copier:
@@ -36,16 +58,18 @@ class Copier:
 
     def __init__(self) -> None:
         """Start it; it is ready some tenths of a second later, and waited for when it is needed."""
+        # A file, because nobody reads it while all goes well, and a pipe that is full would stop the process.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         # NOTE: -P, or a file in the working directory could take the place of a library.
         self._process = subprocess.Popen(  # noqa: S603 - nothing of it comes from outside
             [sys.executable, "-P", "-m", PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
+            stderr=self._errors,
+            bufsize=0,  # a buffer has a lock, on which a fork would wait, and is written twice after one
         )
-        pipes = self._process.stdin, self._process.stdout, self._process.stderr
-        self._requests, self._answers, self._errors = cast("tuple[IO[str], IO[str], IO[str]]", pipes)
+        pipes = self._process.stdin, self._process.stdout
+        self._requests, self._answers = cast("tuple[IO[bytes], IO[bytes]]", pipes)
 
     @property
     def pid(self) -> int:
@@ -56,14 +80,7 @@ class Copier:
         """It has not been ended by somebody else."""
         return self._process.poll() is None
 
-    def copy(
-        self,
-        address: Address,
-        target: tuple[str, str],
-        staged: StagedMonth,
-        columns: Sequence[str],
-        report: Report | None,
-    ) -> int:
+    def copy(self, session: Session, target: Target, staged: StagedMonth, report: Report | None) -> int:
         """Copy a staged file into a table, and commit; returns the rows that the server has counted.
 
         0 as well if the server is set not to count (`track_counts`).
@@ -71,10 +88,9 @@ class Copier:
         NOTE: the driver encodes by the Arrow type and never looks at the table. Compare the two before.
 
         Args:
-            address: where the database is.
-            target: schema and table.
+            session: a connection to the same server.
+            target: where to.
             staged: the month.
-            columns: those to copy, in the table's order.
             report: called with (rows read, rows in all).
 
         Raises:
@@ -83,17 +99,17 @@ class Copier:
             LocalStorageError: the file is damaged.
         """
         request: Request = {
-            "conninfo": address.conninfo(),
+            "conninfo": session.address.conninfo(),
             "settings": SESSION_SETTINGS,
-            "schema": target[0],
-            "table": target[1],
+            "schema": target.schema,
+            "table": target.table,
+            "oid": target.oid,
             "path": str(staged.path.absolute()),
             "rows": staged.rows,
-            "columns": list(columns),
+            "columns": target.columns,
         }
         with contextlib.suppress(BrokenPipeError):  # it has ended, which shows in its answers
-            self._requests.write(json.dumps(request) + "\n")
-            self._requests.flush()
+            _write_all(self._requests, json.dumps(request).encode() + b"\n")
         for line in self._answers:
             answer: Answer = json.loads(line)
             match answer["kind"]:
@@ -103,8 +119,10 @@ class Copier:
                     return answer["rows"]
                 case "damaged":
                     raise LocalStorageError(answer["message"])
+                case "replaced":
+                    raise DestinationBusy("another run has begun the same month; the month there stays")
                 case "refused" if answer["connecting"]:
-                    raise no_connection(answer["message"], address)
+                    raise no_connection(answer["message"], session.address)
                 case "refused":
                     raise refusal(answer["message"], answer["sqlstate"], lost=answer["lost"])
                 case _:
@@ -113,21 +131,23 @@ class Copier:
 
     def _ended(self) -> TaxiError:
         """Why there are no more answers."""
-        said = self._errors.read().strip()
         code = self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip()
+        if code >= 0:
+            return DestinationRefused(
+                f"the process that copies to Postgres failed ({said.rpartition(chr(10))[2]}); the month "
+                "there stays. If the installation is whole, please report it"
+            )
         if code == -signal.SIGABRT and "std::logic_error" in said:
             why = "the connection to Postgres broke"
-        elif code < 0:
-            why = f"the process that copies to Postgres was ended by {signal.Signals(-code).name}"
         else:
-            why = f"the process that copies to Postgres failed ({said.rpartition(chr(10))[2]})"
+            why = f"the process that copies to Postgres was ended ({signal.strsignal(-code)})"
         return DestinationBusy(f"{why}; the month there stays")
 
     def close(self) -> None:
         """End it, whatever it is doing."""
-        for pipe in (self._requests, self._answers, self._errors):
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
+        self._close_files()
         try:
             self._process.wait(ENDING_SECONDS)
         except subprocess.TimeoutExpired:
@@ -136,9 +156,18 @@ class Copier:
 
     def abandon(self) -> None:
         """After a fork, in the new process: it is the other one's."""
-        for pipe in (self._requests, self._answers, self._errors):
-            pipe.close()
+        self._close_files()
         self._process.returncode = 0
+
+    def _close_files(self) -> None:
+        for file in (self._requests, self._answers, self._errors):
+            file.close()
+
+
+def _write_all(pipe: IO[bytes], content: bytes) -> None:
+    """A pipe without a buffer takes what has room."""
+    while content:
+        content = content[pipe.write(content) :]
 
 
 class _Copiers:
@@ -162,7 +191,10 @@ class _Copiers:
     def give_back(self, one: Copier) -> None:
         with self._lock:
             self._busy.discard(one)
-            self._idle.add(one)
+            if kept := len(self._idle) < KEPT:
+                self._idle.add(one)
+        if not kept:
+            one.close()
 
     def end(self, one: Copier) -> None:
         with self._lock:

@@ -43,6 +43,7 @@ class Request(TypedDict):
         conninfo: what libpq connects with; holds the password.
         settings: for each connection.
         schema, table: the target, with the columns of the batches in their order.
+        oid: the target; one of the same name may have taken its place.
         path: a Parquet file.
         rows: how many it has.
         columns: those to copy, in the table's order.
@@ -52,6 +53,7 @@ class Request(TypedDict):
     settings: dict[str, str]
     schema: str
     table: str
+    oid: int
     path: str
     rows: int
     columns: list[str]
@@ -96,7 +98,13 @@ class Refused(TypedDict):
     lost: bool
 
 
-Answer: TypeAlias = Progress | Copied | Damaged | Refused
+class Replaced(TypedDict):
+    """The table is another run's; nothing was left in it."""
+
+    kind: Literal["replaced"]
+
+
+Answer: TypeAlias = Progress | Copied | Damaged | Refused | Replaced
 
 
 def main() -> None:
@@ -138,6 +146,8 @@ def _answer(request: Request) -> Answer:
         return _refused(error, connecting=False)
     except LocalStorageError as error:
         return {"kind": "damaged", "message": error.message}
+    except _Replaced:
+        return {"kind": "replaced"}
     return {"kind": "copied", "rows": rows}
 
 
@@ -173,6 +183,10 @@ def _connection(database: adbc.AdbcDatabase, settings: dict[str, str]) -> adbc.A
             statement.execute_update()
     connection.set_autocommit(False)
     return connection
+
+
+class _Replaced(Exception):
+    """The table is another run's."""
 
 
 class _Shared:
@@ -248,17 +262,24 @@ def _ingest(connection: adbc.AdbcConnection, request: Request, batches: pa.Recor
 def _inserted(connection: adbc.AdbcConnection, request: Request) -> int:
     """The rows that the server has put into the table in this transaction.
 
+    The connection that holds the month may have ended before this one began, and another run may have dropped
+    the table and made its own: rows in that one must not stay.
+
     Its answer to COPY has the same number, but the driver keeps that to itself. To look at every row would
     take a tenth of the load, and have the server write each page a second time (its hint bits).
     """
     table = ".".join('"' + name.replace('"', '""') + '"' for name in (request["schema"], request["table"]))
     with contextlib.closing(adbc.AdbcStatement(connection)) as statement:
-        statement.set_sql_query("SELECT pg_stat_get_xact_tuples_inserted(to_regclass($1))")
+        statement.set_sql_query(
+            "SELECT pg_stat_get_xact_tuples_inserted(oid), oid::bigint FROM to_regclass($1) AS oid"
+        )
         statement.bind(pa.record_batch({"table": [table]}))
         statement.prepare()
         stream, _ = statement.execute_query()
         with pa.RecordBatchReader.from_stream(stream) as found:
-            [[rows]] = found.read_all().columns
+            [[rows], [oid]] = found.read_all().columns
+    if oid.as_py() != request["oid"]:
+        raise _Replaced
     return rows.as_py()
 
 

@@ -126,7 +126,7 @@ def index_like(session: Session, table: str, like: str) -> None:
 
 
 def remove_strays(session: Session) -> None:
-    """Remove what killed runs left between loading a month and swapping it in.
+    """Remove what killed runs left between beginning to load a month and swapping it in.
 
     Only tables that bear our comment and our name, and only if nobody holds the lock of that name.
     """

@@ -43,7 +43,7 @@ SETTINGS = {
     "unix_socket_permissions": "0700",
     "shared_buffers": "256MB",
     "max_wal_size": "4GB",
-    # No replicas: a table loaded in the transaction that creates it needs no log of its rows.
+    # No replicas: the log need not tell them anything.
     "wal_level": "minimal",
     "max_wal_senders": "0",
 }
