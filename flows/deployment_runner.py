@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -20,6 +20,7 @@ from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from flows.elsewhere import confirmed, source_for_others
 from flows.errors import TaxiError, Terminal
@@ -28,7 +29,7 @@ from flows.outcome import MonthOutcome
 from flows.settings import get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from uuid import UUID
 
@@ -40,9 +41,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flows.runners")
 
+Result = TypeVar("Result")
+
 MOST_ATTEMPTS = 3
 LOOKS_EVERY_SECONDS = 1.0
 LONGEST_SILENCE_SECONDS = 300.0
+BUSY = {429, 502, 503, 504}
+"""What a server, or the proxy before it, answers that is worth another try; one on SQLite says 503 often."""
+
 RUNS_ASKED_AT_ONCE = 200
 """The most that a Prefect server answers with."""
 
@@ -89,7 +95,8 @@ class _Months:
         which = {"color": month.color, "year": month.year, "month": month.month}
         context = FlowRunContext.get()
         parent = context.flow_run.id if context and context.flow_run else "none"
-        run: Any = run_deployment(
+        run: Any = _patiently(
+            run_deployment,
             self.deployment,
             parameters={**which, **self.parameters},
             flow_run_name=f"{month.color}-{month.iso}",
@@ -175,17 +182,33 @@ def run_as_deployment(months: Sequence[TripMonth], request: MonthRequest) -> lis
 
 
 def _wait(runs: _Months) -> None:
-    """Look until no month is waiting; a server that is restarted meanwhile does not end hours of work."""
-    heard = time.monotonic()
+    """Look until no month is waiting."""
     while runs.waiting:
         time.sleep(LOOKS_EVERY_SECONDS)
-        try:
-            runs.look()
-            heard = time.monotonic()
-        except httpx.TransportError as error:
-            if time.monotonic() - heard > LONGEST_SILENCE_SECONDS:
-                raise
-            logger.warning("the Prefect server does not answer (%s); asking again", error)
+        _patiently(runs.look)
+
+
+def _patiently(ask: Callable[..., Result], *arguments: Any, **named: Any) -> Result:  # noqa: ANN401 - passed on
+    """Ask the server, again if need be: one that is restarted, or busy, does not end hours of work."""
+
+    def say(state: RetryCallState) -> None:
+        error = state.outcome and state.outcome.exception()
+        logger.warning("the Prefect server does not answer (%s); asking again", error)
+
+    attempts = Retrying(
+        retry=retry_if_exception(_is_passing),
+        wait=wait_fixed(LOOKS_EVERY_SECONDS),
+        stop=stop_after_delay(LONGEST_SILENCE_SECONDS),
+        before_sleep=say,
+        reraise=True,
+    )
+    return attempts(ask, *arguments, **named)
+
+
+def _is_passing(error: BaseException) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in BUSY
+    return isinstance(error, httpx.TransportError)
 
 
 def check_deployed(client: SyncPrefectClient, name: str) -> None:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import pytest
     from xdist.remote import Producer
 
+# A Prefect server on SQLite answers 503 when two writers meet, the more often the more tests run side by side.
+os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "15")
+
 pytest_plugins = [
     "support.web",
     "support.cli",

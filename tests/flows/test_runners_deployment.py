@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -187,7 +189,7 @@ def test_a_server_that_is_away_for_a_while_ends_nothing(
     monkeypatch.setattr("flows.deployment_runner.LOOKS_EVERY_SECONDS", 0.01)
     with get_client(sync_client=True) as client:
         runs = _Months(client, "any/deployment", {}, tmp_path, {JANUARY: _Waiting(uuid4())})
-        looks = iter([httpx.ConnectError("refused"), httpx.ReadError("reset"), None])
+        looks = iter([httpx.ConnectError("refused"), httpx.ReadError("reset"), answered(503), None])
 
         def look() -> None:
             if error := next(looks):
@@ -196,7 +198,7 @@ def test_a_server_that_is_away_for_a_while_ends_nothing(
 
         monkeypatch.setattr(runs, "look", look)
         _wait(runs)
-        assert caplog.text.count("does not answer") == 2
+        assert caplog.text.count("does not answer") == 3
         runs.waiting[JANUARY] = _Waiting(uuid4())
         monkeypatch.setattr("flows.deployment_runner.LONGEST_SILENCE_SECONDS", 0.05)
         monkeypatch.setattr(runs, "look", client_error)
@@ -206,3 +208,31 @@ def test_a_server_that_is_away_for_a_while_ends_nothing(
 
 def client_error() -> None:
     raise httpx.ConnectError("refused")
+
+
+def answered(status: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "http://server/api")
+    return httpx.HTTPStatusError("no", request=request, response=httpx.Response(status, request=request))
+
+
+@pytest.mark.parametrize(("status", "asked"), [(503, 2), (429, 2), (404, 1), (422, 1)])
+def test_a_busy_server_is_asked_again_for_a_run_and_one_that_refuses_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, asked: int
+) -> None:
+    monkeypatch.setattr("flows.deployment_runner.LOOKS_EVERY_SECONDS", 0.01)
+    keys: list[str] = []
+
+    def create(*_: object, idempotency_key: str, **__: object) -> SimpleNamespace:
+        keys.append(idempotency_key)
+        if len(keys) == 1:
+            raise answered(status)
+        return SimpleNamespace(id=uuid4())
+
+    monkeypatch.setattr("flows.deployment_runner.run_deployment", create)
+    with get_client(sync_client=True) as client:
+        runs = _Months(client, "any/deployment", {}, tmp_path)
+        refused = pytest.raises(httpx.HTTPStatusError) if asked == 1 else contextlib.nullcontext()
+        with refused:
+            runs.start(JANUARY)
+    assert len(keys) == asked
+    assert len(set(keys)) == 1

@@ -219,7 +219,7 @@ def test_one_that_is_killed_at_rest_costs_nothing(postgres: Database, months: Mo
         at_rest = copying()
     for pid in at_rest:
         os.kill(pid, signal.SIGKILL)
-        assert ended(pid)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # with all its threads
     assert destination(postgres).publish(months.trips(MONTH)).status == "published"
 
 
