@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pytest
     from xdist.remote import Producer
 
-# A Prefect server on SQLite answers 503 when two writers meet, the more often the more tests run side by side.
+# A Prefect server on SQLite answers 503 when two writers meet, which side by side they do more often.
 os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "15")
 
 pytest_plugins = [
