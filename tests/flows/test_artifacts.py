@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
+from support.prefect_server import ask
 
 from flows import artifacts
 from flows.artifacts import load_table, month_page
@@ -33,8 +33,7 @@ def bar(prefect_api_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[floa
         body = {"artifacts": {"key": {"any_": [f"progress-fhv-{MONTH.iso}"]}}, "sort": "CREATED_DESC"}
         found: list[dict[str, Any]] = []
         for _ in range(100):
-            answer = httpx.post(f"{prefect_api_url}/artifacts/filter", json=body, timeout=30, trust_env=False)
-            found = answer.json()
+            found = ask("POST", f"{prefect_api_url}/artifacts/filter", body).json()
             if found and found[0]["data"] == percent:
                 return found[0]
             time.sleep(0.1)

@@ -6,11 +6,11 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import httpx
 import pytest
 from prefect.exceptions import ParameterTypeError
 from prefect.testing.cli import invoke_and_assert
 from support.cli import Cli, by_month, small_month
+from support.prefect_server import ask
 from support.trips import warehouse_rows
 
 from flows.errors import UsageError
@@ -43,7 +43,7 @@ def latest_run_name(api_url: str) -> str:
         "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED"]}}},
         "limit": 1,
     }
-    [run] = httpx.post(f"{api_url}/flow_runs/filter", json=body, trust_env=False).json()
+    [run] = ask("POST", f"{api_url}/flow_runs/filter", body).json()
     return run["name"]
 
 
@@ -176,16 +176,14 @@ def deployment(prefect_api_url: str) -> Iterator[str]:
     made: Any = etl_parent_flow.to_deployment("backfill", parameters={"months": [1, 2, 3], "year": 2021})
     address = f"{prefect_api_url}/deployments/{made.apply()}"
     yield address
-    httpx.delete(address, trust_env=False).raise_for_status()
+    ask("DELETE", address).raise_for_status()
 
 
 @pytest.mark.parametrize(("parameters", "said"), BAD_PARAMETERS, ids=str)
 def test_a_bad_parameter_is_refused_by_the_server_and_by_the_flow(
     deployment: str, parameters: dict[str, Any], said: str
 ) -> None:
-    refused = httpx.post(
-        f"{deployment}/create_flow_run", json={"parameters": parameters}, trust_env=False, timeout=30
-    )
+    refused = ask("POST", f"{deployment}/create_flow_run", {"parameters": parameters})
     assert refused.status_code in (409, 422), refused.text
     assert said in refused.text
     with pytest.raises(ParameterTypeError, match=[*parameters][-1]):
@@ -211,9 +209,7 @@ def test_deployment_run_refuses_a_bad_parameter_in_words(deployment: str, parame
     ids=str,
 )
 def test_good_parameters_go_before_the_deployments_own(deployment: str, parameters: dict[str, Any]) -> None:
-    made = httpx.post(
-        f"{deployment}/create_flow_run", json={"parameters": parameters}, trust_env=False, timeout=30
-    )
+    made = ask("POST", f"{deployment}/create_flow_run", {"parameters": parameters})
     assert made.status_code == 201, made.text
     assert made.json()["parameters"] == parameters
 

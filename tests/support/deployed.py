@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
-from support.prefect_server import clean_environment
+from support.prefect_server import ask, clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import httpx
 
 ROOT = Path(__file__).parents[2]
 LONGEST_WAIT_SECONDS = 90
@@ -43,11 +44,7 @@ class Deployed:
     worker_log: Path
 
     def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:  # noqa: ANN401 - JSON
-        while True:
-            answer = httpx.request(method, f"{self.ui}/api{path}", json=body, timeout=60, trust_env=False)
-            if answer.status_code != 503:  # SQLite is locked: Prefect's own client tries again too
-                return answer
-            time.sleep(0.2)
+        return ask(method, f"{self.ui}/api{path}", body)
 
     def find(self, what: str, **body: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON
         """What `POST /{what}/filter` gives."""

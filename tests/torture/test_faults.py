@@ -97,6 +97,8 @@ def test_a_warehouse_that_is_no_database_is_one_line_and_made_anew_once_it_is_ou
 def test_a_full_disk_is_one_line_and_leaves_the_old_month(
     matrix: KillMatrix, data_dir: Path, most_file_bytes: int
 ) -> None:
+    if "COVERAGE_PROCESS_CONFIG" in os.environ:
+        pytest.skip("make coverage: what it writes itself does not fit either, and it says so at length")
     code, said = matrix.run(data_dir, 1, most_file_bytes=most_file_bytes)
     assert code == 1, said
     [line] = [line for line in said.splitlines() if line.startswith("failed: ")]
