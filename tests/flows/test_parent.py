@@ -26,6 +26,10 @@ from support.trips import (
     warehouse_rows,
 )
 
+from flows.files import exclusive
+from flows.layout import Layout
+from transforms.trip_month import TripMonth
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -249,6 +253,18 @@ def test_two_runs_at_once_end_with_one_copy(cli_process: Cli) -> None:
     statuses = sorted(zip(*(by_month(result, "status") for result in results), strict=True))
     assert all(sorted(pair) == ["published", "unchanged"] for pair in statuses)
     assert cli_process.count() == 40_000
+
+
+def test_a_month_that_another_run_works_on_is_not_touched(cli: Cli) -> None:
+    month = TripMonth("yellow", 2021, 1)
+    call = ("--color", "yellow", "--months", "1", "--source", "synthetic")
+    with exclusive(Layout(cli.data_dir).lock(month), 1):
+        refused = cli(*call, TAXI_SYNTHETIC_ROWS="1000", TAXI_LOCK_TIMEOUT_SECONDS="0.1")
+    assert refused.code == 1
+    assert "another run has held" in refused.err
+    assert "TAXI_LOCK_TIMEOUT_SECONDS" in refused.err
+    assert not Layout(cli.data_dir).staged("yellow").exists()
+    assert cli(*call, TAXI_SYNTHETIC_ROWS="1000").code == 0
 
 
 def test_tutorial_transforms_have_the_tutorials_meaning(cli: Cli, web: Web) -> None:
