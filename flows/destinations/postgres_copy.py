@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
 from flows.destinations.postgres_connection import SESSION_SETTINGS, no_connection, refusal
+from flows.destinations.postgres_tables import quoted
 from flows.errors import DestinationBusy, DestinationRefused, LocalStorageError, TaxiError
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Copier:
             "settings": SESSION_SETTINGS,
             "schema": target.schema,
             "table": target.table,
+            "name": f"{quoted(target.schema)}.{quoted(target.table)}",
             "oid": target.oid,
             "path": str(staged.path.absolute()),
             "rows": staged.rows,

@@ -43,6 +43,7 @@ class Request(TypedDict):
         conninfo: what libpq connects with; holds the password.
         settings: for each connection.
         schema, table: the target, with the columns of the batches in their order.
+        name: both, as SQL writes them.
         oid: the target; one of the same name may have taken its place.
         path: a Parquet file.
         rows: how many it has.
@@ -53,6 +54,7 @@ class Request(TypedDict):
     settings: dict[str, str]
     schema: str
     table: str
+    name: str
     oid: int
     path: str
     rows: int
@@ -268,12 +270,11 @@ def _inserted(connection: adbc.AdbcConnection, request: Request) -> int:
     Its answer to COPY has the same number, but the driver keeps that to itself. To look at every row would
     take a tenth of the load, and have the server write each page a second time (its hint bits).
     """
-    table = ".".join('"' + name.replace('"', '""') + '"' for name in (request["schema"], request["table"]))
     with contextlib.closing(adbc.AdbcStatement(connection)) as statement:
         statement.set_sql_query(
             "SELECT pg_stat_get_xact_tuples_inserted(oid), oid::bigint FROM to_regclass($1) AS oid"
         )
-        statement.bind(pa.record_batch({"table": [table]}))
+        statement.bind(pa.record_batch({"name": [request["name"]]}))
         statement.prepare()
         stream, _ = statement.execute_query()
         with pa.RecordBatchReader.from_stream(stream) as found:
