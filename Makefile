@@ -76,7 +76,7 @@ coverage: $(STAMP) ## the same, and the share of flows and transforms that it ru
 	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --cov --cov-report=term
 
 torture: $(STAMP) ## the long mode of kills, faults, hostile files and soak; writes docs/reliability.json
-	TAXI_TEST_TORTURE=1 $(RUN)python -m pytest tests/torture tests/flows/test_hostile_files.py
+	TAXI_TEST_TORTURE=1 $(RUN)python -m pytest tests/torture tests/flows/staging/test_hostile_files.py
 
 check: $(STAMP) ## format, lint, types, layers, lock
 	$(RUN)ruff format --check .

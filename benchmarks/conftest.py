@@ -13,8 +13,7 @@ from inputs import MONTH, land_file, synthetic_file
 from pairs import seconds_of
 from results import Comparison, Group, save
 
-from flows.staged import StagingOptions
-from flows.staging import stage
+from flows.staging import StagingOptions, stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from flows.sources import LandedFile
-    from flows.staged import StagedMonth
+    from flows.staging import StagedMonth
 
 pytest_plugins = ["support.postgres", "support.bqemulator", "support.prefect_server"]
 

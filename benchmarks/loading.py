@@ -19,11 +19,10 @@ from contents import COLUMNS, in_database
 from inputs import MONTH
 from pydantic import SecretStr
 
-from flows.destinations.postgres import Postgres
-from flows.destinations.postgres_connection import Address
+from flows.destinations.postgres.connection import Address
+from flows.destinations.postgres.destination import Postgres
 from flows.settings import Settings
-from flows.staged import StagingOptions
-from flows.staging import stage
+from flows.staging import StagingOptions, stage
 from transforms.datasets import YELLOW
 
 if TYPE_CHECKING:

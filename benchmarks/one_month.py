@@ -15,12 +15,11 @@ from pathlib import Path
 from pydantic import SecretStr
 
 import flows.parent  # noqa: F401 - for its memory
-from flows.destinations.postgres import Postgres
-from flows.destinations.postgres_copy import copier
+from flows.destinations.postgres.copier import copier
+from flows.destinations.postgres.destination import Postgres
 from flows.settings import Settings
-from flows.sources.landing import landed_before
-from flows.staged import StagingOptions
-from flows.staging import stage
+from flows.sources import find_landed
+from flows.staging import StagingOptions, stage
 from transforms.trip_month import TripMonth
 
 
@@ -37,7 +36,7 @@ def peak_bytes(pid: int) -> int:
 def main() -> None:
     """The request comes on stdin, because the URL has a password in it."""
     request = json.load(sys.stdin)
-    month, landed = TripMonth("yellow", 2021, 1), landed_before(Path(request["file"]))
+    month, landed = TripMonth("yellow", 2021, 1), find_landed(Path(request["file"]))
     assert landed, "the file has not landed"
     settings = Settings(_env_file=None, postgres_url=SecretStr(request["postgres_url"]))
     started = time.perf_counter()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery
 
     from flows.destinations import Destination
-    from flows.staged import StagedMonth
+    from flows.staging import StagedMonth
 
 CHUNK_ROWS = 500_000  # the tutorial's
 MOST_ROWS = 200_000  # of a larger month the emulator would be most of what is measured

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from conftest import Versus
     from contents import Contents
 
-    from flows.staged import StagedMonth
+    from flows.staging import StagedMonth
 
 
 def create_table_as(warehouse: Path, staged: StagedMonth) -> None:

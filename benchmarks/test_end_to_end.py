@@ -54,7 +54,7 @@ def test_against_psql_copy(postgres: Database, landed: LandedFile, tmp_path: Pat
 def test_three_months_against_three_copies(
     postgres: Database, landed: LandedFile, tmp_path: Path, rows: int, versus: Versus
 ) -> None:
-    def side_by_side() -> None:
+    def run_concurrently() -> None:
         with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
             list(pool.map(lambda month: ours(postgres, landed, tmp_path, month), MONTHS))
 
@@ -66,7 +66,7 @@ def test_three_months_against_three_copies(
         GROUP,
         "psql, three months",
         "three such copies in a row; ours: two months at once",
-        ours=side_by_side,
+        ours=run_concurrently,
         theirs=in_a_row,
         rows=3 * rows,
         name="taxi-etl, three months",

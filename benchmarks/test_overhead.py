@@ -18,11 +18,10 @@ import duckdb
 import pytest
 
 from flows.destinations import make_destination
-from flows.layout import Layout
-from flows.quality_report import quality_report
+from flows.runtime import Layout
 from flows.settings import get_settings, override_settings
 from flows.sources import land, locate_source
-from flows.staging import StagingOptions, stage
+from flows.staging import StagingOptions, report_quality, stage
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def seconds_of_work(directory: Path) -> float:
             landed = land(source, layout.raw("yellow"), get_settings())
             staged = stage(landed, MONTH, layout.staged("yellow"), StagingOptions())
             make_destination("duckdb", layout.data_dir, get_settings()).publish(staged)
-            quality_report(staged)
+            report_quality(staged)
         best = min(best, time.perf_counter() - started)
     return best
 

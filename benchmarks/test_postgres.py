@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from conftest import Versus
     from support.postgres import Database
 
-    from flows.staged import StagedMonth
+    from flows.staging import StagedMonth
 
 GROUP = "load postgres"
 SLOW_ROWS = {None: 20_000, "multi": 5_000}  # what the slow rivals get, by method

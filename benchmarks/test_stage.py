@@ -13,8 +13,7 @@ import pytest
 from contents import in_parquet
 from inputs import MONTH
 
-from flows.staged import StagingOptions
-from flows.staging import stage
+from flows.staging import StagingOptions, stage
 from transforms.cleaning import conform, csv_schema, parse_text
 from transforms.datasets import YELLOW
 

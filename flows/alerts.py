@@ -15,10 +15,9 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.settings import temporary_settings
 from prefect.utilities.urls import url_for
 
-from flows.console import say_usage_error
+from flows.cli import print_usage_error, server_defaults
 from flows.errors import TaxiError, Terminal, UsageError
-from flows.outcome import MonthFailed, MonthsFailed, describe
-from flows.server import server_defaults
+from flows.month import MonthFailed, MonthsFailed, describe_error
 from flows.settings import get_settings
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def alert_on_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any])
     try:
         send(block, *message(flow, flow_run, state))
     except Exception as error:  # noqa: BLE001 - an alert must not change what became of the run
-        text = error.message if isinstance(error, AlertNotSent) else describe(error)
+        text = error.message if isinstance(error, AlertNotSent) else describe_error(error)
         logger.warning("%s; the run itself is not affected", text)
     else:
         logger.info("alert sent through %s", block)
@@ -64,7 +63,9 @@ def alert_on_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
 def message(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> tuple[str, str]:
     """Subject and body: which run, which months, why, and where to look."""
     error: Any = state.result(raise_on_failure=False)
-    lines = [f"{flow.name} {flow_run.name}: {describe(error) if isinstance(error, BaseException) else error}"]
+    lines = [
+        f"{flow.name} {flow_run.name}: {describe_error(error) if isinstance(error, BaseException) else error}"
+    ]
     if state.is_crashed():  # told from outside the run; there is no log with more of it
         lines = [f"{flow.name} {flow_run.name}: {state.message}"]
     elif isinstance(error, MonthsFailed):
@@ -135,7 +136,7 @@ def main() -> int:
                 )
             send(block, "taxi-etl", "A test message: alerts of taxi-etl arrive here.")
         except UsageError as error:
-            return say_usage_error(error)
+            return print_usage_error(error)
         except TaxiError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

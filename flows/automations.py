@@ -18,10 +18,8 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.command_line import OneLineParser
-from flows.console import say_usage_error
+from flows.cli import OneLineParser, print_usage_error, server_defaults
 from flows.errors import UsageError
-from flows.server import server_defaults
 
 if TYPE_CHECKING:
     import argparse
@@ -112,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for automation in wanted:
                     put(client, automation)
         except UsageError as error:
-            return say_usage_error(error)
+            return print_usage_error(error)
     print("\n".join(f"{automation.name}: {automation.description}" for automation in wanted))
     return 0
 

@@ -5,7 +5,7 @@ TaxiError                       one line: what was wrong, the legal values, the 
 ├── Transient                   worth trying again as it is
 │   ├── SourceBusy              the server said 5xx or 429, stalled or hung up, and kept doing so
 │   └── DestinationBusy         locked by somebody else, restarting, out of connections
-│       └── WaitedInVain        and has been for as long as the settings allow; not tried again
+│       └── LockTimeout        and has been for as long as the settings allow; not tried again
 └── Terminal                    the same call would fail the same way
     ├── SourceNotFound          404, 403, no such file
     ├── SourceUnreachable       no network, no such host
@@ -16,7 +16,7 @@ TaxiError                       one line: what was wrong, the legal values, the 
     ├── DestinationRefused      wrong password, no such host or database, no right to do it
     ├── Stopped                 Ctrl-C
     ├── LocalStorageError       disk full, read-only, no permission, a damaged local file
-    └── MonthFailed, MonthsFailed   the verdict on a month and on a run (`flows.outcome`)
+    └── MonthFailed, MonthsFailed   the verdict on a month and on a run (`flows.month.outcome`)
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class DestinationBusy(Transient):
     """The destination is locked or not ready."""
 
 
-class WaitedInVain(DestinationBusy):
+class LockTimeout(DestinationBusy):
     """A lock was not free within the lock time-out; waiting once more would only multiply it."""
 
 
@@ -115,7 +115,7 @@ class LocalStorageError(Terminal):
 
 
 @contextlib.contextmanager
-def locate(where: str) -> Generator[None]:
+def error_context(where: str) -> Generator[None]:
     """Say what a `TaxiError` raised inside happened to; the innermost place wins."""
     try:
         yield

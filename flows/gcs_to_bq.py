@@ -21,19 +21,23 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from flows.alerts import alert_on_crash, alert_on_failure
-from flows.command_line import OneLineParser, check_options
-from flows.console import console_output, guarded
-from flows.from_bucket import BUCKET, WAREHOUSE, load
-from flows.interruption import leave
-from flows.outcome import MonthOutcome, MonthsFailed, RunSummary, describe
+from flows.cli import OneLineParser, check_common_options, console_output, exit_with, run_command_line
+from flows.month import (
+    BUCKET,
+    RETRY_OPTIONS,
+    WAREHOUSE,
+    MonthOutcome,
+    MonthsFailed,
+    RunSummary,
+    describe_error,
+    load,
+)
 from flows.parent import Color, Month
-from flows.progress import check_stopped
-from flows.request import check_color, check_destinations
-from flows.runners import side_by_side
-from flows.selection import DEFAULT_YEAR, Selection, month_numbers
+from flows.request import DEFAULT_YEAR, Selection, check_color, check_destinations, month_numbers
+from flows.runners import run_concurrently
+from flows.runtime import check_stopped
 from flows.settings import get_settings
 from flows.staging import check_row_transforms
-from flows.tasks import RETRIED
 from transforms.cleaning import ROW_TRANSFORMS
 from transforms.datasets import DATASETS
 from transforms.trip_month import TripMonth
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
     import argparse
 
 
-@task(name="load", task_run_name="{month.color}-{month.iso}", cache_policy=NO_CACHE, **RETRIED)
+@task(name="load", task_run_name="{month.color}-{month.iso}", cache_policy=NO_CACHE, **RETRY_OPTIONS)
 def load_month(
     month: TripMonth, data_dir: Path, row_transforms: tuple[str, ...] = (), *, force: bool = False
 ) -> MonthOutcome:
@@ -90,7 +94,7 @@ def gcs_to_bq(
     directory = data_dir or settings.data_dir
     trips = checked(color, year, months, directory, row_transforms)
     request = {"data_dir": directory, "row_transforms": tuple(row_transforms), "force": force}
-    results = side_by_side(load_month, trips, request, concurrency or settings.concurrency)
+    results = run_concurrently(load_month, trips, request, concurrency or settings.concurrency)
     outcomes = map(_outcome, trips, results)
     summary = RunSummary(color, tuple(outcomes), time.perf_counter() - started)
     if summary.failed:
@@ -117,7 +121,7 @@ def checked(
 def _outcome(month: TripMonth, result: MonthOutcome | BaseException) -> MonthOutcome:
     """What became of a month, also when its run was cut down from outside."""
     if isinstance(result, BaseException):
-        failed = MonthOutcome(month, error=describe(result))
+        failed = MonthOutcome(month, error=describe_error(result))
         failed.failures[WAREHOUSE] = failed.error or ""
         return failed
     return result
@@ -187,7 +191,7 @@ def parse(arguments: Sequence[str]) -> Command:
         UsageError: in one line, before anything has started.
     """
     given = parser().parse_args(arguments)
-    check_options(given)
+    check_common_options(given)
     numbers = list(chain.from_iterable(given.months))
     months = checked(given.color, given.year, numbers, given.data_dir, given.transform)
     return Command(
@@ -227,8 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with console_output(command.data_dir, command.summary) as console:
             return console.conclude(lambda: run(command))
 
-    return guarded(call)
+    return run_command_line(call)
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

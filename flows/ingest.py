@@ -22,22 +22,17 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from pydantic import SecretStr
 
-from flows import tasks
 from flows.alerts import alert_on_crash, alert_on_failure
-from flows.blocks import with_blocks
-from flows.command_line import OneLineParser, check_directory
-from flows.console import console_output, guarded
+from flows.cli import OneLineParser, check_directory, console_output, exit_with, run_command_line
 from flows.destinations import Receipt
 from flows.destinations.postgres import Postgres
-from flows.errors import UsageError, locate
-from flows.interruption import leave
-from flows.layout import Layout
-from flows.outcome import MonthFailed, MonthOutcome, RunSummary, month_under_way
-from flows.progress import reporter
+from flows.errors import UsageError, error_context
+from flows.month import MonthFailed, MonthOutcome, RunSummary, tasks, track_month
+from flows.request import with_blocks
+from flows.runtime import Layout, reporter
 from flows.settings import get_settings, override_settings
-from flows.sources import locate_source
-from flows.sources.private import hidden
-from flows.staged import StagedMonth, StagingOptions
+from flows.sources import locate_source, redact
+from flows.staging import StagedMonth, StagingOptions
 from transforms.datasets import DATASETS
 from transforms.trip_month import TripMonth
 
@@ -59,11 +54,11 @@ def log_subflow(table_name: str) -> None:
     get_run_logger().info("Logging Subflow for: %s", table_name)
 
 
-@task(name="load", task_run_name="load {table_name}", cache_policy=NO_CACHE, **tasks.RETRIED)
+@task(name="load", task_run_name="load {table_name}", cache_policy=NO_CACHE, **tasks.RETRY_OPTIONS)
 def load(staged: StagedMonth, table_name: str, data_dir: Path, *, force: bool) -> Receipt:
     """Staged month -> its partition of a Postgres table of any name; retried three times."""
     label = staged.month.label
-    with locate(f"{label} -> postgres table {table_name}"):
+    with error_context(f"{label} -> postgres table {table_name}"):
         settings = with_blocks(get_settings(), ["postgres"])
         target = Postgres.from_settings(data_dir, settings, table=table_name)
         return target.publish(staged, force=force, report=reporter(label, "postgres"))
@@ -105,7 +100,7 @@ def ingest_data(
         max_reject_ratio=settings.max_reject_ratio,
     )
     log_subflow(table_name)
-    with month_under_way(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
+    with track_month(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
         landed = tasks.extract_cached(month, file, layout.raw(month.color), force=force)
         # Beside the parent flow's staged files, which have all the rows.
         staged = tasks.stage(landed, month, layout.ingest(month.color), options, force=force)
@@ -186,13 +181,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with console_output(given.data_dir) as console:
                 return console.conclude(lambda: _ingest(given))
 
-    return guarded(call)
+    return run_command_line(call)
 
 
 def _ingest(given: argparse.Namespace) -> RunSummary:
     try:
         outcome = ingest_data(
-            hidden(given.url),
+            redact(given.url),
             given.table_name,
             given.data_dir,
             keep_zero_passengers=given.keep_zero_passengers,
@@ -204,4 +199,4 @@ def _ingest(given: argparse.Namespace) -> RunSummary:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

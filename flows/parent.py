@@ -13,16 +13,10 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.alerts import alert_on_crash, alert_on_failure
-from flows.command_line import Command, parse_command
-from flows.console import console_output, guarded
-from flows.interruption import leave
-from flows.month_runs import MonthRequest
-from flows.outcome import MonthsFailed, RunSummary
-from flows.plan import print_plan
-from flows.request import check_request
-from flows.runner_choice import Runner, RunnerName
-from flows.runners import run_months
-from flows.selection import FIRST_YEAR, LAST_YEAR, selection
+from flows.cli import Command, console_output, exit_with, parse_command, print_plan, run_command_line
+from flows.month import MonthsFailed, RunSummary
+from flows.request import FIRST_YEAR, LAST_YEAR, Runner, RunnerName, check_request, select_months
+from flows.runners import MonthRequest, run_months
 from flows.settings import get_settings
 from flows.staging import StagingOptions
 from transforms.trip_month import ISO_MONTH
@@ -38,7 +32,7 @@ def run_name() -> str:
     """What a run is called in the UI: `yellow-2021`, `yellow-2019-01-to-2021-07`, `yellow-latest-3`."""
     given = flow_run.get_parameters()
     names = ("months", "year", "since", "until", "latest")
-    asked = selection(**{name: given.get(name) for name in names})
+    asked = select_months(**{name: given.get(name) for name in names})
     return f"{given['color']}-{asked.label.replace(' ', '-')}"
 
 
@@ -100,7 +94,7 @@ def etl_parent_flow(
     """
     started, settings = time.perf_counter(), get_settings()
     data_dir = data_dir or settings.data_dir
-    asked = selection(months, year, since, until, latest)
+    asked = select_months(months, year, since, until, latest)
     check_request(color, asked, to=to, source=source, data_dir=data_dir, row_transforms=row_transforms)
     how = Runner(runner, concurrency, dask_address)
     how.check(to)
@@ -143,8 +137,8 @@ def main(
         with console_output(command.data_dir, command.summary) as console:
             return console.conclude(lambda: run(command))
 
-    return guarded(call)
+    return run_command_line(call)
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

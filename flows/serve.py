@@ -25,10 +25,8 @@ from prefect.schedules import Schedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
-from flows.command_line import OneLineParser
-from flows.console import say_usage_error
+from flows.cli import OneLineParser, print_usage_error, server_defaults
 from flows.errors import UsageError
-from flows.server import server_defaults
 from flows.settings import get_settings
 
 if TYPE_CHECKING:
@@ -138,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             deployments, limit = chosen(arguments)
         except UsageError as error:
-            return say_usage_error(error)
+            return print_usage_error(error)
         serve(*deployments, limit=limit)
     return 0
 

@@ -20,24 +20,28 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.blocks import configured_destination
-from flows.command_line import OneLineParser, add_month_options, check_directory, selected
-from flows.console import say_usage_error
+from flows.cli import (
+    MonthInDestination,
+    OneLineParser,
+    add_month_options,
+    check_directory,
+    print_usage_error,
+    selected,
+    server_defaults,
+    take_inventory,
+)
 from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS
 from flows.errors import UsageError
-from flows.inventory import MonthThere, take_inventory
-from flows.request import check_color, check_destinations
-from flows.selection import Selection
-from flows.server import server_defaults
+from flows.request import Selection, check_color, check_destinations, configured_destination
 from flows.settings import get_settings
-from flows.sources.catalogue import SYNTHETIC
+from flows.sources import SYNTHETIC
 from transforms.datasets import DATASETS
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Generator, Sequence
 
-    from flows.inventory import Inventory, MonthStatus
+    from flows.cli import Inventory, MonthInventory
 
 FINE, NOT_FINE = 0, 1
 """Exit codes, beside 2 for wrong usage."""
@@ -100,7 +104,7 @@ def inventory_table(inventory: Inventory) -> Table:
     return table
 
 
-def _cell(there: MonthThere) -> str:
+def _cell(there: MonthInDestination) -> str:
     load, style = there.load, STYLES[there.status]
     if there.status == "loaded" and load:
         text = f"{there.rows:>11,}  {load.loaded_at:%Y-%m-%d %H:%M}"
@@ -109,7 +113,7 @@ def _cell(there: MonthThere) -> str:
     return f"[{style}]{escape(text)}[/]" if style else escape(text)
 
 
-def _origin(month: MonthStatus) -> str:
+def _origin(month: MonthInventory) -> str:
     """The files it was loaded from, by their names; one if all are the same."""
     files = {name: _file_name(there.load.source) for name, there in month.there.items() if there.load}
     if len({*files.values()}) <= 1:
@@ -164,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given = parser().parse_args(arguments)
             inventory = inventory_of(given)
         except UsageError as error:
-            return say_usage_error(error)
+            return print_usage_error(error)
     if given.json:
         print(json.dumps(inventory.to_json(), indent=2))
     else:

@@ -16,14 +16,13 @@ from typing import Any
 
 from prefect import flow
 
-from flows import command_line, parent
+from flows import parent
 from flows.alerts import alert_on_crash, alert_on_failure
-from flows.command_line import Command, parse_command
+from flows.cli import Command, command_line, exit_with, parse_command
 from flows.errors import UsageError
-from flows.interruption import leave
-from flows.outcome import MonthsFailed, RunSummary
+from flows.month import MonthsFailed, RunSummary
 from flows.parent import Color, Count, IsoMonth, Month, Year, etl_parent_flow, run_name
-from flows.runner_choice import RunnerName
+from flows.request import RunnerName
 
 DESTINATION = "gcs"
 
@@ -123,4 +122,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

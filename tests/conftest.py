@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
 from support import together
 
 if TYPE_CHECKING:
-    import pytest
     from xdist.remote import Producer
 
 # A Prefect server on SQLite answers 503 when two writers meet, which side by side they do more often.
 os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "15")
+
+# Helpers with asserts of their own, which are to explain themselves.
+pytest.register_assert_rewrite("support.landing", "support.destinations")
 
 pytest_plugins = [
     "support.web",

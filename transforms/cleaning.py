@@ -1,7 +1,7 @@
 """From a file's columns to a dataset's: names, types, missing columns, and the named row transforms.
 
 Everything here is lazy and pure. What cannot be converted raises when the frame is collected; which
-lines those are is the business of the careful path (`flows.csv_repair`).
+lines those are is the business of the careful path (`flows.staging.csv_repair`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from flows.errors import ReconciliationError, SchemaDrift
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from flows.progress import Report
+    from flows.runtime import ProgressCallback
     from flows.staging import StagedMonth
     from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
@@ -91,7 +91,7 @@ class Receipt:
     seconds: float
 
 
-EVER = (dt.date.min, dt.date.max)
+ALL_MONTHS = (dt.date.min, dt.date.max)
 """Every file month."""
 
 
@@ -121,7 +121,9 @@ class Destination(Protocol):
 
     name: str
 
-    def publish(self, staged: StagedMonth, *, force: bool = False, report: Report | None = None) -> Receipt:
+    def publish(
+        self, staged: StagedMonth, *, force: bool = False, report: ProgressCallback | None = None
+    ) -> Receipt:
         """Replace the month by the staged one, atomically, unless it is there already.
 
         The table is created if it does not exist, and grows by nullable columns.
@@ -147,7 +149,7 @@ class Destination(Protocol):
         """
         ...
 
-    def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = EVER) -> list[Holding]:
+    def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
         """Every month that the ledger or the table of a dataset knows, in calendar order.
 
         With one query (a listing, for a bucket) however many months there are. `Holding.reconciles` is true

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from flows.errors import UsageError
-from flows.sources.private import revealed, without_secrets
+from flows.sources.redaction import restore, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,7 @@ def locate_source(source: str, month: TripMonth, settings: Settings) -> SourceFi
     Raises:
         UsageError: unknown source, bad template, or a month the source cannot have.
     """
-    source = revealed(source)
+    source = restore(source)
     if month.iso < month.dataset.first_month:
         raise UsageError(f"there is no {month.label}: {month.color} starts with {month.dataset.first_month}")
     if source == SYNTHETIC:
@@ -125,7 +125,7 @@ def check_template(source: str) -> set[str]:
     Raises:
         UsageError: not a name, a URL or a path; or a placeholder other than the three.
     """
-    source = revealed(source)
+    source = restore(source)
     shown = repr(without_secrets(source))
     known = f"legal are {', '.join([*PUBLISHERS, SYNTHETIC])}, or a template such as {EXAMPLE}"
     try:

@@ -60,7 +60,7 @@ def to_record(landed: LandedFile) -> bytes:
     return _RECORD.dump_json(landed)
 
 
-def landed_before(path: Path) -> LandedFile | None:
+def find_landed(path: Path) -> LandedFile | None:
     """The record of a file that landed earlier, if the file is still the one that was verified."""
     try:
         landed = _RECORD.validate_json(record_path(path).read_bytes())

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from flows.errors import LocalStorageError, SourceBusy, SourceCorrupt, SourceUnreachable, TaxiError
-from flows.files import clear_scratch, commit, exclusive, naming_full_disk, replacing
-from flows.sources.catalogue import without_secrets
+from flows.runtime import atomic_write, commit, explain_full_disk, file_lock, remove_temporary_files
 from flows.sources.inspection import Inspection, Inspector, parquet_rows
-from flows.sources.landed import LandedFile, landed_before, record_path, to_record
-from flows.sources.opened import Opened, Request, SourceChanged, SourceCut
+from flows.sources.landed import LandedFile, find_landed, record_path, to_record
+from flows.sources.redaction import without_secrets
+from flows.sources.source_request import SourceChanged, SourceCut, SourceRequest, SourceResponse
 from flows.sources.transports import CHUNK_BYTES, open_source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from flows.progress import Report
+    from flows.runtime import ProgressCallback
     from flows.settings import Settings
     from flows.sources.catalogue import SourceFile
 
@@ -38,7 +38,7 @@ UNREACHABLE_ATTEMPTS = 3  # a name that does not resolve rarely starts to while 
 def source_version(source: SourceFile, settings: Settings) -> str | None:
     """What the source says its file's version is, without reading it; None if it does not say."""
     try:
-        with open_source(Request(source.url), settings) as opened:
+        with open_source(SourceRequest(source.url), settings) as opened:
             return opened.version
     except TaxiError:
         return None
@@ -50,7 +50,7 @@ def land(
     settings: Settings,
     *,
     force: bool = False,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
 ) -> LandedFile:
     """Bring a source file into `directory`, verified; an unchanged file is not fetched again.
 
@@ -69,9 +69,9 @@ def land(
         LocalStorageError: the disk is full.
     """
     target = directory / source.file_name
-    with exclusive(directory / ".locks" / f"{target.name}.lock", settings.lock_timeout_seconds):
-        clear_scratch(record_path(target))
-        known = None if force else landed_before(target)
+    with file_lock(directory / ".locks" / f"{target.name}.lock", settings.lock_timeout_seconds):
+        remove_temporary_files(record_path(target))
+        known = None if force else find_landed(target)
         if known and known.identity != source.identity:
             known = None
         return _Download(source, target, settings, known, report).run()
@@ -86,7 +86,7 @@ class _Download:
         target: Path,
         settings: Settings,
         known: LandedFile | None,
-        report: Report | None,
+        report: ProgressCallback | None,
     ) -> None:
         self._source, self._target, self._settings = source, target, settings
         self._known, self._report = known, report
@@ -133,7 +133,7 @@ class _Download:
             raise
 
     def _attempt(self) -> LandedFile:
-        request = Request(
+        request = SourceRequest(
             self._source.url,
             offset=self._received,
             version=self._version,
@@ -144,7 +144,7 @@ class _Download:
                 if opened.unchanged and self._known:
                     self._discard()
                     return self._known
-                with naming_full_disk(self._target.parent):
+                with explain_full_disk(self._target.parent):
                     self._receive(opened)
             self._check_size()
         except (SourceBusy, SourceUnreachable) as error:
@@ -155,7 +155,7 @@ class _Download:
             raise
         return self._keep(self._inspector.finish())
 
-    def _receive(self, opened: Opened) -> None:
+    def _receive(self, opened: SourceResponse) -> None:
         if opened.offset not in (0, self._received) or (opened.offset and opened.version != self._version):
             raise SourceChanged("the file changed while it was being read; starting over")
         if not opened.offset:
@@ -197,7 +197,7 @@ class _Download:
             rows=rows,
             modified_ns=self._target.stat().st_mtime_ns,
         )
-        with replacing(record_path(self._target)) as temporary:
+        with atomic_write(record_path(self._target)) as temporary:
             temporary.write_bytes(to_record(landed))
         self._part_version.unlink(missing_ok=True)
         if self._report and self._announced is None:

@@ -11,14 +11,9 @@ from typing import TYPE_CHECKING
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from flows.errors import SourceBusy, SourceNotFound, SourceUnreachable, UsageError
-from flows.sources.catalogue import (
-    PUBLISHERS,
-    SYNTHETIC,
-    check_template,
-    locate_source,
-    without_secrets,
-)
-from flows.sources.opened import Request, SourceAbsent
+from flows.sources.catalogue import PUBLISHERS, SYNTHETIC, check_template, locate_source
+from flows.sources.redaction import without_secrets
+from flows.sources.source_request import SourceAbsent, SourceRequest
 from flows.sources.transports import open_source
 from transforms.trip_month import TripMonth, months_between
 
@@ -45,7 +40,7 @@ UNREACHABLE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ProbeResult:
     """What a source says of a file.
 
     Attributes:
@@ -59,7 +54,7 @@ class Probe:
     unchanged: bool
 
 
-def probe(file: SourceFile, settings: Settings, known: str | None = None) -> Probe:
+def probe_source(file: SourceFile, settings: Settings, known: str | None = None) -> ProbeResult:
     """Ask what is there; a server that is busy is asked again, with growing pauses.
 
     Args:
@@ -83,9 +78,9 @@ def probe(file: SourceFile, settings: Settings, known: str | None = None) -> Pro
         asked_for = getattr(state.outcome and state.outcome.exception(), "retry_after_seconds", 0.0)
         return max(min(backoff, LONGEST_PAUSE_SECONDS), asked_for)
 
-    def ask() -> Probe:
-        with open_source(Request(file.url, known=known, probe=True), settings) as opened:
-            return Probe(opened.total, opened.version, opened.unchanged)
+    def ask() -> ProbeResult:
+        with open_source(SourceRequest(file.url, known=known, probe=True), settings) as opened:
+            return ProbeResult(opened.total, opened.version, opened.unchanged)
 
     retrying = Retrying(
         retry=retry_if_exception_type((SourceBusy, SourceUnreachable)),
@@ -123,7 +118,7 @@ def newest_months(
         SourceNotFound: the source has no month there.
         SourceUnreachable, SourceBusy, SourceCorrupt: it cannot be asked; that is not "not published".
     """
-    check_open(source)
+    check_open_ended(source)
     left, search = _candidates(source, color, today, since), _Search(count)
     if not left:
         bound = since.iso if since else "its beginning"
@@ -177,7 +172,7 @@ class _Search:
             self.answer = answer
 
 
-def check_open(source: str) -> None:
+def check_open_ended(source: str) -> None:
     """Refuse a template without year or month: it has no newest month.
 
     Raises:
@@ -213,7 +208,7 @@ def _asked(
 
     def ask(month: TripMonth) -> tuple[TripMonth, str | None]:
         try:
-            probe(locate_source(source, month, settings), settings)
+            probe_source(locate_source(source, month, settings), settings)
         except SourceAbsent as absent:
             return month, absent.message
         return month, None

@@ -1,6 +1,6 @@
 """Opening a source, whatever kind of URL it is, at any byte offset.
 
-Each transport yields an `Opened`: what is there, and the bytes from the offset on. Everything that
+Each transport yields an `SourceResponse`: what is there, and the bytes from the offset on. Everything that
 can go wrong becomes a `TaxiError` here, so that the landing only has to know Transient from Terminal.
 """
 
@@ -18,15 +18,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import httpx
 
 from flows.errors import DestinationRefused, SourceBusy, SourceCorrupt, SourceNotFound, SourceUnreachable
-from flows.sources.catalogue import without_secrets
-from flows.sources.opened import Opened, Request, SourceAbsent, SourceChanged, SourceCut
+from flows.sources.redaction import without_secrets
+from flows.sources.source_request import SourceAbsent, SourceChanged, SourceCut, SourceRequest, SourceResponse
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
 
-    from flows.google_files import GCSFileSystem
+    from flows.gcp import GCSFileSystem
     from flows.settings import Settings
 
 CHUNK_BYTES = 2**18
@@ -41,13 +41,13 @@ for _library in ("httpx", "httpcore"):
     logging.getLogger(_library).setLevel(logging.WARNING)
 
 
-def open_source(request: Request, settings: Settings) -> AbstractContextManager[Opened]:
+def open_source(request: SourceRequest, settings: Settings) -> AbstractContextManager[SourceResponse]:
     """Open a source for reading; the connection closes with the context.
 
     Raises:
         SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: see `flows.errors`.
     """
-    opener: dict[str, Callable[[Request, Settings], AbstractContextManager[Opened]]] = {
+    opener: dict[str, Callable[[SourceRequest, Settings], AbstractContextManager[SourceResponse]]] = {
         "http": _open_http,
         "https": _open_http,
         "file": _open_file,
@@ -58,7 +58,7 @@ def open_source(request: Request, settings: Settings) -> AbstractContextManager[
 
 
 @contextlib.contextmanager
-def _open_http(request: Request, settings: Settings) -> Generator[Opened]:
+def _open_http(request: SourceRequest, settings: Settings) -> Generator[SourceResponse]:
     # identity: the file's own bytes, not a transfer encoding that would hide its checksum and size.
     headers = {"Accept-Encoding": "identity", "User-Agent": "taxi-etl"}
     if request.offset and request.version:
@@ -102,7 +102,7 @@ def _certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _answer(request: Request, response: httpx.Response, host: str) -> Opened:
+def _answer(request: SourceRequest, response: httpx.Response, host: str) -> SourceResponse:
     status = response.status_code
     if status in ABSENT_STATUS:
         raise SourceAbsent(
@@ -116,16 +116,16 @@ def _answer(request: Request, response: httpx.Response, host: str) -> Opened:
     version = response.headers.get("ETag") or response.headers.get("Last-Modified")
     is_known = version == request.known and not request.offset
     if request.known and (status == HTTPStatus.NOT_MODIFIED or is_known):
-        return Opened(0, None, request.known, iter(()), unchanged=True)
+        return SourceResponse(0, None, request.known, iter(()), unchanged=True)
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and request.probe:
-        return Opened(0, 0, version, iter(()))  # an empty file has no first byte
+        return SourceResponse(0, 0, version, iter(()))  # an empty file has no first byte
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         raise SourceChanged(f"{host} has nothing behind byte {request.offset:,}; starting over")
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         raise SourceNotFound(f"{host} answered HTTP {status}, not a file; check the address")
     offset, total = _extent(response, host)
     # As the bytes come in: collected into larger chunks, the last of them would be lost with a cut.
-    return Opened(offset, total, version, response.iter_raw())
+    return SourceResponse(offset, total, version, response.iter_raw())
 
 
 def _extent(response: httpx.Response, host: str) -> tuple[int, int | None]:
@@ -149,7 +149,7 @@ def retry_after_seconds(header: str | None, most: float = 120.0) -> float:
 
 
 @contextlib.contextmanager
-def _open_file(request: Request, _: Settings) -> Generator[Opened]:
+def _open_file(request: SourceRequest, _: Settings) -> Generator[SourceResponse]:
     path = Path(unquote(urlsplit(request.url).path))
     try:
         file = path.open("rb")
@@ -161,30 +161,29 @@ def _open_file(request: Request, _: Settings) -> Generator[Opened]:
         stat = os.fstat(file.fileno())
         version = f"{stat.st_size}-{stat.st_mtime_ns}"
         if version == request.known:
-            yield Opened(0, None, version, iter(()), unchanged=True)
+            yield SourceResponse(0, None, version, iter(()), unchanged=True)
         else:
             chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
-            yield Opened(0, stat.st_size, version, chunks)
+            yield SourceResponse(0, stat.st_size, version, chunks)
 
 
 @contextlib.contextmanager
-def _open_bucket(request: Request, settings: Settings) -> Generator[Opened]:
+def _open_bucket(request: SourceRequest, settings: Settings) -> Generator[SourceResponse]:
     bucket = _bucket(settings)
     with _bucket_errors(request.url):
         info = bucket.info(request.url)
     version = str(info.get("generation") or info.get("etag") or info.get("md5Hash") or "")
     if version and version == request.known:
-        yield Opened(0, None, version, iter(()), unchanged=True)
+        yield SourceResponse(0, None, version, iter(()), unchanged=True)
         return
     offset = request.offset if version and version == request.version else 0
     chunks = _bucket_chunks(bucket, request.url, info, offset)
-    yield Opened(offset, int(info["size"]), version or None, chunks)
+    yield SourceResponse(offset, int(info["size"]), version or None, chunks)
 
 
 def _bucket(settings: Settings) -> GCSFileSystem:
     """The way to Google with the credentials of the destinations, or without any: a bucket may be public."""
-    from flows.google_credentials import NoCredentials, google_credentials
-    from flows.google_files import bucket_files
+    from flows.gcp import NoCredentials, bucket_files, google_credentials
 
     emulator = settings.storage_emulator_host
     try:
@@ -215,7 +214,7 @@ def _bucket_errors(url: str) -> Generator[None]:
     from aiohttp import ClientConnectionError, ClientConnectorError, ClientPayloadError
     from google.auth.exceptions import GoogleAuthError
 
-    from flows.google_files import HttpError
+    from flows.gcp import HttpError
 
     try:
         yield
@@ -236,7 +235,7 @@ def _bucket_errors(url: str) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _open_synthetic(request: Request, _: Settings) -> Generator[Opened]:
+def _open_synthetic(request: SourceRequest, _: Settings) -> Generator[SourceResponse]:
     from isal import isal_zlib
 
     from flows.sources.synthetic import GENERATOR_VERSION, synthetic_csv
@@ -244,7 +243,7 @@ def _open_synthetic(request: Request, _: Settings) -> Generator[Opened]:
 
     version = f"{request.url}#{GENERATOR_VERSION}"
     if version == request.known:
-        yield Opened(0, None, version, iter(()), unchanged=True)
+        yield SourceResponse(0, None, version, iter(()), unchanged=True)
         return
     parts = urlsplit(request.url)
     sizes = {name: int(values[0]) for name, values in parse_qs(parts.query).items()}
@@ -257,4 +256,4 @@ def _open_synthetic(request: Request, _: Settings) -> Generator[Opened]:
             yield packer.compress(block)
         yield packer.flush()
 
-    yield Opened(0, None, version, compressed())
+    yield SourceResponse(0, None, version, compressed())

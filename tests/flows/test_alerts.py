@@ -21,7 +21,7 @@ from support.trips import warehouse_rows
 
 from flows.alerts import AlertNotSent, alert_on_crash, main, message, send
 from flows.automations import main as make_automations
-from flows.outcome import MonthOutcome, MonthsFailed, RunSummary
+from flows.month import MonthOutcome, MonthsFailed, RunSummary
 from flows.parent import etl_parent_flow
 from flows.settings import _read_settings
 from transforms.trip_month import TripMonth

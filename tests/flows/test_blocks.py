@@ -11,18 +11,12 @@ from prefect_gcp import GcpCredentials, GcsBucket
 from prefect_sqlalchemy import SqlAlchemyConnector
 from pydantic import SecretStr
 
-from flows.blocks import (
-    BUCKET_BLOCK,
-    CREDENTIALS_BLOCK,
-    POSTGRES_BLOCK,
-    main,
-    postgres_block,
-    postgres_url_from_block,
-    with_blocks,
-)
-from flows.destinations.gcs import Gcs
-from flows.destinations.postgres_connection import Address
-from flows.google_credentials import google_credentials
+from flows.blocks import main, postgres_block
+from flows.destinations.gcs.destination import Gcs
+from flows.destinations.postgres.connection import PostgresAddress
+from flows.gcp import google_credentials
+from flows.request import BUCKET_BLOCK, CREDENTIALS_BLOCK, POSTGRES_BLOCK, with_blocks
+from flows.request.read_blocks import postgres_url_from_block
 from flows.settings import get_settings, override_settings
 
 if TYPE_CHECKING:
@@ -53,7 +47,9 @@ def test_a_block_gives_back_the_server_it_was_made_from(url: str) -> None:
     postgres_block(SecretStr(url)).save(POSTGRES_BLOCK, overwrite=True)
     found = postgres_url_from_block()
     assert found
-    assert Address.of_url(found.get_secret_value()).parameters == Address.of_url(url).parameters
+    assert (
+        PostgresAddress.of_url(found.get_secret_value()).parameters == PostgresAddress.of_url(url).parameters
+    )
 
 
 def test_a_block_made_as_in_the_tutorial_is_understood() -> None:
@@ -62,7 +58,7 @@ def test_a_block_made_as_in_the_tutorial_is_understood() -> None:
     )
     found = postgres_url_from_block()
     assert found
-    assert Address.of_url(found.get_secret_value()).parameters["dbname"] == "ny_taxi"
+    assert PostgresAddress.of_url(found.get_secret_value()).parameters["dbname"] == "ny_taxi"
 
 
 def test_blocks_are_saved_from_the_environment_idempotently(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +68,10 @@ def test_blocks_are_saved_from_the_environment_idempotently(capsys: pytest.Captu
             assert main() == 0
         found = postgres_url_from_block()
         assert found
-        assert Address.of_url(found.get_secret_value()).parameters == Address.of_url(url).parameters
+        assert (
+            PostgresAddress.of_url(found.get_secret_value()).parameters
+            == PostgresAddress.of_url(url).parameters
+        )
     out = capsys.readouterr().out
     assert "postgres-connector: saved, localhost:5432/ny_taxi" in out
     assert "p@ss" not in out

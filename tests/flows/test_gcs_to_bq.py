@@ -21,8 +21,8 @@ from support.prefect_server import free_port
 from support.trips import assert_equals_pandas, needs_real_trips, read_with_pandas, real_month
 
 from flows.destinations import LEDGER, Load
-from flows.destinations.bigquery_load_job import PENDING, LoadJobs
-from flows.destinations.gcs_month import MonthsInBucket
+from flows.destinations.bigquery.load_job import PENDING, LoadJobs
+from flows.destinations.gcs.month_object import MonthsInBucket
 from flows.errors import (
     DestinationBusy,
     DestinationRefused,
@@ -31,8 +31,8 @@ from flows.errors import (
     SourceCorrupt,
     SourceNotFound,
 )
-from flows.from_bucket import load
 from flows.gcs_to_bq import main, parser
+from flows.month import load
 from flows.settings import Settings, override_settings
 from flows.sources import SourceFile, land
 from flows.staging import StagingOptions, stage
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from support.gcs import Bucket
 
     from flows.destinations import Receipt
-    from flows.outcome import MonthOutcome
+    from flows.month import MonthOutcome
     from flows.staging import StagedMonth
 
 MONTH = TripMonth("yellow", 2021, 1)

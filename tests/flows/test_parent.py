@@ -26,8 +26,7 @@ from support.trips import (
     warehouse_rows,
 )
 
-from flows.files import exclusive
-from flows.layout import Layout
+from flows.runtime import Layout, file_lock
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -258,7 +257,7 @@ def test_two_runs_at_once_end_with_one_copy(cli_process: Cli) -> None:
 def test_a_month_that_another_run_works_on_is_not_touched(cli: Cli) -> None:
     month = TripMonth("yellow", 2021, 1)
     call = ("--color", "yellow", "--months", "1", "--source", "synthetic")
-    with exclusive(Layout(cli.data_dir).lock(month), 1):
+    with file_lock(Layout(cli.data_dir).lock(month), 1):
         refused = cli(*call, TAXI_SYNTHETIC_ROWS="1000", TAXI_LOCK_TIMEOUT_SECONDS="0.1")
     assert refused.code == 1
     assert "another run has held" in refused.err

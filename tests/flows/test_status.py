@@ -16,7 +16,7 @@ from support.cli import ROOT
 from support.destinations import Months
 
 from flows.destinations import make_destination
-from flows.layout import Layout
+from flows.runtime import Layout
 from flows.settings import Settings, override_settings
 from flows.sources import SourceFile, land
 from flows.staging import StagingOptions, stage

@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from pydantic import SecretStr
 from support.trips import REAL_YELLOW, assert_equals_pandas, needs_real_trips, read_with_pandas, real_month
 
-from flows import command_line
+from flows.cli import command_line
 from flows.settings import override_settings
 from flows.web_to_gcs import main, parser, web_to_gcs
 

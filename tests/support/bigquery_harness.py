@@ -16,8 +16,8 @@ from support.bigquery import DATASET, client_of, settings_for
 from support.destinations import LONGEST_WAIT_SECONDS, Harness, Place
 
 from flows.destinations import LEDGER, Load
-from flows.destinations.bigquery_staging import NAMED
-from flows.destinations.bigquery_tables import ILLEGAL_IN_NAMES
+from flows.destinations.bigquery.staging_table import NAMED
+from flows.destinations.bigquery.tables import ILLEGAL_IN_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class BigQueryHarness(Harness):
-    module = "flows.destinations.bigquery"
+    module = "flows.destinations.bigquery.destination"
 
     def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:
         super().__init__(directory, request)
@@ -98,10 +98,10 @@ class BigQueryHarness(Harness):
 
 
 MOMENTS = {
-    "after some requests": ("flows.destinations.bigquery_write.AppendStream", "_hear"),
-    "after the streams are sealed": ("flows.destinations.bigquery_write", "commit"),
-    "after the commit, before the transaction": ("flows.destinations.bigquery", "ensure_target"),
-    "after the transaction": ("flows.destinations.bigquery_staging", "drop"),
+    "after some requests": ("flows.destinations.bigquery.write_streams.AppendStream", "_hear"),
+    "after the streams are sealed": ("flows.destinations.bigquery.write_streams", "commit"),
+    "after the commit, before the transaction": ("flows.destinations.bigquery.destination", "ensure_target"),
+    "after the transaction": ("flows.destinations.bigquery.staging_table", "drop"),
 }
 """Where a publish can be killed: when it looks up that name."""
 

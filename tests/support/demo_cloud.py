@@ -20,7 +20,7 @@ from prefect.settings import temporary_settings
 from support.bigquery_fake import BigQueryFake
 from support.gcs import StorageEmulator
 
-from flows.server import server_defaults
+from flows.cli import server_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -22,9 +22,9 @@ from unittest import mock
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from support.recording import Recording
 
 from flows.destinations import LEDGER, Destination, Load, make_destination
-from flows.destinations.recording import Recording
 from flows.settings import Settings
 from flows.sources import SourceFile, land
 from flows.staging import StagingOptions, stage
@@ -198,7 +198,7 @@ class Harness:
 
 
 class RecordingHarness(Harness):
-    module = "flows.destinations.recording"
+    module = "support.recording"
     keeps_rows = False
     has_tables = False
 
@@ -211,7 +211,7 @@ class RecordingHarness(Harness):
 
 
 class DuckDBHarness(Harness):
-    module = "flows.destinations.duckdb_file"
+    module = "flows.destinations.duckdb.destination"
 
     def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:
         super().__init__(directory, request)
@@ -305,8 +305,8 @@ def rows_of(table: pa.Table, names: Sequence[str]) -> list[str]:
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
-        *("pytest", "flows.destinations.duckdb_file", "flows.staging"),
-        *("flows.destinations.bigquery_load_job", "flows.destinations.gcs_month"),
+        *("pytest", "flows.destinations.duckdb.destination", "flows.staging"),
+        *("flows.destinations.bigquery.load_job", "flows.destinations.gcs.month_object"),
         *("sqlglot", "gcp_storage_emulator.server"),  # NOTE: before Python 3.13 not `support` itself
     ]
 )

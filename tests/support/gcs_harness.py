@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from support.destinations import Harness, Place
 from support.gcs import GRAIN_BYTES
 
-from flows.destinations import LEDGER, Load, gcs_upload
-from flows.destinations.gcs_ledger import from_metadata
+from flows.destinations import LEDGER, Load
+from flows.destinations.gcs import resumable_upload as gcs_upload
+from flows.destinations.gcs.ledger import from_metadata
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 class GcsHarness(Harness):
     """An object is a month: its folder stands for the table, its metadata for the ledger's row."""
 
-    module = "flows.destinations.gcs"
+    module = "flows.destinations.gcs.destination"
     has_tables = False
 
     def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:

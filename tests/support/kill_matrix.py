@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from flows.destinations import LEDGER
 from flows.settings import Settings
-from flows.staged import is_sealed
+from flows.staging.staged_month import checksum_matches
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -37,16 +37,16 @@ STEPS = [
     for function in (
         "flows.sources.landing.open_source:1",
         "flows.sources.landing.commit:1",  # the landed file gets its name
-        "flows.files.commit:1",  # its record
-        "flows.staging.repair_csv:1",
-        "flows.staging.write_parquet:1",
-        "flows.files.commit:2",  # the rejects
-        "flows.files.commit:3",  # the staged file
-        "flows.destinations.duckdb_file.reconcile:1",
-        "flows.destinations.postgres.reconcile:1",
-        "flows.tasks.configured_destination:1",
-        "flows.tasks.configured_destination:2",
-        "flows.files.commit:4",  # the quality report
+        "flows.runtime.files.commit:1",  # its record
+        "flows.staging.stage_file.repair_csv:1",
+        "flows.staging.stage_file.write_parquet:1",
+        "flows.runtime.files.commit:2",  # the rejects
+        "flows.runtime.files.commit:3",  # the staged file
+        "flows.destinations.duckdb.destination.reconcile:1",
+        "flows.destinations.postgres.destination.reconcile:1",
+        "flows.month.tasks.configured_destination:1",
+        "flows.month.tasks.configured_destination:2",
+        "flows.runtime.files.commit:4",  # the quality report
     )
     for when in ("before", "after")
 ]
@@ -243,7 +243,7 @@ def content_of(path: Path) -> Any:  # noqa: ANN401 - compared, never looked into
     if path.suffix == ".parquet":
         return rows_of_table(pq.read_table(path))
     if path.suffix == ".crc32":
-        return is_sealed(path.with_suffix("")) or path.read_text()
+        return checksum_matches(path.with_suffix("")) or path.read_text()
     if path.suffix != ".json":
         return path.read_bytes()
     said = json.loads(path.read_text())

@@ -6,8 +6,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from flows.destinations import bigquery_load_job as module
-from flows.destinations.gcs_month import MonthsInBucket
+from flows.destinations.bigquery import load_job as module
+from flows.destinations.gcs.month_object import MonthsInBucket
 from flows.settings import Settings
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ import psycopg
 import pytest
 from adbc_driver_postgresql import dbapi
 
-from flows.destinations.postgres_connection import Address
-from flows.destinations.postgres_embedded import WHEEL, Cluster
+from flows.destinations.postgres.connection import PostgresAddress
+from flows.destinations.postgres.embedded import WHEEL, Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -49,7 +49,7 @@ class Database:
 
     @property
     def parameters(self) -> dict[str, str]:
-        return dict(Address.of_url(self.url).parameters)
+        return dict(PostgresAddress.of_url(self.url).parameters)
 
     def other(self, **changes: str | None) -> Database:
         """The same place with other user, password, host, port or dbname."""
@@ -57,7 +57,7 @@ class Database:
 
     def connect(self, *, autocommit: bool = True) -> contextlib.closing[psycopg.Connection]:
         """A connection, for `with`."""
-        conninfo = Address.of_url(self.url).conninfo()
+        conninfo = PostgresAddress.of_url(self.url).conninfo()
         return contextlib.closing(psycopg.connect(conninfo, autocommit=autocommit))
 
     def _connected(self) -> contextlib.AbstractContextManager[psycopg.Connection]:
@@ -76,8 +76,8 @@ class Database:
         [[found]] = self.rows(query)
         return found
 
-    def table(self, query: str) -> pa.Table:
-        conninfo = Address.of_url(self.url).conninfo()
+    def table(self, query: str) -> pa.PostgresTable:
+        conninfo = PostgresAddress.of_url(self.url).conninfo()
         with dbapi.connect(conninfo, autocommit=True) as connection, connection.cursor() as cursor:
             cursor.execute(query)
             return cursor.fetch_arrow_table()

@@ -13,10 +13,12 @@ from unittest import mock
 
 from support.destinations import LONGEST_WAIT_SECONDS, Harness, Place
 
-from flows.destinations import LEDGER, Load, postgres, postgres_ddl
-from flows.destinations.postgres import Options, Postgres
-from flows.destinations.postgres_connection import Address
-from flows.destinations.postgres_tables import LOADING
+from flows.destinations import LEDGER, Load
+from flows.destinations.postgres import ddl as postgres_ddl
+from flows.destinations.postgres import destination as postgres
+from flows.destinations.postgres.connection import PostgresAddress
+from flows.destinations.postgres.destination import Options, Postgres
+from flows.destinations.postgres.tables import LOADING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class PostgresHarness(Harness):
-    module = "flows.destinations.postgres"
+    module = "flows.destinations.postgres.destination"
 
     def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:
         super().__init__(directory, request)
@@ -61,7 +63,7 @@ class PostgresHarness(Harness):
         )
         return {name for (name,) in found} - self._left
 
-    def read(self, table: str) -> pa.Table:
+    def read(self, table: str) -> pa.PostgresTable:
         return self.database.table(f"SELECT * FROM {table}")
 
     def ledger(self) -> list[Load]:
@@ -85,7 +87,7 @@ class PostgresHarness(Harness):
 
 def destination(database: Database, **options: Any) -> Postgres:  # noqa: ANN401
     """The destination at a database, with such options."""
-    return Postgres(lambda: Address.of_url(database.url), Options(**options))
+    return Postgres(lambda: PostgresAddress.of_url(database.url), Options(**options))
 
 
 MOMENTS = {

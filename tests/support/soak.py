@@ -42,11 +42,11 @@ class Held:
 def load_months(pipe: Connection, data_dir: Path, months: list[TripMonth], rows: int) -> None:
     """Land, stage, publish and check each month; sends what is held after each."""
     from flows.destinations import make_destination
-    from flows.layout import Layout
-    from flows.quality_report import quality_report
+    from flows.runtime import Layout
     from flows.settings import Settings
     from flows.sources import land, locate_source
     from flows.staging import StagingOptions, stage
+    from flows.staging.quality_report import quality_report
 
     settings, layout = (
         Settings(_env_file=None, synthetic_rows=rows, synthetic_broken_rows=3),

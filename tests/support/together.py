@@ -32,11 +32,11 @@ TOGETHER: dict[str, tuple[str, ...]] = {
         "tests/torture/test_secrets.py",
         "tests/torture/test_ingest_stopped.py",
     ),
-    "workers of a pool": ("tests/flows/test_runners_deployment.py",),
-    "workers of dask": ("tests/flows/test_runners_dask.py",),
-    "bqemulator": ("tests/flows/destinations/test_bigquery.py",),
+    "workers of a pool": ("tests/flows/runners/test_deployment.py",),
+    "workers of dask": ("tests/flows/runners/test_dask.py",),
+    "bqemulator": ("tests/flows/destinations/bigquery/test_destination.py",),
     "a deployment": ("tests/flows/test_backfill.py",),
-    "a Postgres that is killed": ("tests/flows/destinations/test_postgres_failures.py",),
+    "a Postgres that is killed": ("tests/flows/destinations/postgres/test_failures.py",),
 }
 """The files of each unit, in the order in which the units are handed out."""
 

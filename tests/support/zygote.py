@@ -100,7 +100,7 @@ class Zygote:
 
 
 def _serve() -> None:
-    for name in ("flows.parent", "flows.destinations.duckdb_file", "flows.destinations.postgres"):
+    for name in ("flows.parent", "flows.destinations.duckdb.destination", "flows.destinations.postgres"):
         importlib.import_module(name)  # what every run needs, imported once
 
     _say("ready")
@@ -133,9 +133,9 @@ def _run(request: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
     if request["kill_at"]:
         kill_at(request["kill_at"], request["signal"])
-    from flows.interruption import leave
+    from flows.cli import exit_with
 
-    leave(importlib.import_module(request["command"]).main(request["arguments"]))
+    exit_with(importlib.import_module(request["command"]).main(request["arguments"]))
 
 
 def kill_at(step: str, with_signal: int) -> None:

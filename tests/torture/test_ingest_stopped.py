@@ -17,8 +17,8 @@ NAME = "yellow_tripdata_2021-01.csv.gz"
 TABLE = "yellow_taxi_trips"
 STEPS = [
     ("flows.sources.landing.open_source:1:before", signal.SIGINT),
-    ("flows.staging.write_parquet:1:before", signal.SIGTERM),
-    ("flows.destinations.postgres.reconcile:1:before", signal.SIGTERM),
+    ("flows.staging.stage_file.write_parquet:1:before", signal.SIGTERM),
+    ("flows.destinations.postgres.destination.reconcile:1:before", signal.SIGTERM),
 ]
 ENDS = {signal.SIGINT: (130, "interrupted: "), signal.SIGTERM: (143, "terminated: ")}
 

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 SHORT_STEPS = [
     "flows.sources.landing.commit:1:after",
-    "flows.staging.repair_csv:1:after",
-    "flows.files.commit:2:after",
-    "flows.files.commit:3:before",
-    "flows.destinations.duckdb_file.reconcile:1:after",
-    "flows.tasks.configured_destination:2:before",
-    "flows.destinations.postgres.reconcile:1:before",
-    "flows.files.commit:4:before",
+    "flows.staging.stage_file.repair_csv:1:after",
+    "flows.runtime.files.commit:2:after",
+    "flows.runtime.files.commit:3:before",
+    "flows.destinations.duckdb.destination.reconcile:1:after",
+    "flows.month.tasks.configured_destination:2:before",
+    "flows.destinations.postgres.destination.reconcile:1:before",
+    "flows.runtime.files.commit:4:before",
 ]
 SIGNAL_STEPS = [
     "flows.sources.landing.open_source:1:before",
-    "flows.staging.write_parquet:1:before",
-    "flows.destinations.duckdb_file.reconcile:1:before",
+    "flows.staging.stage_file.write_parquet:1:before",
+    "flows.destinations.duckdb.destination.reconcile:1:before",
 ]
 SHORT_MOMENTS = 4
 LONG_MOMENTS = 80
@@ -56,11 +56,11 @@ def test_killed_anywhere_and_run_again_is_as_if_nothing_had_been(matrix: KillMat
 
 
 GOOGLE_STEPS = [
-    "flows.destinations.gcs.reconcile:1:before",
-    "flows.destinations.gcs.reconcile:1:after",
-    "flows.destinations.bigquery.reconcile:1:before",
-    "flows.destinations.bigquery.reconcile:1:after",
-    "flows.tasks.configured_destination:2:before",
+    "flows.destinations.gcs.destination.reconcile:1:before",
+    "flows.destinations.gcs.destination.reconcile:1:after",
+    "flows.destinations.bigquery.destination.reconcile:1:before",
+    "flows.destinations.bigquery.destination.reconcile:1:after",
+    "flows.month.tasks.configured_destination:2:before",
 ]
 
 

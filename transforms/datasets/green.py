@@ -1,7 +1,7 @@
 """Green taxi trips: street hails outside Manhattan's core."""
 
 from transforms.dataset import Column, ColumnType, Dataset
-from transforms.old_layouts import COORDINATES
+from transforms.historic_columns import COORDINATES
 
 GREEN = Dataset(
     name="green",

@@ -1,7 +1,7 @@
 """Yellow taxi trips: street hails in all of New York."""
 
 from transforms.dataset import Column, ColumnType, Dataset
-from transforms.old_layouts import COORDINATES, PAYMENT_CODES, VENDOR_CODES
+from transforms.historic_columns import COORDINATES, PAYMENT_CODES, VENDOR_CODES
 
 YELLOW = Dataset(
     name="yellow",

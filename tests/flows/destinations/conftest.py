@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-
-pytest.register_assert_rewrite("support.destinations")
-
-from support.bigquery_harness import BigQueryHarness  # noqa: E402
-from support.destinations import HARNESSES, Harness, Months  # noqa: E402 - so that its asserts explain themselves
-from support.gcs_harness import GcsHarness  # noqa: E402
-from support.postgres_harness import PostgresHarness  # noqa: E402
+from support.bigquery_harness import BigQueryHarness
+from support.destinations import HARNESSES, Harness, Months
+from support.gcs_harness import GcsHarness
+from support.postgres_harness import PostgresHarness
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,9 +6,10 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import pytest
+from support.recording import Recording
 
-from flows.destinations.base import Load, columns_to_add, reconcile
-from flows.destinations.recording import Recording
+from flows.destinations import Load
+from flows.destinations.base import columns_to_add, reconcile
 from flows.errors import DestinationBusy, ReconciliationError, SchemaDrift
 from transforms.trip_month import TripMonth
 

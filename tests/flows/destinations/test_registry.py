@@ -11,10 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
+from support.recording import Recording
 
 import flows.destinations
 from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS, Destination, make_destination
-from flows.destinations.recording import Recording
 from flows.errors import UsageError
 from flows.settings import Settings
 

@@ -7,17 +7,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from support.landing import GZIP, NAME, OBJECT, put_object
+
+from flows.sources import SourceFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from support.web import Web
-
-pytest.register_assert_rewrite("support.landing")
-
-from support.landing import GZIP, NAME, OBJECT, put_object  # noqa: E402 - so that its asserts explain themselves
-
-from flows.sources import SourceFile  # noqa: E402
 
 
 @pytest.fixture

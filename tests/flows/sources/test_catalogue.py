@@ -9,13 +9,14 @@ import pytest
 
 from flows.errors import UsageError
 from flows.settings import Settings
-from flows.sources.catalogue import check_months, check_template, locate_source
+from flows.sources import check_months, locate_source
+from flows.sources.catalogue import check_template
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from flows.sources.catalogue import SourceFile
+    from flows.sources import SourceFile
 
 JANUARY = TripMonth("yellow", 2021, 1)
 

@@ -19,13 +19,7 @@ from hypothesis import strategies as st
 
 from flows.errors import SourceCorrupt
 from flows.sources import inspection
-from flows.sources.inspection import (
-    HEADER_LIMIT_BYTES,
-    Census,
-    Inspection,
-    Inspector,
-    parquet_rows,
-)
+from flows.sources.inspection import HEADER_LIMIT_BYTES, Census, Inspection, Inspector, parquet_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -25,9 +25,9 @@ from support.landing import (
 )
 
 from flows.errors import SourceNotFound
-from flows.sources import LandedFile, SourceFile, land, source_version
+from flows.sources import LandedFile, SourceFile, find_landed, land, source_version
 from flows.sources.inspection import Census
-from flows.sources.landed import landed_before, record_path
+from flows.sources.landed import record_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ def test_a_file_lands_whole_with_its_sum_its_census_and_its_record(web: Web, raw
     )
     assert (raw / NAME).read_bytes() == GZIP
     assert files_in(raw) == {NAME, RECORD}
-    assert landed_before(raw / NAME) == replace(landed, fetched=False)
+    assert find_landed(raw / NAME) == replace(landed, fetched=False)
 
 
 def test_the_record_is_json_that_others_can_read(web: Web, raw: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_changed_file_is_fetched_again(web: Web, raw: Path) -> None:
     assert new.fetched
     assert new.sha256 != old.sha256
     assert (raw / NAME).read_bytes() == GZIP
-    assert landed_before(raw / NAME) == replace(new, fetched=False)
+    assert find_landed(raw / NAME) == replace(new, fetched=False)
 
 
 def test_a_file_without_a_version_is_always_fetched_again(web: Web, raw: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_copy_that_was_changed_by_hand_is_not_trusted(web: Web, raw: Path, dam
         os.utime(copy, ns=(1, 1))
     else:
         copy.unlink()
-    assert landed_before(copy) is None
+    assert find_landed(copy) is None
     again = land(web_source(web), raw, settings())
     assert again.fetched
     assert copy.read_bytes() == GZIP
@@ -205,9 +205,9 @@ def test_a_copy_without_a_readable_record_is_not_trusted(web: Web, raw: Path, re
         record_path(copy).unlink()
     else:
         record_path(copy).write_bytes(record)
-    assert landed_before(copy) is None
+    assert find_landed(copy) is None
     assert land(web_source(web), raw, settings()).fetched
-    assert landed_before(copy) is not None
+    assert find_landed(copy) is not None
 
 
 def test_a_copy_from_another_address_is_not_the_same_file(web: Web, raw: Path) -> None:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 from support.landing import GZIP, NAME, OLD_GZIP, PATH, RECORD, file_source, files_in, settings, web_source
 
-from flows.errors import LocalStorageError, locate
-from flows.files import commit
-from flows.sources import SourceFile, land, landing
-from flows.sources.landed import landed_before
-from flows.sources.opened import Request
+from flows.errors import LocalStorageError, error_context
+from flows.runtime import commit
+from flows.sources import SourceFile, find_landed, land, landing
+from flows.sources.source_request import SourceRequest
 from flows.sources.transports import open_source
 
 if TYPE_CHECKING:
@@ -47,11 +46,11 @@ def test_a_full_disk_is_no_fault_of_the_source(web: Web, raw: Path, tmp_path: Pa
     with (
         files_no_larger_than(300_000),
         pytest.raises(LocalStorageError, match="File too large") as full,
-        locate("yellow 2021-01"),
+        error_context("yellow 2021-01"),
     ):
         land(source, raw, settings())
     assert full.value.where == "yellow 2021-01"
-    assert landed_before(raw / NAME) == replace(old, fetched=False)
+    assert find_landed(raw / NAME) == replace(old, fetched=False)
     assert len(web.requests) == over_http  # once: a full disk does not pass by itself
     assert land(source, raw, settings()).fetched
     assert (raw / NAME).read_bytes() == GZIP
@@ -74,7 +73,7 @@ def test_trouble_on_this_side_is_not_blamed_on_the_source(
     for source in (file_source(tmp_path / NAME), web_source(web), in_bucket):
         with (
             pytest.raises(type(trouble)) as raised,
-            open_source(Request(source.url), settings()),
+            open_source(SourceRequest(source.url), settings()),
         ):
             raise trouble
         assert raised.value is trouble
@@ -96,6 +95,6 @@ def test_a_record_never_speaks_of_a_file_that_came_after_it(
         patch.setattr(landing, "commit", killed)
         with pytest.raises(KeyboardInterrupt):
             land(web_source(web), raw, settings())
-    assert landed_before(raw / NAME) is None
+    assert find_landed(raw / NAME) is None
     assert land(web_source(web), raw, settings()).fetched
     assert (raw / NAME).read_bytes() == b"a,b\n3,4\n"

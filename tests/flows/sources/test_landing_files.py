@@ -26,9 +26,8 @@ from support.landing import (
 )
 
 from flows.errors import SourceCorrupt, SourceNotFound
-from flows.sources import SourceFile, land
+from flows.sources import SourceFile, find_landed, land
 from flows.sources.inspection import Census
-from flows.sources.landed import landed_before
 
 if TYPE_CHECKING:
     from support.web import Web
@@ -128,7 +127,7 @@ def test_kinds_are_told_by_content(
     landed = land(source, raw, settings())
     assert (landed.kind, landed.census, landed.rows) == (kind, census, rows)
     assert (raw / name).read_bytes() == content
-    assert landed_before(raw / name) == replace(landed, fetched=False)
+    assert find_landed(raw / name) == replace(landed, fetched=False)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +151,7 @@ def test_a_local_file_that_is_no_trip_file_does_not_land(
     error = refuse(file_source(origin), raw)
     assert isinstance(error, SourceCorrupt)
     assert message in error.message
-    assert landed_before(raw / NAME) == replace(old, fetched=False)
+    assert find_landed(raw / NAME) == replace(old, fetched=False)
     assert files_in(raw) == {NAME, RECORD}
 
 

@@ -30,8 +30,7 @@ from support.landing import (
 )
 
 from flows.errors import SourceBusy
-from flows.sources import land
-from flows.sources.landed import landed_before
+from flows.sources import find_landed, land
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,14 +56,14 @@ def test_a_server_that_misbehaves(web: Web, raw: Path, name: str, earlier: bool)
         assert isinstance(error, SourceBusy) == (bad.error is SourceBusy)
         assert re.search(bad.message, error.message)
         # Whole or not at all: the copy of before, or none.
-        assert landed_before(raw / NAME) == old
+        assert find_landed(raw / NAME) == old
         assert not earlier or (raw / NAME).read_bytes() == OLD_GZIP
         kept = ({NAME, RECORD} if earlier else set()) | ({PART, PART_VERSION} if bad.part else set())
         assert files_in(raw) <= kept
         web.heal()
         assert land(source, raw, settings()).fetched
     assert (raw / NAME).read_bytes() == GZIP
-    landed = landed_before(raw / NAME)
+    landed = find_landed(raw / NAME)
     assert landed is not None
     assert landed.sha256 == hashlib.sha256(GZIP).hexdigest()
     assert files_in(raw) == {NAME, RECORD}

@@ -68,11 +68,11 @@ def test_two_processes_fetch_one_copy(web: Web, raw: Path) -> None:
 
 def test_a_landing_that_goes_on_for_too_long_is_not_waited_for(web: Web, raw: Path) -> None:
     web.put(PATH, GZIP)
-    go_on, asked = threading.Event(), threading.Event()
+    clear_stop, asked = threading.Event(), threading.Event()
 
     def hold() -> None:
         asked.set()
-        go_on.wait(20)
+        clear_stop.wait(20)
 
     web.misbehave(PATH, then=hold, times=1)
     with ThreadPoolExecutor(1) as pool:
@@ -80,5 +80,5 @@ def test_a_landing_that_goes_on_for_too_long_is_not_waited_for(web: Web, raw: Pa
         asked.wait(20)
         with pytest.raises(DestinationBusy, match="TAXI_LOCK_TIMEOUT_SECONDS"):
             land(web_source(web), raw, settings(lock_timeout_seconds=0.1))
-        go_on.set()
+        clear_stop.set()
         assert first.result().fetched

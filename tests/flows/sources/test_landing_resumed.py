@@ -31,8 +31,7 @@ from support.landing import (
 )
 
 from flows.errors import SourceCorrupt
-from flows.sources import land
-from flows.sources.landed import landed_before
+from flows.sources import find_landed, land
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +206,7 @@ def test_a_run_that_is_killed_leaves_bytes_to_go_on_with(web: Web, raw: Path) ->
         wait_until(lambda: part.exists() and part.stat().st_size > HALF // 2)
         run.send_signal(signal.SIGKILL)
     came = part.stat().st_size
-    assert landed_before(raw / NAME) == replace(old, fetched=False)
+    assert find_landed(raw / NAME) == replace(old, fetched=False)
     web.heal()
     assert land(web_source(web), raw, settings()).fetched
     (seen,) = web.requests

@@ -11,10 +11,8 @@ import pytest
 
 from flows.errors import SourceBusy, SourceNotFound, SourceUnreachable, UsageError
 from flows.settings import Settings
-from flows.sources import catalogue
-from flows.sources.catalogue import SourceFile
-from flows.sources.opened import SourceAbsent
-from flows.sources.probe import newest_months, probe
+from flows.sources import SourceFile, catalogue, newest_months, probe_source
+from flows.sources.source_request import SourceAbsent
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -196,29 +194,29 @@ def test_no_message_shows_a_secret(web: Web, caplog: pytest.LogCaptureFixture) -
 
 def test_a_probe_tells_size_and_version_and_whether_it_is_the_same(web: Web) -> None:
     url = web.put("/trips.csv", LARGE)
-    first = probe(file_at(url), QUICK)
+    first = probe_source(file_at(url), QUICK)
     assert (first.bytes, first.unchanged) == (len(LARGE), False)
     assert first.version
-    assert probe(file_at(url), QUICK, known=first.version).unchanged
+    assert probe_source(file_at(url), QUICK, known=first.version).unchanged
     web.put("/trips.csv", LARGE + b"1")
-    changed = probe(file_at(url), QUICK, known=first.version)
+    changed = probe_source(file_at(url), QUICK, known=first.version)
     assert (changed.bytes, changed.unchanged) == (len(LARGE) + 1, False)
 
 
 def test_a_probe_knows_a_file_by_its_date_too(web: Web) -> None:
     url = web.put("/trips.csv", b"trips", etag=None)
-    version = probe(file_at(url), QUICK).version
-    assert probe(file_at(url), QUICK, known=version).unchanged
+    version = probe_source(file_at(url), QUICK).version
+    assert probe_source(file_at(url), QUICK, known=version).unchanged
 
 
 def test_an_empty_file_is_there(web: Web) -> None:
-    assert probe(file_at(web.put("/trips.csv", b"")), QUICK).bytes == 0
+    assert probe_source(file_at(web.put("/trips.csv", b"")), QUICK).bytes == 0
 
 
 def test_what_is_not_there_is_absent(web: Web, tmp_path: Path) -> None:
     for url in (f"{web.url}/trips.csv", (tmp_path / "trips.csv").as_uri()):
         with pytest.raises(SourceAbsent):
-            probe(file_at(url), QUICK)
+            probe_source(file_at(url), QUICK)
 
 
 def test_months_are_asked_for_side_by_side(web: Web) -> None:

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from flows.errors import SourceUnreachable, UsageError
 from flows.settings import Settings
-from flows.sources import SourceFile, land, locate_source
-from flows.sources.private import hidden, revealed
+from flows.sources import SourceFile, land, locate_source, redact
+from flows.sources.redaction import restore
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -107,15 +107,15 @@ def test_a_source_lands_in_its_directory_and_nowhere_else(template: str, tmp_pat
 
 def test_what_is_hidden_is_revealed_to_this_process_alone() -> None:
     secret = "https://reader:pa55@h/{color}_{month:02}.csv?sig=s1gn&month={month}"
-    shown = hidden(secret)
+    shown = redact(secret)
     assert "pa55" not in shown
     assert "s1gn" not in shown
     assert shown.startswith("https://h/{color}_{month:02}.csv?private=")
-    assert revealed(shown) == secret
-    assert hidden(shown) == shown
-    assert hidden(secret.replace("s1gn", "other")) != shown
+    assert restore(shown) == secret
+    assert redact(shown) == shown
+    assert redact(secret.replace("s1gn", "other")) != shown
     assert locate_source(shown, MONTH, SETTINGS).url == secret.format(color="yellow", month=1)
     with pytest.raises(UsageError, match="known only to the command it was given to"):
-        revealed("https://h/x.csv?private=0123456789ab")
+        restore("https://h/x.csv?private=0123456789ab")
     for plain in ("dtc", "synthetic", "https://h/x.csv", "data/{color}.csv"):
-        assert hidden(plain) == plain
+        assert redact(plain) == plain

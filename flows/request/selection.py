@@ -1,0 +1,185 @@
+"""Which months are asked for: by number in one year, from one month to another, or the newest."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.errors import UsageError
+from flows.settings import get_settings
+from flows.sources import newest_months
+from transforms.trip_month import TripMonth, months_between
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+logger = logging.getLogger(__name__)
+
+FIRST_YEAR, LAST_YEAR = 2009, 2099
+DEFAULT_YEAR = 2021
+DEFAULT_MONTHS = (1, 2, 3)
+"""The tutorial's."""
+
+THREE_WAYS = "--months 1 2 3 --year 2021, or --since 2019-01 --until 2021-07, or --latest 3"
+
+
+def today() -> dt.date:
+    """The day from which the newest months are looked for, UTC."""
+    return dt.datetime.now(dt.UTC).date()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which months are asked for; exactly one of `months`, `since` and `latest` is given.
+
+    Attributes:
+        months: 1 to 12, of `year`.
+        year: of all of `months`; None: 2021.
+        since, until: first and last month, such as `2019-01`; without `until`, up to the newest month
+            that the source has.
+        latest: so many of the newest months that the source has.
+    """
+
+    months: tuple[int, ...] | None = None
+    year: int | None = None
+    since: str | None = None
+    until: str | None = None
+    latest: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What people read: `2021`, `2019-01 to 2021-07`, `since 2019-01`, `latest 3`."""
+        if self.latest is not None:
+            return f"latest {self.latest}"
+        if self.since is not None:
+            return f"{self.since} to {self.until}" if self.until else f"since {self.since}"
+        return str(self.one_year)
+
+    @property
+    def one_year(self) -> int:
+        """The year of `months`."""
+        return DEFAULT_YEAR if self.year is None else self.year
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether only the source can say which months they are."""
+        return self.latest is not None or (self.since is not None and self.until is None)
+
+    def check(self, color: str) -> None:
+        """Refuse what makes no sense, without asking anybody.
+
+        Raises:
+            UsageError: what is wrong, and the legal values.
+        """
+        ways = {"--months": self.months, "--since": self.since, "--latest": self.latest}
+        given = [name for name, value in ways.items() if value is not None]
+        if len(given) > 1:
+            raise UsageError(
+                f"{' and '.join(given)} are two ways to say which months; give one: {THREE_WAYS}"
+            )
+        if self.until is not None and self.since is None:
+            raise UsageError(f"--until {self.until} needs --since: the first month, such as --since 2019-01")
+        if not given:
+            raise UsageError(f"no months; say which: {THREE_WAYS}")
+        if self.year is not None and self.months is None:
+            raise UsageError(f"--year {self.year} goes with --months, not with {given[0]}")
+        if self.latest is not None and self.latest < 1:
+            raise UsageError(f"--latest {self.latest}: at least 1 month")
+        if self.since is not None:
+            self._check_range(color)
+        elif self.months is not None:
+            self._check_numbers()
+        for month in self.known(color)[:1]:
+            if month.iso < (first := month.dataset.first_month):
+                raise UsageError(f"there is no {month.label}: {color} starts with {first}")
+
+    def known(self, color: str) -> list[TripMonth]:
+        """The months that can be told without asking the source, in calendar order and each once.
+
+        All of them, unless the selection is open: then the first of a range, none of the newest.
+        """
+        if self.months is not None:
+            return [TripMonth(color, self.one_year, month) for month in sorted({*self.months})]
+        if self.since is None:
+            return []
+        first = TripMonth.of_iso(color, self.since)
+        return months_between(first, TripMonth.of_iso(color, self.until or self.since))
+
+    def find(self, color: str, source: str) -> list[TripMonth]:
+        """The months, in calendar order and each once; the source is asked if the selection is open.
+
+        Raises:
+            SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: see `newest_months`.
+        """
+        if not self.is_open_ended:
+            return self.known(color)
+        if self.latest is not None:
+            months = newest_months(source, color, self.latest, get_settings(), today=today())
+        else:
+            [first] = self.known(color)
+            [newest] = newest_months(source, color, 1, get_settings(), today=today(), since=first)
+            months = months_between(first, newest)
+        logger.info("%s, %s: %s to %s", color, self.label, months[0].iso, months[-1].iso)
+        return months
+
+    def _check_numbers(self) -> None:
+        if not FIRST_YEAR <= self.one_year <= LAST_YEAR:
+            raise UsageError(f"year {self.year} is not between {FIRST_YEAR} and {LAST_YEAR}")
+        if wrong := sorted(month for month in {*(self.months or ())} if not 1 <= month <= 12):
+            raise UsageError(f"months are 1 to 12, not {', '.join(map(str, wrong))}")
+        if not self.months:
+            raise UsageError("no months; give at least one of 1 to 12")
+
+    def _check_range(self, color: str) -> None:
+        bounds = {"--since": self.since, "--until": self.until}
+        months = {name: _month(color, name, iso) for name, iso in bounds.items() if iso is not None}
+        this_month = TripMonth.of_date(color, today())
+        for name, month in months.items():
+            if month > this_month:
+                raise UsageError(f"{name} {month.iso} is in the future; this month is {this_month.iso}")
+        if months["--since"] > months.get("--until", this_month):
+            raise UsageError(f"--since {self.since} is after --until {self.until}; swap them")
+
+
+def _month(color: str, option: str, iso: str) -> TripMonth:
+    try:
+        return TripMonth.of_iso(color, iso)
+    except ValueError as error:
+        raise UsageError(f"{option} {error}") from None
+
+
+def select_months(
+    months: Iterable[int] | None = None,
+    year: int | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    latest: int | None = None,
+) -> Selection:
+    """The selection of a flow's parameters; the tutorial's months if none of them is given."""
+    if months is None and since is None and until is None and latest is None:
+        months = DEFAULT_MONTHS
+    return Selection(None if months is None else tuple(months), year, since, until, latest)
+
+
+def month_numbers(text: str) -> Sequence[int]:
+    """Read `3` or `1-12` from the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    found = re.fullmatch(r"(-?\d{1,9})(?:-(\d{1,9}))?", text, re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a month (1 to 12) nor a range such as 3-5")
+    if found[2] is None:
+        return (int(found[1]),)
+    first, last = int(found[1]), int(found[2])
+    if not 1 <= first <= last <= 12:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no range of months: the first is at least 1, the last at most 12 and not before "
+            "it; over the turn of a year, use --since and --until"
+        )
+    return range(first, last + 1)

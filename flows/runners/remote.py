@@ -1,0 +1,70 @@
+"""What months on other machines need: a source that is there too, and a parent that checks the receipts."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from flows.errors import DestinationRefused, SourceNotFound, TaxiError, error_context
+from flows.month import MonthFailed, MonthOutcome
+from flows.request import configured_destination
+from flows.settings import get_settings
+from flows.sources import PUBLISHERS, SYNTHETIC, locate_source
+
+if TYPE_CHECKING:
+    from transforms.trip_month import TripMonth
+
+logger = logging.getLogger("flows.runners")
+
+
+def portable_source(source: str) -> str:
+    """The source in words that mean the same on every machine: a relative path becomes an absolute one."""
+    if source == SYNTHETIC or source in PUBLISHERS or "://" in source:
+        return source
+    return str(Path(source).expanduser().absolute())
+
+
+def check_source_on_worker(month: TripMonth, source: str) -> None:
+    """Say early, and for which machine, that a path is not there; other sources are not asked.
+
+    Raises:
+        MonthFailed: there is no such file on this machine.
+    """
+    address = urlsplit(locate_source(source, month, get_settings()).url)
+    path = Path(unquote(address.path))
+    if address.scheme != "file" or path.exists():
+        return
+    error = SourceNotFound(
+        f"the worker on {socket.gethostname()} has no file {path}; put it there under the same path, or "
+        "name a source that every worker can reach (http, https, gs)"
+    )
+    error.where = month.label
+    raise MonthFailed(str(error), MonthOutcome(month, error=str(error))) from error
+
+
+def confirmed(outcome: MonthOutcome, data_dir: Path) -> MonthOutcome:
+    """The outcome that a worker reports, checked against the destinations this machine is configured for.
+
+    A worker has its own settings. One that was given another database would load a month where nobody
+    looks for it, and report success.
+    """
+    for name, receipt in list(outcome.receipts.items()):
+        try:
+            with error_context(f"{outcome.month.label} -> {name}"):
+                load = configured_destination(name, data_dir).loaded(outcome.month)
+                if load is None or load.row_count != receipt.rows:
+                    has = "nothing of it" if load is None else f"{load.row_count:,} rows"
+                    raise DestinationRefused(
+                        f"the worker reports {receipt.rows:,} rows, but the {name} configured here has "
+                        f"{has}; give the worker the same settings (TAXI_*) and run it again"
+                    )
+        except TaxiError as error:
+            del outcome.receipts[name]
+            outcome.failures[name] = str(error)
+    if outcome.failures and outcome.error is None:
+        outcome.error = "; ".join(outcome.failures.values())
+    logger.info("%s: %s in %.1f s", outcome.month.label, outcome.status, outcome.seconds)
+    return outcome

@@ -1,0 +1,43 @@
+"""What every step needs: durable files, locks, the layout of the data directory, progress."""
+
+from flows.runtime.files import (
+    atomic_write,
+    commit,
+    describe_free_space,
+    explain_full_disk,
+    file_lock,
+    fsync,
+    remove_temporary_files,
+    temporary_path,
+)
+from flows.runtime.layout import Layout
+from flows.runtime.progress import (
+    LogProgress,
+    ProgressCallback,
+    check_stopped,
+    clear_stop,
+    forward_progress,
+    reporter,
+    request_stop,
+    set_progress_listener,
+)
+
+__all__ = [
+    "Layout",
+    "LogProgress",
+    "ProgressCallback",
+    "atomic_write",
+    "check_stopped",
+    "clear_stop",
+    "commit",
+    "describe_free_space",
+    "explain_full_disk",
+    "file_lock",
+    "forward_progress",
+    "fsync",
+    "remove_temporary_files",
+    "reporter",
+    "request_stop",
+    "set_progress_listener",
+    "temporary_path",
+]

@@ -1,0 +1,72 @@
+"""docs/google.md: commands that are understood, settings that exist, a pattern that finds our objects."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import sqlglot
+from sqlglot import exp
+
+from flows import gcs_to_bq, web_to_gcs
+from flows.cli import parse_command
+from flows.destinations.bigquery.connection import CONTACT_SECONDS
+from flows.destinations.gcs.ledger import object_name
+from flows.gcp.credentials import SIGN_IN_SECONDS
+from flows.settings import Settings, override_settings
+from transforms.trip_month import TripMonth
+
+DOCUMENT = (Path(__file__).parents[4] / "docs" / "google.md").read_text()
+COMMANDS = re.findall(r"^(?:    |\.venv/bin/)python (flows/\w+\.py .*)$", DOCUMENT, re.MULTILINE)
+SQL = re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL)
+PARSERS = {
+    "flows/parent.py": parse_command,
+    "flows/web_to_gcs.py": web_to_gcs.parse,
+    "flows/gcs_to_bq.py": gcs_to_bq.parse,
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    script, *arguments = shlex.split(command)
+    emulators = {
+        "gcs_bucket": "my-taxi-bucket",
+        "storage_emulator_host": "127.0.0.1:1",
+        "gcp_project": "my-project",
+        "bigquery_emulator_host": "127.0.0.1:1",
+        "bigquery_storage_emulator_host": "127.0.0.1:2",
+    }
+    with override_settings(**emulators):
+        assert PARSERS[script](arguments).color == "yellow"
+
+
+def test_every_script_has_a_command() -> None:
+    assert {command.split()[0] for command in COMMANDS} == set(PARSERS)
+
+
+def test_every_setting_exists() -> None:
+    named = set(re.findall(r"TAXI_[A-Z_]+|\b(?:STORAGE|BIGQUERY|BIGQUERY_STORAGE)_EMULATOR_HOST", DOCUMENT))
+    legal = {f"TAXI_{name.upper()}" for name in Settings.model_fields}
+    legal |= {str(field.validation_alias) for field in Settings.model_fields.values()}
+    assert named - legal == set()
+    google = {name for name in legal if re.match("TAXI_(GC|BIGQUERY)", name)}
+    without_prefix = {"TAXI_BIGQUERY_EMULATOR_HOST", "TAXI_BIGQUERY_STORAGE_EMULATOR_HOST"}
+    assert google - without_prefix - named == set()
+
+
+def test_the_external_table_reads_the_objects_that_are_written() -> None:
+    [statement] = map(sqlglot.parse_one, SQL, ["bigquery"] * len(SQL))
+    assert isinstance(statement, exp.Create)
+    uris = [found.this for found in statement.find_all(exp.Literal) if found.this.startswith("gs://")]
+    assert len(uris) == 1
+    ours = [f"gs://my-taxi-bucket/{object_name('', TripMonth('yellow', 2021, at))}" for at in range(1, 13)]
+    assert fnmatch.filter(ours, uris[0]) == ours
+
+
+def test_it_says_seconds_and_means_it() -> None:
+    assert "ends after some\nten seconds" in DOCUMENT
+    assert max(SIGN_IN_SECONDS, CONTACT_SECONDS) <= 10

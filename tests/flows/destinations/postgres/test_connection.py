@@ -1,0 +1,269 @@
+"""From a URL to a connection, and every way in which none comes about."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+from pydantic import SecretStr
+from support.postgres import PASSWORD
+from support.postgres_harness import destination
+
+from flows.destinations import make_destination
+from flows.destinations.postgres.connection import Locked, PostgresAddress, connected, no_connection, refusal
+from flows.errors import DestinationBusy, DestinationRefused, TaxiError, Terminal, Transient, UsageError
+from flows.settings import Settings
+from transforms.trip_month import TripMonth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.destinations import Months
+    from support.postgres import Database, WheelServer
+
+JANUARY = TripMonth("yellow", 2021, 1)
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "parameters"),
+    [
+        (
+            "postgresql://me:secret@db.example.com:5433/ny_taxi",
+            {
+                "user": "me",
+                "password": "secret",
+                "host": "db.example.com",
+                "port": "5433",
+                "dbname": "ny_taxi",
+            },
+        ),
+        ("postgres://me@h", {"user": "me", "host": "h"}),
+        ("postgresql+psycopg2://me@h/d", {"user": "me", "host": "h", "dbname": "d"}),
+        (
+            "postgresql://me:p%40s%2Fs%3A%25%20+%C3%BC@h/d",
+            {"user": "me", "password": "p@s/s:% +ü", "host": "h", "dbname": "d"},
+        ),
+        ("postgresql://me:p@s:s@h/d", {"user": "me", "password": "p@s:s", "host": "h", "dbname": "d"}),
+        ("postgresql://me@[::1]:5433/d", {"user": "me", "host": "::1", "port": "5433", "dbname": "d"}),
+        ("postgresql:///d?host=/var/run/postgresql", {"host": "/var/run/postgresql", "dbname": "d"}),
+        ("postgresql://me@%2Fvar%2Frun/d", {"user": "me", "host": "/var/run", "dbname": "d"}),
+        ("postgresql://h?sslmode=require&x=a%26b", {"host": "h", "sslmode": "require", "x": "a&b"}),
+        ("postgresql://a:1,b:2,[::1]/d", {"host": "a,b,::1", "port": "1,2,", "dbname": "d"}),
+        ("postgresql://", {}),
+        (" postgresql://h/two%20words \n", {"host": "h", "dbname": "two words"}),
+    ],
+)
+def test_a_url_is_read(url: str, parameters: dict[str, str]) -> None:
+    assert PostgresAddress.of_url(url).parameters == parameters
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://me:hush@h/d",
+        "me:hush@h/d",
+        "host=h password=hush",
+        "embeded",
+        "postgresql://me:hush@h:port/d",
+    ],
+)
+def test_what_is_no_url_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(UsageError, match=r"TAXI_POSTGRES_URL.*legal are postgresql://") as refused:
+        PostgresAddress.of_url(url)
+    assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("postgresql://localhost/d", ("allow", "disable")),
+        ("postgresql://127.0.0.1/d", ("allow", "disable")),
+        ("postgresql://[::1]/d", ("allow", "disable")),
+        ("postgresql://localhost,127.0.0.2/d", ("allow", "disable")),
+        ("postgresql://localhost/d?sslmode=verify-full", ("verify-full", "disable")),
+        ("postgresql://localhost/d?gssencmode=require", ("allow", "require")),
+        ("postgresql://localhost,db.example.com/d", (None, None)),
+        ("postgresql://db.example.com/d", (None, None)),
+        ("postgresql:///d", (None, None)),
+        ("postgresql://db.example.com/d?hostaddr=127.0.0.1", ("allow", "disable")),
+    ],
+)
+def test_encryption_is_left_out_on_loopback_only(url: str, options: tuple[str | None, str | None]) -> None:
+    words = dict(pair.split("=") for pair in PostgresAddress.of_url(url).conninfo().split())
+    found = [words.get(name) for name in ("sslmode", "gssencmode")]
+    assert found == [option and f"'{option}'" for option in options]
+
+
+def test_an_address_does_not_show_its_password() -> None:
+    address = PostgresAddress.of_url("postgresql://me:hush@h:1/d")
+    assert "hush" in address.conninfo()
+    assert "hush" not in f"{address} {address!r} {address!s}"
+    assert str(address) == "h:1/d"
+
+
+# Settings
+
+
+@pytest.mark.parametrize("url", [None, "", "  "])
+def test_no_url_lists_every_place_that_was_tried(tmp_path: Path, url: str | None) -> None:
+    with pytest.raises(UsageError) as refused:
+        make_destination("postgres", tmp_path, Settings(_env_file=None, postgres_url=url))
+    for place in ("TAXI_POSTGRES_URL", ".env", "postgres-connector", "embedded"):
+        assert place in refused.value.message
+
+
+def test_the_url_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TAXI_POSTGRES_URL", "mysql://hush")
+    settings = Settings(_env_file=None)
+    assert "hush" not in repr(settings)
+    with pytest.raises(UsageError, match="not a Postgres URL"):
+        make_destination("postgres", tmp_path, settings)
+
+
+def test_the_url_comes_from_env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("TAXI_POSTGRES_URL=postgresql://h/d\n")
+    assert Settings().postgres_url == SecretStr("postgresql://h/d")
+
+
+# Connections that come about
+
+
+def test_every_way_to_a_server(own_server: WheelServer) -> None:
+    own_server.cluster.start()
+    ways = [own_server.local, *(own_server.database.other(host=host) for host in own_server.hosts)]
+    for way in ways:
+        with connected(PostgresAddress.of_url(way.url)) as session, session.transaction():
+            asked = "SELECT current_user::text, current_setting('client_encoding'), inet_server_addr()::text"
+            [[user, encoding, host]] = session.rows(asked)
+        assert (user, encoding) == ("postgres", "UTF8")
+        assert (host or "").split("/")[0] == ("" if way is own_server.local else way.parameters["host"])
+
+
+# Connections that do not
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "says"),
+    [
+        ({"password": "hush-hush"}, DestinationRefused, "password authentication failed"),
+        ({"user": "nobody"}, DestinationRefused, "authentication failed"),
+        ({"dbname": "reset"}, DestinationRefused, 'database "reset" does not exist'),
+        ({"host": "no-such-host.invalid"}, DestinationRefused, "no-such-host.invalid"),
+        ({"sslmode": "require"}, DestinationRefused, "does not support SSL"),
+        ({"nonsense": "1"}, DestinationRefused, 'invalid connection option "nonsense"'),
+        ({"port": "1"}, DestinationBusy, "Connection refused"),
+        ({"host": "/nowhere"}, DestinationBusy, "No such file"),
+    ],
+    ids=lambda value: "" if isinstance(value, type | str) else next(iter(value)),
+)
+def test_one_line_that_says_what_is_wrong(
+    own_server: WheelServer, months: Months, changes: dict[str, str], kind: type[TaxiError], says: str
+) -> None:
+    own_server.cluster.start()
+    database = own_server.database.other(**changes)
+    with pytest.raises(kind) as refused:
+        destination(database).publish(months.trips(JANUARY))
+    assert says in refused.value.message
+    _assert_discreet(refused.value, database)
+    with pytest.raises(kind):
+        destination(database).loaded(JANUARY)
+
+
+def _assert_discreet(error: TaxiError, database: Database) -> None:
+    assert "\n" not in str(error)
+    password = database.parameters["password"]
+    everything = "".join(traceback.format_exception(error)) + repr(error)
+    assert password not in everything
+    assert quote(password, safe="") not in everything
+
+
+def test_no_right_to_create(own_server: WheelServer, months: Months) -> None:
+    own_server.cluster.start()
+    own_server.local.execute(
+        "DROP DATABASE IF EXISTS fenced",
+        "DROP ROLE IF EXISTS fenced",
+        f"CREATE ROLE fenced LOGIN PASSWORD '{PASSWORD.replace(chr(39), chr(39) * 2)}'",
+        "CREATE DATABASE fenced",
+    )
+    fenced = own_server.database.other(user="fenced", dbname="fenced")
+    with pytest.raises(
+        DestinationRefused, match=r"permission denied for schema public.*42501.*Permissions"
+    ) as no:
+        destination(fenced).publish(months.trips(JANUARY))
+    _assert_discreet(no.value, fenced)
+    assert fenced.tables() == set()
+
+    own_server.local.other(dbname="fenced").execute("GRANT CREATE ON SCHEMA public TO fenced")
+    assert destination(fenced).publish(months.trips(JANUARY)).status == "published"
+
+    own_server.local.execute("ALTER ROLE fenced SET default_transaction_read_only = on")
+    with pytest.raises(DestinationRefused, match=r"read-only.*25006.*name the primary"):
+        destination(fenced).publish(months.trips(JANUARY, 80, first=500))
+
+    own_server.local.execute("ALTER ROLE fenced CONNECTION LIMIT 0")
+    with pytest.raises(DestinationBusy, match="too many connections"):
+        destination(fenced).loaded(JANUARY)
+
+
+# What is worth another attempt
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("FATAL:  the database system is starting up", Transient),
+        ("FATAL:  the database system is shutting down", Transient),
+        ("FATAL:  the database system is not yet accepting connections", Transient),
+        ("FATAL:  the database system is in recovery mode", Transient),
+        ("FATAL:  sorry, too many clients already", Transient),
+        ("FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute", Transient),
+        ("Connection refused\n\tIs the server running on that host?", Transient),
+        ("timeout expired", Transient),
+        ("server closed the connection unexpectedly\n\tThis probably means ...", Transient),
+        ('could not translate host name "closed.refused" to address: Name or service not known', Terminal),
+        ('FATAL:  password authentication failed for user "reset"', Terminal),
+        ('FATAL:  no pg_hba.conf entry for host "::1", user "me", database "d", no encryption', Terminal),
+        ('root certificate file "/root/.postgresql/root.crt" does not exist', Terminal),
+    ],
+)
+def test_a_connection_that_fails(said: str, kind: type[TaxiError]) -> None:
+    for prefix in ("IO: [libpq] Failed to connect: ", "connection failed: "):
+        made = no_connection(f"{prefix}{said}\n", PostgresAddress.of_url("postgresql://me:hush@h/d"))
+        assert isinstance(made, kind)
+        assert "\n" not in made.message
+        assert prefix not in made.message
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("55P03", Locked),
+        ("40P01", Locked),
+        ("40001", DestinationBusy),
+        ("08006", DestinationBusy),
+        ("53300", DestinationBusy),
+        ("57P01", DestinationBusy),
+        ("57P03", DestinationBusy),
+        (None, DestinationBusy),
+        ("53100", DestinationRefused),
+        ("08P01", DestinationRefused),
+        ("57P04", DestinationRefused),
+        ("42501", DestinationRefused),
+        ("57014", DestinationRefused),
+        ("XX000", DestinationRefused),
+    ],
+)
+def test_a_statement_that_fails(state: str | None, kind: type[TaxiError]) -> None:
+    said = "it went wrong\nDETAIL:  here\nLINE 1: SELECT\n               ^\n"
+    by_adbc = f"IO: [libpq] Failed to execute query: could not begin COPY: ERROR:  {said}Query was: SELECT 1"
+    for message in (said, by_adbc):
+        made = refusal(message, state, lost=True)
+        assert type(made) is kind
+        assert "it went wrong DETAIL: here" in made.message
+        assert "SELECT" not in made.message
