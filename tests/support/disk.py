@@ -1,6 +1,7 @@
 """A real filesystem of a few megabytes, to be filled.
 
-Root may mount one. For a user, `tests/flows/runtime/test_full_disk.py` runs itself again as root of a namespace.
+Root may mount one. For a user, `tests/flows/runtime/test_full_disk.py` runs itself again as root of a
+namespace.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class SmallDisk:
 
     path: Path
 
-    def exit_with(self, free_bytes: int) -> None:
+    def leave(self, free_bytes: int) -> None:
         """Fill it until so many bytes are free; what has filled it before goes first."""
         ballast = self.path / "ballast"
         ballast.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import pytest
 
 from flows.errors import UsageError
 from flows.request import Selection, month_numbers, select_months
-from flows.request import select_months as module
+from flows.request import selection as module
 
 
 @pytest.fixture(autouse=True)

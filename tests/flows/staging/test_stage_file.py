@@ -31,7 +31,7 @@ from flows.errors import (
     TooManyRejects,
     UsageError,
 )
-from flows.staging import check_row_transforms, parquet_writer
+from flows.staging import StagingOptions, check_row_transforms, parquet_writer
 from flows.staging import stage_file as staging
 from flows.staging import staged_month as staged_module
 from flows.staging.staged_month import checksum_path
@@ -672,6 +672,7 @@ def test_what_is_interrupted_leaves_everything_as_it_was(
 KILLED = """
 import os, sys
 from pathlib import Path
+from flows.staging import StagingOptions
 from flows.staging import StagingOptions
 from flows.staging import stage_file as staging
 from flows.settings import Settings

@@ -229,7 +229,7 @@ def copying() -> set[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             parent = int(path.read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"postgres_copy" in about(int(path.parent.name), "cmdline"):
+            if parent == os.getpid() and b"copy_process" in about(int(path.parent.name), "cmdline"):
                 found.add(int(path.parent.name))
     return found
 
