@@ -32,10 +32,13 @@ class TaxiError(Exception):
     """Base of all errors with a message for people.
 
     Attributes:
+        most_attempts: where trying again is known to help less than the settings say; None: they decide.
         message: what was wrong, the legal values, the next step, in one line.
         where: what it happened to, for example `yellow 2021-01` or `yellow 2021-01 -> duckdb`;
             filled in by `locate`, in one place.
     """
+
+    most_attempts: int | None = None
 
     def __init__(self, message: str) -> None:
         """Keep the message; folds line ends so that it stays one line."""
@@ -53,7 +56,13 @@ class UsageError(TaxiError):
 
 
 class Transient(TaxiError):
-    """Worth trying again as it is."""
+    """Worth trying again as it is.
+
+    Attributes:
+        retry_after_seconds: the pause the server asked for; 0 if it asked for none.
+    """
+
+    retry_after_seconds = 0.0
 
 
 class Terminal(TaxiError):
@@ -61,13 +70,7 @@ class Terminal(TaxiError):
 
 
 class SourceBusy(Transient):
-    """The source kept failing in a way that may pass.
-
-    Attributes:
-        retry_after_seconds: the pause the server asked for; 0 if it asked for none.
-    """
-
-    retry_after_seconds = 0.0
+    """The source kept failing in a way that may pass."""
 
 
 class DestinationBusy(Transient):
@@ -84,6 +87,8 @@ class SourceNotFound(Terminal):
 
 class SourceUnreachable(Terminal):
     """No connection to the source could be made at all."""
+
+    most_attempts = 3  # a name that does not resolve rarely starts to while somebody waits
 
 
 class SourceCorrupt(Terminal):

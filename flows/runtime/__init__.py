@@ -17,15 +17,18 @@ from flows.runtime.progress import (
     check_stopped,
     clear_stop,
     forward_progress,
+    pause,
     reporter,
     request_stop,
     set_progress_listener,
 )
+from flows.runtime.retry import RetryPolicy, retry_transient
 
 __all__ = [
     "Layout",
     "LogProgress",
     "ProgressCallback",
+    "RetryPolicy",
     "atomic_write",
     "check_stopped",
     "clear_stop",
@@ -35,9 +38,11 @@ __all__ = [
     "file_lock",
     "forward_progress",
     "fsync",
+    "pause",
     "remove_temporary_files",
     "reporter",
     "request_stop",
+    "retry_transient",
     "set_progress_listener",
     "temporary_path",
 ]

@@ -95,6 +95,19 @@ def check_stopped() -> None:
         raise Stopped("stopped before it was done; nothing of it is half there")
 
 
+def pause(seconds: float) -> None:
+    """Wait, or end at once with `Stopped` when the run is told to stop.
+
+    Args:
+        seconds: how long.
+
+    Raises:
+        Stopped: the run was told to stop.
+    """
+    _stopping.wait(seconds)
+    check_stopped()
+
+
 def reporter(month: str, phase: str) -> Callable[[int, int | None], None]:
     """The function to call with (done, total) while `month` is in `phase`.
 

@@ -247,7 +247,7 @@ def test_the_password_is_in_no_command_line_and_no_environment(postgres: Databas
             seen.extend(about(pid, what) for what in ("cmdline", "environ"))
 
     destination(postgres).publish(months.trips(MONTH, 20_000), report=look)
-    assert any(b"postgres_copy" in one for one in seen)
+    assert any(b"copy_process" in one for one in seen)
     secret = postgres.parameters.get("password", PASSWORD).encode()
     assert not any(secret in one for one in seen)
 
