@@ -27,7 +27,15 @@ from flows.cli import OneLineParser, check_directory, console_output, exit_with,
 from flows.destinations import Receipt
 from flows.destinations.postgres import Postgres
 from flows.errors import UsageError, error_context
-from flows.month import MonthFailed, MonthOutcome, RunSummary, tasks, track_month
+from flows.month import (
+    RETRY_OPTIONS,
+    MonthFailed,
+    MonthOutcome,
+    RunSummary,
+    extract_cached,
+    stage_month,
+    track_month,
+)
 from flows.request import with_blocks
 from flows.runtime import Layout, reporter
 from flows.settings import get_settings, override_settings
@@ -54,7 +62,7 @@ def log_subflow(table_name: str) -> None:
     get_run_logger().info("Logging Subflow for: %s", table_name)
 
 
-@task(name="load", task_run_name="load {table_name}", cache_policy=NO_CACHE, **tasks.RETRY_OPTIONS)
+@task(name="load", task_run_name="load {table_name}", cache_policy=NO_CACHE, **RETRY_OPTIONS)
 def load(staged: StagedMonth, table_name: str, data_dir: Path, *, force: bool) -> Receipt:
     """Staged month -> its partition of a Postgres table of any name; retried three times."""
     label = staged.month.label
@@ -101,9 +109,9 @@ def ingest_data(
     )
     log_subflow(table_name)
     with track_month(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
-        landed = tasks.extract_cached(month, file, layout.raw(month.color), force=force)
+        landed = extract_cached(month, file, layout.raw(month.color), force=force)
         # Beside the parent flow's staged files, which have all the rows.
-        staged = tasks.stage(landed, month, layout.ingest(month.color), options, force=force)
+        staged = stage_month(landed, month, layout.ingest(month.color), options, force=force)
         outcome.staged = staged
         outcome.receipts["postgres"] = load(staged, table_name, layout.data_dir, force=force)
     return outcome

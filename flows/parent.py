@@ -1,39 +1,37 @@
-"""The parent flow, and the command line: months -> `etl_month`, side by side."""
+"""The parent flow, and the main command: months of one dataset, side by side.
+
+python flows/parent.py --color yellow --months 1 2 3 --year 2021
+"""
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.runtime import flow_run
-from pydantic import Field
 
 from flows.alerts import alert_on_crash, alert_on_failure
-from flows.cli import Command, console_output, exit_with, parse_command, print_plan, run_command_line
-from flows.month import MonthsFailed, RunSummary
-from flows.request import FIRST_YEAR, LAST_YEAR, Runner, RunnerName, check_request, select_months
-from flows.runners import MonthRequest, run_months
-from flows.settings import get_settings
-from flows.staging import StagingOptions
-from transforms.trip_month import ISO_MONTH
-
-Color = Literal["yellow", "green", "fhv", "fhvhv"]
-Month = Annotated[int, Field(ge=1, le=12)]
-Year = Annotated[int, Field(ge=FIRST_YEAR, le=LAST_YEAR)]
-IsoMonth = Annotated[str, Field(pattern=ISO_MONTH, examples=["2019-01"])]
-Count = Annotated[int, Field(ge=1)]
+from flows.cli import exit_with, run_load_command
+from flows.month import RunSummary
+from flows.request import (
+    Color,
+    Count,
+    IsoMonth,
+    LoadRequest,
+    Month,
+    RunnerName,
+    Year,
+    checked_request,
+)
+from flows.runners import run_months
 
 
 def run_name() -> str:
-    """What a run is called in the UI: `yellow-2021`, `yellow-2019-01-to-2021-07`, `yellow-latest-3`."""
-    given = flow_run.get_parameters()
-    names = ("months", "year", "since", "until", "latest")
-    asked = select_months(**{name: given.get(name) for name in names})
-    return f"{given['color']}-{asked.label.replace(' ', '-')}"
+    """The name of a run in the UI, such as `yellow-2021`, `yellow-2019-01-to-2021-07`, `yellow-latest-3`."""
+    request = LoadRequest.from_parameters(**flow_run.get_parameters())
+    return f"{request.color}-{request.selection.label.replace(' ', '-')}"
 
 
 @flow(
@@ -63,7 +61,7 @@ def etl_parent_flow(
 ) -> RunSummary:
     """Load months of one dataset, side by side; a month that fails does not stop the others.
 
-    The months are said in one way: `months` (and `year`), `since` (and `until`), or `latest`. Without any of
+    The months are given in one way: `months` (and `year`), `since` (and `until`), or `latest`. Without any of
     them they are the tutorial's, January to March.
 
     Args:
@@ -76,7 +74,7 @@ def etl_parent_flow(
         concurrency: months at once, with `threads`; None: the setting.
         since: first month, such as `2019-01`.
         until: last month; None: the newest that the source has.
-        latest: so many of the newest months that the source has.
+        latest: how many of the newest months that the source has.
         force: fetch, stage and publish even what is unchanged.
         allow_new_columns: carry undeclared columns along as text.
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
@@ -88,56 +86,27 @@ def etl_parent_flow(
 
     Raises:
         UsageError: the request makes no sense; nothing was started.
-        SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: the source cannot say which months it
+        SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: the source cannot tell which months it
             has; nothing was started.
         MonthsFailed: with the summary; the other months are published.
     """
-    started, settings = time.perf_counter(), get_settings()
-    data_dir = data_dir or settings.data_dir
-    asked = select_months(months, year, since, until, latest)
-    check_request(color, asked, to=to, source=source, data_dir=data_dir, row_transforms=row_transforms)
-    how = Runner(runner, concurrency, dask_address)
-    how.check(to)
-    trips = asked.find(color, source)
-    options = StagingOptions(tuple(row_transforms), allow_new_columns, settings.max_reject_ratio)
-    request = MonthRequest(tuple(to), source, data_dir, force, options)
-    outcomes = run_months(how, trips, request)
-    summary = RunSummary(color, tuple(outcomes), time.perf_counter() - started)
-    if summary.failed:
-        raise MonthsFailed(summary)
-    return summary
+    parameters = locals()  # by name, so that an option is listed in the signature alone
+    started = time.perf_counter()
+    request = checked_request(**parameters)
+    outcomes = run_months(request.selection.resolve(request.color, request.source), request)
+    return RunSummary.concluded(request.color, outcomes, started)
 
 
-def run_command(command: Command) -> RunSummary:
-    """Run the parent flow for a command line, on the server that is configured or a temporary one."""
-    try:
-        summary: Any = etl_parent_flow(**command.parameters())
-    except MonthsFailed as error:
-        return error.summary
-    return summary
-
-
-def main(
-    arguments: Sequence[str] | None = None,
-    parse: Callable[[Sequence[str]], Command] = parse_command,
-    run: Callable[[Command], RunSummary] = run_command,
-) -> int:
-    """The command line; returns the exit code (0 all published, 1 a month failed, 2 wrong usage).
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line.
 
     Args:
         arguments: of the call; None: this process's own.
-        parse: reads and checks them.
-        run: does what they ask for.
+
+    Returns:
+        The exit code: 0 all published, 1 a month failed, 2 wrong usage.
     """
-
-    def call() -> int:
-        command = parse(sys.argv[1:] if arguments is None else arguments)
-        if command.dry_run:
-            return print_plan(command)
-        with console_output(command.data_dir, command.summary) as console:
-            return console.conclude(lambda: run(command))
-
-    return run_command_line(call)
+    return run_load_command(etl_parent_flow, arguments)
 
 
 if __name__ == "__main__":

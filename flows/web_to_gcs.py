@@ -9,20 +9,20 @@ bucket comes from `TAXI_GCS_BUCKET` or the block `de-gcs`, the credentials from 
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from flows import parent
 from flows.alerts import alert_on_crash, alert_on_failure
-from flows.cli import Command, command_line, exit_with, parse_command
+from flows.cli import LoadCommand, exit_with, load_parser, parse_command, run_load_command
 from flows.errors import UsageError
-from flows.month import MonthsFailed, RunSummary
-from flows.parent import Color, Count, IsoMonth, Month, Year, etl_parent_flow, run_name
-from flows.request import RunnerName
+from flows.month import RunSummary
+from flows.parent import etl_parent_flow, run_name
+from flows.request import with_parameters_of
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 DESTINATION = "gcs"
 
@@ -34,24 +34,12 @@ DESTINATION = "gcs"
     on_failure=[alert_on_failure],
     on_crashed=[alert_on_crash],
 )
-def web_to_gcs(
-    color: Color = "yellow",
-    months: Sequence[Month] | None = None,
-    year: Year | None = None,
-    source: str = "dtc",
-    data_dir: Path | None = None,
-    concurrency: Count | None = None,
-    *,
-    since: IsoMonth | None = None,
-    until: IsoMonth | None = None,
-    latest: Count | None = None,
-    force: bool = False,
-    allow_new_columns: bool = False,
-    row_transforms: Sequence[str] = (),
-    runner: RunnerName = "threads",
-    dask_address: str | None = None,
-) -> RunSummary:
-    """Bring months of one dataset into the bucket, side by side; see `flows.parent.etl_parent_flow`.
+@with_parameters_of(etl_parent_flow.fn, without=("to",))
+def web_to_gcs(**parameters: Any) -> RunSummary:  # noqa: ANN401 - the parent's parameters
+    """Bring months of one dataset into the bucket, side by side.
+
+    Args:
+        parameters: those of `flows.parent.etl_parent_flow` without `to`.
 
     Returns:
         One outcome for each month.
@@ -60,65 +48,45 @@ def web_to_gcs(
         UsageError: the request makes no sense, or no bucket or no credentials are named.
         MonthsFailed: with the summary; the other months are in the bucket.
     """
-    # Its function, not the flow: the months are this run's own, not those of a parent below it.
-    summary: Any = etl_parent_flow.fn(
-        color,
-        months,
-        year,
-        (DESTINATION,),
-        source,
-        data_dir,
-        concurrency,
-        since=since,
-        until=until,
-        latest=latest,
-        force=force,
-        allow_new_columns=allow_new_columns,
-        row_transforms=row_transforms,
-        runner=runner,
-        dask_address=dask_address,
-    )
-    return summary
+    # The function, not the flow: the months are this run's own, not those of a parent below it.
+    return etl_parent_flow.fn(**parameters, to=(DESTINATION,))
 
 
 def parser() -> argparse.ArgumentParser:
     """Every option: those of `flows/parent.py` without `--to`."""
-    made = command_line.parser()
-    made.prog = "python flows/web_to_gcs.py"
-    made.description = "Bring months of NYC TLC trips from the web into the bucket, as Parquet."
-    for action in made._actions:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - there is no other way to take one out
-        if action.dest == "to":
-            action.help = argparse.SUPPRESS
-    return made
+    parser = load_parser(
+        "flows/web_to_gcs.py",
+        "Bring months of NYC TLC trips from the web into the bucket, as Parquet.",
+        has_destinations=False,
+    )
+    parser.set_defaults(to=[DESTINATION])
+    return parser
 
 
-def parse(arguments: Sequence[str]) -> Command:
+def parse(arguments: Sequence[str]) -> LoadCommand:
     """Read a call and check it.
+
+    Args:
+        arguments: without the program's name.
 
     Raises:
         UsageError: in one line, before anything has started.
     """
-    if {"-h", "--help"} & set(arguments):
-        parser().parse_args(["--help"])
     if any(argument.partition("=")[0] == "--to" for argument in arguments):
         raise UsageError("--to: flows/web_to_gcs.py goes to the bucket only; flows/parent.py has --to")
-    return parse_command([*arguments, "--to", DESTINATION])
-
-
-def run(command: Command) -> RunSummary:
-    """Run the flow for a command line, on the server that is configured or a temporary one."""
-    parameters = command.parameters()
-    del parameters["to"]
-    try:
-        summary: Any = web_to_gcs(**parameters)
-    except MonthsFailed as error:
-        return error.summary
-    return summary
+    return parse_command(arguments, parser())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code (0 all published, 1 a month failed, 2 wrong usage)."""
-    return parent.main(arguments, parse, run)
+    """The command line.
+
+    Args:
+        arguments: of the call; None: this process's own.
+
+    Returns:
+        The exit code: 0 all published, 1 a month failed, 2 wrong usage.
+    """
+    return run_load_command(web_to_gcs, arguments, parse)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.command_line import parser
+from flows.cli import load_parser as parser
 from flows.destinations import DESTINATIONS
 from flows.ingest import parser as ingest_parser
 from flows.settings import Settings

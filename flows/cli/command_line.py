@@ -1,16 +1,17 @@
-"""The command line of `flows/parent.py`: its options, and what is wrong with a call."""
+"""The options of the commands that load months, and what is wrong with a call."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS
 from flows.errors import UsageError
-from flows.request import DEFAULT_YEAR, RUNNERS, Runner, Selection, check_request, month_numbers
+from flows.request import DEFAULT_YEAR, RUNNERS, LoadRequest, Selection, month_numbers
 from flows.settings import get_settings
 from flows.sources import redact
 from transforms.cleaning import ROW_TRANSFORMS
@@ -21,77 +22,61 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """A checked call of `flows/parent.py`; see `--help` for the meaning of each field."""
+class LoadCommand:
+    """A call of a command that loads months.
 
-    color: str
-    selection: Selection
-    to: tuple[str, ...]
-    source: str
-    data_dir: Path
-    concurrency: int
-    force: bool
-    dry_run: bool
-    allow_new_columns: bool
-    row_transforms: tuple[str, ...]
-    summary: Path | None
-    runner: Runner
+    Attributes:
+        request: what is asked for, checked.
+        dry_run: only say what would be done.
+        summary: file for the run's JSON; None: none is written.
+    """
 
-    def parameters(self) -> dict[str, Any]:
-        """The same request as the parent flow's parameters."""
-        asked = self.selection
-        return {
-            "color": self.color,
-            "months": asked.months,
-            "year": asked.year,
-            "since": asked.since,
-            "until": asked.until,
-            "latest": asked.latest,
-            "to": self.to,
-            # Parameters are stored by the server; whoever works elsewhere needs the whole address, though.
-            "source": redact(self.source) if self.runner.name == "threads" else self.source,
-            "data_dir": self.data_dir,
-            "concurrency": self.concurrency,
-            "force": self.force,
-            "allow_new_columns": self.allow_new_columns,
-            "row_transforms": self.row_transforms,
-            "runner": self.runner.name,
-            "dask_address": self.runner.dask_address,
-        }
+    request: LoadRequest
+    dry_run: bool = False
+    summary: Path | None = None
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong with a call as a `UsageError`, in one line, instead of leaving the process."""
+    """Reports a wrong call as a `UsageError` of one line instead of exiting."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise."""
+        """Raise.
+
+        Args:
+            message: what argparse found wrong.
+
+        Raises:
+            UsageError: always.
+        """
         raise UsageError(f"{message}; see --help")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every option with its legal values and default."""
+def load_parser(
+    script: str = "flows/parent.py",
+    description: str = "Load months of NYC TLC trips: download, verify, stage as Parquet, publish.",
+    *,
+    has_destinations: bool = True,
+) -> argparse.ArgumentParser:
+    """A parser with every option of a load. Options are named as the parameters of the flow.
+
+    Args:
+        script: which command it is for.
+        description: what the command does.
+        has_destinations: with `--to`.
+    """
     settings = get_settings()
-    made = OneLineParser(
-        prog="python flows/parent.py",
-        description="Load months of NYC TLC trips: download, verify, stage as Parquet, publish.",
-        allow_abbrev=False,
-    )
-    add = made.add_argument
+    parser = OneLineParser(prog=f"python {script}", description=description, allow_abbrev=False)
+    add = parser.add_argument
     add("--color", required=True, choices=list(DATASETS), help="dataset")
-    add_month_options(made)
+    add_month_options(parser)
     add(
         "--latest",
         type=int,
         metavar="N",
         help="instead: the N newest months that the source has, found by asking it",
     )
-    add(
-        "--to",
-        nargs="+",
-        choices=list(DESTINATIONS),
-        default=[DEFAULT_DESTINATION],
-        help="where to publish; default: duckdb, a local file",
-    )
+    if has_destinations:
+        add_destination_option(parser, "where to publish; default: duckdb, a local file")
     add(
         "--source",
         default="dtc",
@@ -100,13 +85,7 @@ def parser() -> argparse.ArgumentParser:
         "files; synthetic: generated here, no network; or a URL or path with {color}, {year} and "
         "{month:02} in it",
     )
-    add(
-        "--data-dir",
-        type=Path,
-        default=settings.data_dir,
-        metavar="DIR",
-        help="files and local warehouse; default: %(default)s",
-    )
+    add_directory_option(parser, "files and local warehouse")
     add(
         "--concurrency",
         type=int,
@@ -116,19 +95,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--force", action="store_true", help="fetch, stage and publish even what is unchanged")
     add("--dry-run", action="store_true", help="say what would be fetched and replaced, and stop")
-    add("--summary", type=Path, metavar="FILE", help="write what was done as JSON")
+    add_summary_option(parser)
     add(
         "--allow-new-columns",
         action="store_true",
         help="carry columns that the dataset does not declare along as text instead of failing",
     )
-    add(
-        "--transform",
-        nargs="+",
-        default=[],
-        choices=list(ROW_TRANSFORMS),
-        metavar="NAME",
-        help=f"change rows as the tutorial does: {', '.join(ROW_TRANSFORMS)}; default: none",
+    add_transform_option(
+        parser, f"change rows as the tutorial does: {', '.join(ROW_TRANSFORMS)}; default: none"
     )
     add(
         "--runner",
@@ -138,11 +112,15 @@ def parser() -> argparse.ArgumentParser:
         "cluster; deployment: the workers of a Prefect work pool",
     )
     add("--dask-address", metavar="tcp://HOST:PORT", help="the scheduler, for --runner dask")
-    return made
+    return parser
 
 
 def add_month_options(parser: argparse.ArgumentParser) -> None:
-    """The options that name months; `selected` reads them."""
+    """Add the options that name months; `selected` reads them.
+
+    Args:
+        parser: of the command.
+    """
     add = parser.add_argument
     add(
         "--months",
@@ -156,27 +134,72 @@ def add_month_options(parser: argparse.ArgumentParser) -> None:
     add("--until", metavar="YYYY-MM", help="... to this one, or to the newest that there is")
 
 
+def add_destination_option(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add `--to`.
+
+    Args:
+        parser: of the command.
+        text: its help.
+    """
+    parser.add_argument(
+        "--to", nargs="+", choices=list(DESTINATIONS), default=[DEFAULT_DESTINATION], help=text
+    )
+
+
+def add_directory_option(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add `--data-dir`.
+
+    Args:
+        parser: of the command.
+        text: what the command keeps there.
+    """
+    default = get_settings().data_dir
+    text = f"{text}; default: %(default)s"
+    parser.add_argument("--data-dir", type=Path, default=default, metavar="DIR", help=text)
+
+
+def add_summary_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--summary`.
+
+    Args:
+        parser: of the command.
+    """
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="write what was done as JSON")
+
+
+def add_transform_option(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add `--transform`.
+
+    Args:
+        parser: of the command.
+        text: its help.
+    """
+    parser.add_argument(
+        "--transform",
+        dest="row_transforms",
+        nargs="+",
+        default=[],
+        choices=list(ROW_TRANSFORMS),
+        metavar="NAME",
+        help=text,
+    )
+
+
 def selected(given: argparse.Namespace) -> Selection:
-    """What the options say of months; not checked."""
-    months = None if given.months is None else tuple(month for some in given.months for month in some)
+    """The months that the options name; not checked.
+
+    Args:
+        given: as parsed.
+    """
+    months = None if given.months is None else tuple(chain.from_iterable(given.months))
     return Selection(months, given.year, given.since, given.until, getattr(given, "latest", None))
 
 
-def check_directory(option: str, path: Path) -> None:
-    """Refuse a directory that cannot be made or written to, without making it.
+def requested(given: argparse.Namespace) -> LoadRequest:
+    """The request that the options make; only `--concurrency`, `--data-dir` and `--summary` are checked.
 
-    Raises:
-        UsageError: names the option and the directory that is in the way.
-    """
-    there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    if not there.is_dir():
-        raise UsageError(f"{option} {path}: {there} is a file; name a directory")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {path}: no permission to write to {there}; name another directory")
-
-
-def check_common_options(given: argparse.Namespace) -> None:
-    """Refuse what no command can do with `--concurrency`, `--data-dir` and `--summary`.
+    Args:
+        given: as parsed; options that are no parameters of a load are ignored.
 
     Raises:
         UsageError: names the option.
@@ -188,41 +211,45 @@ def check_common_options(given: argparse.Namespace) -> None:
         raise UsageError(f"--summary {given.summary} is a directory; name a file")
     if given.summary:
         check_directory("--summary", given.summary.absolute().parent)
+    parameters = {name: value for name, value in vars(given).items() if name not in ("summary", "dry_run")}
+    parameters["months"] = given.months and tuple(chain.from_iterable(given.months))
+    parameters["to"] = tuple(dict.fromkeys(given.to))
+    return LoadRequest.from_parameters(**parameters)
 
 
-def parse_command(arguments: Sequence[str] | None = None) -> Command:
-    """Read a call and check it.
+def check_directory(option: str, path: Path) -> None:
+    """Refuse a directory that cannot be created or written to; nothing is created.
+
+    Args:
+        option: that named it.
+        path: the directory.
+
+    Raises:
+        UsageError: names the option and the directory that is in the way.
+    """
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise UsageError(f"{option} {path}: {existing} is a file; name a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path}: no permission to write to {existing}; name another directory")
+
+
+def parse_command(
+    arguments: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None
+) -> LoadCommand:
+    """Read a call of a command that loads from a source, and check it.
 
     Args:
         arguments: without the program's name; None: those of the process.
+        parser: of the command; None: that of `flows/parent.py`.
 
     Raises:
         UsageError: in one line, before anything has started.
     """
-    given = parser().parse_args(arguments)
-    check_common_options(given)
-    to, selection = tuple(dict.fromkeys(given.to)), selected(given)
-    check_request(
-        given.color,
-        selection,
-        to=to,
-        source=given.source,
-        data_dir=given.data_dir,
-        row_transforms=given.transform,
-    )
-    runner = Runner(given.runner, given.concurrency, given.dask_address)
-    runner.check(to)
-    return Command(
-        color=given.color,
-        selection=selection,
-        to=to,
-        source=given.source,
-        data_dir=given.data_dir,
-        concurrency=given.concurrency,
-        force=given.force,
-        dry_run=given.dry_run,
-        allow_new_columns=given.allow_new_columns,
-        row_transforms=tuple(given.transform),
-        summary=given.summary,
-        runner=runner,
-    )
+    given = (parser or load_parser()).parse_args(arguments)
+    # Flow parameters are stored by the Prefect server; other machines need the whole address, though.
+    if given.runner == "threads":
+        given.source = redact(given.source)
+    request = requested(given)
+    request.check()
+    return LoadCommand(request, given.dry_run, given.summary)

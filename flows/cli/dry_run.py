@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping
 
-    from flows.cli.command_line import Command
     from flows.destinations import Holding
+    from flows.request import LoadRequest
     from flows.sources import SourceFile
     from transforms.trip_month import TripMonth
 
@@ -51,7 +51,7 @@ class MonthPlan:
     sha256: str | None = None
 
 
-def print_plan(command: Command) -> int:
+def print_plan(request: LoadRequest) -> int:
     """Print the plan; returns 0, or 1 if a month's source or a destination cannot be asked.
 
     The source is asked for several months at once, each destination with one question for all of them.
@@ -60,20 +60,20 @@ def print_plan(command: Command) -> int:
         UsageError: the source cannot be what is asked for.
     """
     try:
-        months = command.selection.find(command.color, command.source)
+        months = request.selection.resolve(request.color, request.source)
     except UsageError:
         raise
     except TaxiError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    held, refusals = _held(command, months)
+    held, refusals = _held(request, months)
     with ThreadPoolExecutor(ASKED_AT_ONCE, "plan") as pool:
-        plans = list(pool.map(lambda month: _plan_month(command, month), months))
+        plans = list(pool.map(lambda month: _plan_month(request, month), months))
     table = Table(title="dry run: nothing is fetched or written", title_justify="left")
-    for name in ("month", "source", "would fetch", *command.to):
+    for name in ("month", "source", "would fetch", *request.to):
         table.add_column(name, overflow="fold")
     for plan in plans:
-        cells = [_would_do(command, plan, held[name]) if name in held else "?" for name in command.to]
+        cells = [_would_do(request, plan, held[name]) if name in held else "?" for name in request.to]
         table.add_row(
             *(escape(cell) for cell in (plan.month.iso, plan.url, plan.note, *cells)),
             style=COLOUR_OF.get(plan.fetch),
@@ -101,48 +101,52 @@ def _in_all(plans: list[MonthPlan]) -> str:
 
 
 def _held(
-    command: Command, months: list[TripMonth]
+    request: LoadRequest, months: list[TripMonth]
 ) -> tuple[dict[str, Mapping[dt.date, Holding]], list[str]]:
     """What each destination has of the months; and why, of those that cannot be asked."""
     held: dict[str, Mapping[dt.date, Holding]] = {}
     refusals: list[str] = []
     between = (months[0].first_day, months[-1].first_day)
-    for name in command.to:
+    for name in request.to:
         try:
-            found = configured_destination(name, command.data_dir).holdings(months[0].dataset, between)
+            found = configured_destination(name, (request.data_dir or get_settings().data_dir)).holdings(
+                months[0].dataset, between
+            )
             held[name] = {holding.file_month: holding for holding in found}
         except TaxiError as error:
             refusals.append(f"{name}: {error.message}")
     return held, refusals
 
 
-def _plan_month(command: Command, month: TripMonth) -> MonthPlan:
+def _plan_month(request: LoadRequest, month: TripMonth) -> MonthPlan:
     settings = get_settings()
-    file = locate_source(command.source, month, settings)
+    file = locate_source(request.source, month, settings)
     url = without_secrets(file.url)
     try:
-        return _plan_fetch(command, month, file)
+        return _plan_fetch(request, month, file)
     except TaxiError as error:
         return MonthPlan(month, url, "failed", f"error: {error.message}")
 
 
-def _plan_fetch(command: Command, month: TripMonth, file: SourceFile) -> MonthPlan:
-    landed = find_landed(Layout(command.data_dir).raw(month.color) / file.file_name)
+def _plan_fetch(request: LoadRequest, month: TripMonth, file: SourceFile) -> MonthPlan:
+    landed = find_landed(
+        Layout(request.data_dir or get_settings().data_dir).raw(month.color) / file.file_name
+    )
     if landed and landed.identity != file.identity:
         landed = None
-    url, known = without_secrets(file.url), landed.version if landed and not command.force else None
+    url, known = without_secrets(file.url), landed.version if landed and not request.force else None
     found = probe_source(file, get_settings(), known)
     if found.unchanged and landed:
         return MonthPlan(month, url, "unchanged", "nothing: unchanged", landed.sha256)
     size = "size unknown" if found.bytes is None else f"{found.bytes / 1e6:,.1f} MB"
     if landed is None:
         return MonthPlan(month, url, "new", size)
-    if command.force and found.version is not None and found.version == landed.version:
+    if request.force and found.version is not None and found.version == landed.version:
         return MonthPlan(month, url, "forced", f"{size}, unchanged")
     return MonthPlan(month, url, "changed", f"{size}, changed at the source")
 
 
-def _would_do(command: Command, plan: MonthPlan, held: Mapping[dt.date, Holding]) -> str:
+def _would_do(request: LoadRequest, plan: MonthPlan, held: Mapping[dt.date, Holding]) -> str:
     """What would happen to the month in a destination."""
     if plan.fetch == "failed":
         return "-"
@@ -154,7 +158,7 @@ def _would_do(command: Command, plan: MonthPlan, held: Mapping[dt.date, Holding]
         rows = "what is there" if holding.rows is None else f"{holding.rows:,} rows"
         noted = f"{load.row_count:,} rows" if load else "nothing"
         return f"replace {rows}; the ledger says {noted}"
-    as_asked = (plan.sha256, schema_version(plan.month), ",".join(command.row_transforms))
-    if not command.force and as_asked == (load.source_sha256, load.schema_version, load.row_transforms):
+    as_asked = (plan.sha256, schema_version(plan.month), ",".join(request.staging.row_transforms))
+    if not request.force and as_asked == (load.source_sha256, load.schema_version, load.row_transforms):
         return f"nothing: has its {load.row_count:,} rows"
     return f"replace {load.row_count:,} rows of {load.loaded_at:%Y-%m-%d}"

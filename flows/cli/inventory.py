@@ -166,7 +166,7 @@ def take_inventory(
 def _bounds(color: str, asked: Selection | None) -> tuple[dt.date, dt.date]:
     if asked is None:
         return ALL_MONTHS
-    known = asked.known(color)
+    known = asked.known_months(color)
     return known[0].first_day, ALL_MONTHS[1] if asked.is_open_ended else known[-1].last_day
 
 
@@ -194,7 +194,7 @@ def _months(
     known = sorted({month for months in held.values() for month in months})
     if asked is None:
         return known
-    months = asked.known(color)
+    months = asked.known_months(color)
     return months_between(months[0], max([*known, *months])) if asked.is_open_ended else months
 
 

@@ -10,7 +10,7 @@ from flows.month.outcome import (
     describe_error,
     track_month,
 )
-from flows.month.tasks import RETRY_OPTIONS
+from flows.month.tasks import RETRY_OPTIONS, extract_cached, stage_month
 
 __all__ = [
     "BUCKET",
@@ -22,6 +22,8 @@ __all__ = [
     "RunSummary",
     "describe_error",
     "etl_month",
+    "extract_cached",
     "load",
+    "stage_month",
     "track_month",
 ]

@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prefect import flow
 
 from flows.month import tasks
 from flows.month.artifacts import month_page
 from flows.month.outcome import MonthOutcome, track_month
+from flows.request import LoadRequest
 from flows.runtime import Layout
 from flows.settings import get_settings
 from flows.sources import locate_source
-from flows.staging import StagingOptions
 from transforms.trip_month import TripMonth
 
 
-@flow(name="etl-month", flow_run_name="{color}-{year}-{month:02}")
-def etl_month(
-    color: str,
-    year: int,
-    month: int,
-    to: tuple[str, ...] = ("duckdb",),
-    source: str = "dtc",
-    data_dir: Path | None = None,
-    *,
-    force: bool = False,
-    options: StagingOptions | None = None,
-) -> MonthOutcome:
+@flow(name="etl-month", flow_run_name="{month.color}-{month.iso}", validate_parameters=False)
+def etl_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
     """Extract, stage and publish one month; a destination that fails does not stop the others.
+
+    Args:
+        month: which one.
+        request: what is asked for.
+
+    Returns:
+        What became of the month.
 
     Raises:
         MonthFailed: with the outcome; what could be published is published.
     """
-    trips, settings = TripMonth(color, year, month), get_settings()
-    layout = Layout(data_dir or settings.data_dir)
-    options = options or StagingOptions(max_reject_ratio=settings.max_reject_ratio)
+    settings, force = get_settings(), request.force
+    layout = Layout(request.data_dir or settings.data_dir)
     with (
-        month_page(trips, to, layout.data_dir) as page,
-        track_month(trips, layout.lock(trips), settings.lock_timeout_seconds) as page.outcome,
+        month_page(month, request.to, layout.data_dir) as page,
+        track_month(month, layout.lock(month), settings.lock_timeout_seconds) as page.outcome,
     ):
         outcome = page.outcome
-        file = locate_source(source, trips, settings)
-        landed = tasks.extract_cached(trips, file, layout.raw(color), force=force)
-        staged = tasks.stage(landed, trips, layout.staged(color), options, force=force)
+        source = locate_source(request.source, month, settings)
+        landed = tasks.extract_cached(month, source, layout.raw(month.color), force=force)
+        staged = tasks.stage_month(landed, month, layout.staged(month.color), request.staging, force=force)
         outcome.staged = staged
-        for destination in to:
+        for destination in request.to:
             with outcome.publishing_to(destination):
-                outcome.receipts[destination] = tasks.publish(
-                    staged, destination, layout.data_dir, force=force
-                )
+                receipt = tasks.publish_month(staged, destination, layout.data_dir, force=force)
+                outcome.receipts[destination] = receipt
         report = tasks.quality(staged)
         page.quality(report)
         outcome.quality = report.headline

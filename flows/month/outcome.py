@@ -6,13 +6,13 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from flows.errors import TaxiError, Terminal, error_context
 from flows.runtime import file_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
     from pathlib import Path
 
     from flows.destinations import Receipt
@@ -138,6 +138,23 @@ class RunSummary:
     dataset: str
     months: tuple[MonthOutcome, ...]
     seconds: float
+
+    @classmethod
+    def concluded(cls, dataset: str, months: Iterable[MonthOutcome], started: float) -> Self:
+        """The summary of a run that ends now.
+
+        Args:
+            dataset: colour.
+            months: one outcome each.
+            started: `time.perf_counter()` at its beginning.
+
+        Raises:
+            MonthsFailed: with the summary, if a month failed.
+        """
+        summary = cls(dataset, tuple(months), time.perf_counter() - started)
+        if summary.failed:
+            raise MonthsFailed(summary)
+        return summary
 
     @property
     def year(self) -> int | None:

@@ -1,4 +1,4 @@
-"""The Prefect tasks: name, retries, caching, lineage, and one call each."""
+"""The Prefect tasks of a month: name, retries, caching, lineage, and one call each."""
 
 from __future__ import annotations
 
@@ -37,15 +37,23 @@ CACHED_FOR = dt.timedelta(days=1)
 
 
 def is_transient(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Whether a failed task is worth another attempt: what may pass, and has not been waited for yet."""
+    """Whether a failed task is worth another attempt: a transient error that has not been waited for yet.
+
+    Args:
+        state: of the failed task run.
+    """
     error = state.result(raise_on_failure=False)
     return isinstance(error, Transient) and not isinstance(error, LockTimeout)
 
 
-def same_extract(_: TaskRunContext, parameters: dict[str, Any]) -> str | None:
-    """Key of an extract: the same file in the same version; None (no caching) if that is unknown.
+def extract_cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str | None:
+    """Cache key of an extract. A changed source has another version, so the cache never hides it.
 
-    A changed source has another version and is therefore never hidden by the cache.
+    Args:
+        parameters: of the task.
+
+    Returns:
+        The same for the same version of the same file; None (no caching) if the source tells no version.
     """
     source: SourceFile = parameters["source"]
     version = sources.source_version(source, get_settings())
@@ -71,36 +79,51 @@ RETRY_OPTIONS: _Retry = {
 @task(
     name="extract",
     task_run_name="extract {month.label}",
-    cache_key_fn=same_extract,
+    cache_key_fn=extract_cache_key,
     cache_expiration=CACHED_FOR,
     persist_result=True,
     result_serializer="json",
     **RETRY_OPTIONS,
 )
 def extract(month: TripMonth, source: SourceFile, directory: Path, *, force: bool) -> LandedFile:
-    """Source -> landed, verified file. Cached for a day per version of the source."""
+    """Fetch and verify a source file. Cached for a day per version of the source.
+
+    Args:
+        month: which one.
+        source: the file at its source.
+        directory: where it lands.
+        force: fetch it even if it is unchanged.
+
+    Raises:
+        TaxiError: see `flows.sources.land`.
+    """
     with error_context(month.label):
-        landed = sources.land(
-            source,
-            directory,
-            get_settings(),
-            force=force,
-            report=reporter(month.label, "download"),
-        )
+        report = reporter(month.label, "download")
+        landed = sources.land(source, directory, get_settings(), force=force, report=report)
     log("landed", month, bytes=landed.bytes, fetched=landed.fetched, sha256=landed.sha256)
     return landed
 
 
 def extract_cached(month: TripMonth, source: SourceFile, directory: Path, *, force: bool) -> LandedFile:
-    """Run `extract`, past its cache when the file it speaks of is gone, changed by hand, or forced."""
+    """Run `extract`; its cache is ignored when the landed file is gone or was changed, and when forced.
+
+    Args:
+        month: which one.
+        source: the file at its source.
+        directory: where it lands.
+        force: fetch it even if it is unchanged.
+
+    Returns:
+        A landed file that is on the disk as it was verified.
+    """
     stale = force or find_landed(directory / source.file_name) is None
     landed = extract.with_options(refresh_cache=stale)(month, source, directory, force=force)
-    if not landed.is_intact():  # cached, but since then another version has landed under the name
+    if not landed.is_intact():  # cached, but another version has landed under the same name since
         landed = extract.with_options(refresh_cache=True)(month, source, directory, force=force)
     return landed
 
 
-def stage(
+def stage_month(
     landed: LandedFile,
     month: TripMonth,
     directory: Path,
@@ -108,10 +131,18 @@ def stage(
     *,
     force: bool,
 ) -> StagedMonth:
-    """Run the task `stage`: landed file -> one Parquet file and its rejects."""
-    made = staged_asset(directory / f"{month.stem}.parquet", month)
-    from_source = stage_task.with_options(assets=[made], asset_deps=[source_asset(landed.url)])
-    return from_source(landed, month, directory, options, force=force)
+    """Run the task `stage`: a landed file becomes one Parquet file and its rejects.
+
+    Args:
+        landed: the verified source file.
+        month: what it holds.
+        directory: where the staged file goes.
+        options: of the staging.
+        force: stage again in any case.
+    """
+    parquet = staged_asset(directory / f"{month.stem}.parquet", month)
+    task_run = stage_task.with_options(assets=[parquet], asset_deps=[source_asset(landed.url)])
+    return task_run(landed, month, directory, options, force=force)
 
 
 def _stage(
@@ -137,13 +168,18 @@ stage_task = MaterializingTask(
 )
 
 
-def publish(staged: StagedMonth, destination: str, data_dir: Path, *, force: bool) -> Receipt:
-    """Run the task `publish`: staged file -> one destination, the month replaced as a whole."""
-    made = table_asset(destination, staged.month)
-    from_parquet = publish_task.with_options(
-        assets=[made], asset_deps=[staged_asset(staged.path, staged.month)]
-    )
-    return from_parquet(staged, destination, data_dir, force=force)
+def publish_month(staged: StagedMonth, destination: str, data_dir: Path, *, force: bool) -> Receipt:
+    """Run the task `publish`: replace the month in one destination.
+
+    Args:
+        staged: the month.
+        destination: its name.
+        data_dir: of the local warehouse.
+        force: replace the month even if it is there already.
+    """
+    table, parquet = table_asset(destination, staged.month), staged_asset(staged.path, staged.month)
+    task_run = publish_task.with_options(assets=[table], asset_deps=[parquet])
+    return task_run(staged, destination, data_dir, force=force)
 
 
 def _publish(staged: StagedMonth, destination: str, data_dir: Path, *, force: bool) -> Receipt:
@@ -170,7 +206,11 @@ publish_task = MaterializingTask(
 
 @task(name="quality", task_run_name="quality {staged.month.label}", cache_policy=NO_CACHE)
 def quality(staged: StagedMonth) -> QualityReport:
-    """Count what is odd in the month; kept as JSON beside the staged file."""
+    """Count what is odd in the month; the report is kept as JSON beside the staged file.
+
+    Args:
+        staged: the month.
+    """
     with error_context(staged.month.label):
         report = report_quality(staged)
     log("checked", staged.month, **report.measures, exact_duplicates=report.exact_duplicates)
@@ -178,11 +218,14 @@ def quality(staged: StagedMonth) -> QualityReport:
 
 
 def log(event: str, month: TripMonth, **facts: object) -> None:
-    """One line on the page of the run and in the log file: `event=staged dataset=yellow month=2021-01 ...`.
+    """Log one line that a log store can parse, such as `event=staged dataset=yellow month=2021-01 ...`.
 
-    Every line is made of `name=value`, values without blanks, so that a log store can take it apart.
+    Args:
+        event: what happened.
+        month: to which month.
+        facts: further `name=value` pairs; values have no blanks.
     """
-    said = {"event": event, "dataset": month.color, "month": month.iso, **facts}
-    line = " ".join(f"{name}={json.dumps(value).strip(chr(34))}" for name, value in said.items())
-    with contextlib.suppress(MissingContextError):  # called without Prefect: there is no page
+    pairs = {"event": event, "dataset": month.color, "month": month.iso, **facts}
+    line = " ".join(f"{name}={json.dumps(value).strip(chr(34))}" for name, value in pairs.items())
+    with contextlib.suppress(MissingContextError):  # outside a Prefect run there is no page to log to
         get_run_logger().info(line)

@@ -1,6 +1,13 @@
-"""What is asked for, checked before anything starts."""
+"""What the user asks for: one frozen request, built and checked once, before anything starts."""
 
-from flows.request.check import check_color, check_destinations, check_request
+from flows.request.load_request import (
+    LoadRequest,
+    accepted,
+    check_color,
+    check_destinations,
+    checked_request,
+)
+from flows.request.parameters import Color, Count, IsoMonth, Month, Ratio, Year, with_parameters_of
 from flows.request.read_blocks import (
     BUCKET_BLOCK,
     CREDENTIALS_BLOCK,
@@ -9,33 +16,31 @@ from flows.request.read_blocks import (
     has_google_key,
     with_blocks,
 )
-from flows.request.runner import RUNNERS, Runner, RunnerName
-from flows.request.selection import (
-    DEFAULT_YEAR,
-    FIRST_YEAR,
-    LAST_YEAR,
-    Selection,
-    month_numbers,
-    select_months,
-)
+from flows.request.runner import RUNNERS, RunnerName
+from flows.request.selection import DEFAULT_YEAR, Selection, month_numbers
 
 __all__ = [
     "BUCKET_BLOCK",
     "CREDENTIALS_BLOCK",
     "DEFAULT_YEAR",
-    "FIRST_YEAR",
-    "LAST_YEAR",
     "POSTGRES_BLOCK",
     "RUNNERS",
-    "Runner",
+    "Color",
+    "Count",
+    "IsoMonth",
+    "LoadRequest",
+    "Month",
+    "Ratio",
     "RunnerName",
     "Selection",
+    "Year",
+    "accepted",
     "check_color",
     "check_destinations",
-    "check_request",
+    "checked_request",
     "configured_destination",
     "has_google_key",
     "month_numbers",
-    "select_months",
     "with_blocks",
+    "with_parameters_of",
 ]

@@ -1,6 +1,6 @@
-"""What Prefect blocks say where the environment is silent; needs a Prefect server only then.
+"""Settings completed from Prefect blocks where the environment is silent.
 
-NOTE: the one module of this package that imports Prefect, and only when a block has to be read.
+NOTE: the only module of this package that imports Prefect, and only when a block has to be read.
 """
 
 from __future__ import annotations
@@ -22,30 +22,36 @@ BUCKET_BLOCK = "de-gcs"
 CREDENTIALS_BLOCK = "gcp-credentials"
 
 
+def configured_destination(name: str, data_dir: Path) -> Destination:
+    """The destination of that name with the settings of this process, blocks included.
+
+    Args:
+        name: one of `flows.destinations.DESTINATIONS`.
+        data_dir: of the local warehouse.
+
+    Raises:
+        UsageError: a setting it needs is missing; lists every place that was tried.
+    """
+    return make_destination(name, data_dir, with_blocks(get_settings(), [name]))
+
+
 def with_blocks(settings: Settings, destinations: Iterable[str]) -> Settings:
-    """The settings, with what they leave open filled in from blocks.
+    """Fill in from blocks what the settings leave open.
 
     Args:
         settings: from the environment and `.env`.
         destinations: only what these need is looked up, because a look-up needs a Prefect server.
+
+    Returns:
+        The completed settings.
     """
     if "postgres" in destinations and not settings.postgres_url:
         settings = settings.model_copy(update={"postgres_url": postgres_url_from_block()})
     if "gcs" in destinations:
         settings = _with_bucket(settings)
     if _needs_google_credentials(settings, destinations):
-        found = _block_data("gcp-credentials", CREDENTIALS_BLOCK)
-        settings = _with_credentials(settings, found or {})
+        settings = _with_credentials(settings, _block_data("gcp-credentials", CREDENTIALS_BLOCK))
     return settings
-
-
-def configured_destination(name: str, data_dir: Path) -> Destination:
-    """The destination of that name with the settings of this process, blocks included.
-
-    Raises:
-        UsageError: a setting it needs is missing; lists every place that was tried.
-    """
-    return make_destination(name, data_dir, with_blocks(get_settings(), [name]))
 
 
 def postgres_url_from_block() -> SecretStr | None:
@@ -54,11 +60,27 @@ def postgres_url_from_block() -> SecretStr | None:
 
     try:
         block: Any = SqlAlchemyConnector.load(POSTGRES_BLOCK)
-    except ValueError:  # how Prefect says that there is none
+    except ValueError:  # Prefect's way of saying that there is none
         return None
     info = block.connection_info
     url = info.create_url() if isinstance(info, ConnectionComponents) else None
     return SecretStr(url.render_as_string(hide_password=False) if url else str(info))
+
+
+def has_google_key(settings: Settings) -> bool:
+    """Whether the settings name a service account's key, as a file or as text.
+
+    Args:
+        settings: from the environment and `.env`.
+    """
+    return bool(settings.gcp_key_file or settings.gcp_key_json)
+
+
+def prefect_api_url() -> str | None:
+    """Address of the Prefect server; None if a temporary one would be started."""
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value()
 
 
 def _with_bucket(settings: Settings) -> Settings:
@@ -69,38 +91,30 @@ def _with_bucket(settings: Settings) -> Settings:
     settings = settings.model_copy(update={"gcs_bucket": block.get("bucket"), "gcs_folder": folder})
     if settings.storage_emulator_host or has_google_key(settings):
         return settings
-    # Its own credentials: a bucket made by hand, as in the tutorial, may have them under any name.
+    # The block's own credentials: one made by hand, as in the tutorial, may have them under any name.
     return _with_credentials(settings, block.get("gcp_credentials") or {})
 
 
 def _needs_google_credentials(settings: Settings, destinations: Iterable[str]) -> bool:
-    endpoints = {
-        "gcs": settings.storage_emulator_host,
-        "bigquery": settings.bigquery_emulator_host,
-    }
-    reach_google = [name for name in destinations if name in endpoints and not endpoints[name]]
-    return bool(reach_google) and not has_google_key(settings)
-
-
-def has_google_key(settings: Settings) -> bool:
-    """Whether the settings name a service account's key, as a file or as it is."""
-    return bool(settings.gcp_key_file or settings.gcp_key_json)
+    emulators = {"gcs": settings.storage_emulator_host, "bigquery": settings.bigquery_emulator_host}
+    reaches_google = any(name in emulators and not emulators[name] for name in destinations)
+    return reaches_google and not has_google_key(settings)
 
 
 def _with_credentials(settings: Settings, block: Mapping[str, Any]) -> Settings:
-    """Key and project of a GcpCredentials block; without a key it means the application default."""
-    found: dict[str, object] = {}
+    """Key and project of a GcpCredentials block; one without a key means the application default."""
+    update: dict[str, object] = {}
     if info := block.get("service_account_info"):
-        found["gcp_key_json"] = SecretStr(info if isinstance(info, str) else json.dumps(info))
+        update["gcp_key_json"] = SecretStr(info if isinstance(info, str) else json.dumps(info))
     elif path := block.get("service_account_file"):
-        found["gcp_key_file"] = Path(path)
+        update["gcp_key_file"] = Path(path)
     if not settings.gcp_project and block.get("project"):
-        found["gcp_project"] = block["project"]
-    return settings.model_copy(update=found)
+        update["gcp_project"] = block["project"]
+    return settings.model_copy(update=update)
 
 
-def _block_data(type_slug: str, name: str) -> dict[str, Any] | None:
-    """What is in a block, secrets included; None if there is no such block.
+def _block_data(type_slug: str, name: str) -> dict[str, Any]:
+    """The content of a block, secrets included; empty if there is no such block.
 
     Not through the block's class: GcpCredentials signs in as soon as it is made, and waits long if it cannot.
     """
@@ -111,4 +125,4 @@ def _block_data(type_slug: str, name: str) -> dict[str, Any] | None:
         try:
             return dict(client.read_block_document_by_name(name, type_slug).data)
         except ObjectNotFound:
-            return None
+            return {}

@@ -1,33 +1,32 @@
-"""Which way a run goes about its months, and what is wrong with a choice; `flows.runners` does it."""
+"""Who works on the months of a run, and which choices cannot work; `flows.runners` does the work."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
-
-from prefect.settings import PREFECT_API_URL
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from flows.errors import UsageError
+from flows.request.read_blocks import prefect_api_url
 from flows.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RunnerName: TypeAlias = Literal["threads", "dask", "deployment"]
-RUNNERS: tuple[RunnerName, ...] = ("threads", "dask", "deployment")
-ADDRESS = re.compile(r"((tcp|tls)://)?(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):\d+")
+RUNNERS: tuple[RunnerName, ...] = get_args(RunnerName)
+DASK_ADDRESS = re.compile(r"((tcp|tls)://)?(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Which way to run the months, and what that way needs.
+    """Who works on the months, and what that needs.
 
     Attributes:
         name: one of `RUNNERS`.
         concurrency: months at once, for `threads`; elsewhere the workers decide. None: the setting.
-        dask_address: of the scheduler, for `dask`.
+        dask_address: address of the scheduler, for `dask`.
     """
 
     name: RunnerName = "threads"
@@ -35,7 +34,7 @@ class Runner:
     dask_address: str | None = None
 
     def check(self, to: Sequence[str]) -> None:
-        """Refuse a choice that cannot do what is asked; nothing is started or connected to.
+        """Refuse a choice that cannot work; nothing is started or connected to.
 
         Args:
             to: destinations by name.
@@ -52,7 +51,7 @@ class Runner:
         if self.name == "threads":
             return
         _check_shared(self.name, to)
-        if not PREFECT_API_URL.value():
+        if not prefect_api_url():
             raise UsageError(
                 f"--runner {self.name} needs a Prefect server that every worker can reach; start one with "
                 "`make server` and set PREFECT_API_URL, here and for the workers"
@@ -64,7 +63,7 @@ def _check_dask(address: str | None) -> None:
         raise UsageError(
             "--runner dask needs --dask-address tcp://HOST:8786, the address that `dask scheduler` prints"
         )
-    if not ADDRESS.fullmatch(address):
+    if not DASK_ADDRESS.fullmatch(address):
         raise UsageError(
             f"--dask-address {address!r} is no address; legal is tcp://HOST:PORT or tls://HOST:PORT"
         )
@@ -75,7 +74,7 @@ def _check_dask(address: str | None) -> None:
 
 
 def _check_shared(runner: str, to: Sequence[str]) -> None:
-    """Refuse destinations that only this machine has."""
+    """Refuse destinations that only this machine can reach."""
     if "duckdb" in to:
         raise UsageError(
             f"--to duckdb is a file on one machine, and --runner {runner} works on others; use --runner "

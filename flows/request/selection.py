@@ -1,4 +1,4 @@
-"""Which months are asked for: by number in one year, from one month to another, or the newest."""
+"""Which months to load: by number in one year, from one month to another, or the newest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import datetime as dt
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flows.errors import UsageError
@@ -15,33 +15,30 @@ from flows.sources import newest_months
 from transforms.trip_month import TripMonth, months_between
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 logger = logging.getLogger(__name__)
 
 FIRST_YEAR, LAST_YEAR = 2009, 2099
 DEFAULT_YEAR = 2021
-DEFAULT_MONTHS = (1, 2, 3)
-"""The tutorial's."""
-
 THREE_WAYS = "--months 1 2 3 --year 2021, or --since 2019-01 --until 2021-07, or --latest 3"
 
 
 def today() -> dt.date:
-    """The day from which the newest months are looked for, UTC."""
+    """The current day in UTC, from which the newest months are looked for."""
     return dt.datetime.now(dt.UTC).date()
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which months are asked for; exactly one of `months`, `since` and `latest` is given.
+    """Which months to load; exactly one of `months`, `since` and `latest` is given.
 
     Attributes:
         months: 1 to 12, of `year`.
         year: of all of `months`; None: 2021.
         since, until: first and last month, such as `2019-01`; without `until`, up to the newest month
             that the source has.
-        latest: so many of the newest months that the source has.
+        latest: how many of the newest months that the source has.
     """
 
     months: tuple[int, ...] | None = None
@@ -52,7 +49,7 @@ class Selection:
 
     @property
     def label(self) -> str:
-        """What people read: `2021`, `2019-01 to 2021-07`, `since 2019-01`, `latest 3`."""
+        """Such as `2021`, `2019-01 to 2021-07`, `since 2019-01`, `latest 3`."""
         if self.latest is not None:
             return f"latest {self.latest}"
         if self.since is not None:
@@ -66,11 +63,19 @@ class Selection:
 
     @property
     def is_open_ended(self) -> bool:
-        """Whether only the source can say which months they are."""
+        """Whether only the source can tell which months they are."""
         return self.latest is not None or (self.since is not None and self.until is None)
 
+    def or_tutorial_months(self) -> Selection:
+        """This selection; without any months those of the tutorial, January to March."""
+        has_months = any(given is not None for given in (self.months, self.since, self.until, self.latest))
+        return self if has_months else replace(self, months=(1, 2, 3))
+
     def check(self, color: str) -> None:
-        """Refuse what makes no sense, without asking anybody.
+        """Refuse a selection that makes no sense, without asking the source.
+
+        Args:
+            color: dataset.
 
         Raises:
             UsageError: what is wrong, and the legal values.
@@ -93,14 +98,19 @@ class Selection:
             self._check_range(color)
         elif self.months is not None:
             self._check_numbers()
-        for month in self.known(color)[:1]:
+        for month in self.known_months(color)[:1]:
             if month.iso < (first := month.dataset.first_month):
                 raise UsageError(f"there is no {month.label}: {color} starts with {first}")
 
-    def known(self, color: str) -> list[TripMonth]:
-        """The months that can be told without asking the source, in calendar order and each once.
+    def known_months(self, color: str) -> list[TripMonth]:
+        """The months that are known without asking the source.
 
-        All of them, unless the selection is open: then the first of a range, none of the newest.
+        Args:
+            color: dataset.
+
+        Returns:
+            All of them in calendar order, each once. Of an open-ended selection: the first of a range, none
+            of the newest.
         """
         if self.months is not None:
             return [TripMonth(color, self.one_year, month) for month in sorted({*self.months})]
@@ -109,18 +119,22 @@ class Selection:
         first = TripMonth.of_iso(color, self.since)
         return months_between(first, TripMonth.of_iso(color, self.until or self.since))
 
-    def find(self, color: str, source: str) -> list[TripMonth]:
-        """The months, in calendar order and each once; the source is asked if the selection is open.
+    def resolve(self, color: str, source: str) -> list[TripMonth]:
+        """All months in calendar order, each once; the source is asked if the selection is open-ended.
+
+        Args:
+            color: dataset.
+            source: see `flows.sources.locate_source`.
 
         Raises:
             SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: see `newest_months`.
         """
         if not self.is_open_ended:
-            return self.known(color)
+            return self.known_months(color)
         if self.latest is not None:
             months = newest_months(source, color, self.latest, get_settings(), today=today())
         else:
-            [first] = self.known(color)
+            [first] = self.known_months(color)
             [newest] = newest_months(source, color, 1, get_settings(), today=today(), since=first)
             months = months_between(first, newest)
         logger.info("%s, %s: %s to %s", color, self.label, months[0].iso, months[-1].iso)
@@ -136,7 +150,7 @@ class Selection:
 
     def _check_range(self, color: str) -> None:
         bounds = {"--since": self.since, "--until": self.until}
-        months = {name: _month(color, name, iso) for name, iso in bounds.items() if iso is not None}
+        months = {name: _read_month(color, name, iso) for name, iso in bounds.items() if iso is not None}
         this_month = TripMonth.of_date(color, today())
         for name, month in months.items():
             if month > this_month:
@@ -145,38 +159,31 @@ class Selection:
             raise UsageError(f"--since {self.since} is after --until {self.until}; swap them")
 
 
-def _month(color: str, option: str, iso: str) -> TripMonth:
+def _read_month(color: str, option: str, iso: str) -> TripMonth:
     try:
         return TripMonth.of_iso(color, iso)
     except ValueError as error:
         raise UsageError(f"{option} {error}") from None
 
 
-def select_months(
-    months: Iterable[int] | None = None,
-    year: int | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    latest: int | None = None,
-) -> Selection:
-    """The selection of a flow's parameters; the tutorial's months if none of them is given."""
-    if months is None and since is None and until is None and latest is None:
-        months = DEFAULT_MONTHS
-    return Selection(None if months is None else tuple(months), year, since, until, latest)
-
-
 def month_numbers(text: str) -> Sequence[int]:
     """Read `3` or `1-12` from the command line.
+
+    Args:
+        text: as the user typed it.
+
+    Returns:
+        Numbers of months, in order. A single number is not checked against 1 to 12.
 
     Raises:
         argparse.ArgumentTypeError: it is neither.
     """
-    found = re.fullmatch(r"(-?\d{1,9})(?:-(\d{1,9}))?", text, re.ASCII)
-    if not found:
+    match = re.fullmatch(r"(-?\d{1,9})(?:-(\d{1,9}))?", text, re.ASCII)
+    if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a month (1 to 12) nor a range such as 3-5")
-    if found[2] is None:
-        return (int(found[1]),)
-    first, last = int(found[1]), int(found[2])
+    if match[2] is None:
+        return (int(match[1]),)
+    first, last = int(match[1]), int(match[2])
     if not 1 <= first <= last <= 12:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no range of months: the first is at least 1, the last at most 12 and not before "

@@ -1,11 +1,10 @@
-"""`--runner dask`: each month whole on one worker of a Dask cluster, the worker's own disk as scratch space.
+"""`--runner dask`: each whole month on one worker of a Dask cluster and its disk.
 
 A worker that dies costs a retry: Dask gives its months to the others. Only a `MonthOutcome` comes back.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,10 +23,10 @@ from prefect.context import SyncClientContext, TaskRunContext
 from prefect.states import Crashed
 
 from flows.errors import Terminal
-from flows.month import MonthFailed, MonthOutcome, describe_error
-from flows.runners.month_task import MonthRequest, as_subflow, wait_for
-from flows.runners.remote import check_source_on_worker, confirmed, portable_source
-from flows.settings import get_settings
+from flows.month import MonthFailed, MonthOutcome, etl_month
+from flows.request import LoadRequest
+from flows.runners.month_task import to_outcome, wait_for_result
+from flows.runners.remote import check_source_on_worker, portable_source, verify_outcome
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -45,42 +44,59 @@ class ClusterUnreachable(Terminal):
 
 
 @task(name="month", task_run_name="{month.label}", cache_policy=NO_CACHE)
-def run_month_on_worker(month: TripMonth, request: MonthRequest) -> MonthOutcome:
+def run_month_on_worker(month: TripMonth, request: LoadRequest) -> MonthOutcome:
     """What a Dask worker does: one month, as anywhere else.
+
+    Args:
+        month: which one.
+        request: what is asked for.
+
+    Returns:
+        What became of the month.
 
     Raises:
         MonthFailed: with the outcome.
     """
-    # Dask sends this function by value, with what it refers to. Imported here, the rest is the worker's own,
-    # and the flow's annotations are found where it was declared.
-    from flows.runners.dask import close_abandoned_runs, run_month_here
+    # Dask sends this function by value with everything it refers to. Imported here, the rest is the worker's
+    # own, and the flow's annotations are resolved where it was declared.
+    from flows.runners.dask import close_abandoned_runs, run_subflow
 
     close_abandoned_runs(month)
-    return run_month_here(month, request)
+    return run_subflow(month, request)
 
 
-def run_month_here(month: TripMonth, request: MonthRequest) -> MonthOutcome:
+def run_subflow(month: TripMonth, request: LoadRequest) -> MonthOutcome:
     """Run a month for a parent on another machine.
 
+    Args:
+        month: which one.
+        request: what is asked for.
+
+    Returns:
+        What became of the month.
+
     Raises:
-        MonthFailed: with the outcome; nothing else, because not every exception survives the journey.
+        MonthFailed: with the outcome; nothing else, because not every exception can be pickled.
     """
     try:
         check_source_on_worker(month, request.source)
-        return as_subflow(month, request)
+        return etl_month(month, request)
     except MonthFailed:
         raise
     except Exception as error:
         logger.exception("%s failed", month.label)
-        outcome = MonthOutcome(month, error=f"{month.label}: {describe_error(error)}")
+        outcome = to_outcome(month, error)
         raise MonthFailed(str(outcome.error), outcome) from error
 
 
 def close_abandoned_runs(month: TripMonth) -> None:
-    """Say of the runs that a dead worker has left behind that they crashed; nobody else would.
+    """Mark the runs of a month that a dead worker left behind as crashed; nobody else would.
 
-    Dask gives the task of a month to another worker as it is, and the parent would show the month twice, once
-    running for ever.
+    Dask gives the task of a month unchanged to another worker, and the parent would show the month twice,
+    once running for ever.
+
+    Args:
+        month: which one.
     """
     context = TaskRunContext.get()
     parent = context.task_run.flow_run_id if context else None
@@ -98,28 +114,37 @@ def close_abandoned_runs(month: TripMonth) -> None:
             logger.warning("%s: its worker died; starting it again", month.label)
 
 
-def run_on_dask(months: Sequence[TripMonth], request: MonthRequest, address: str) -> list[MonthOutcome]:
-    """Months on the workers of the scheduler at `address`, as many at once as the workers have threads.
+def run_on_dask(months: Sequence[TripMonth], request: LoadRequest) -> list[MonthOutcome]:
+    """Run months on the workers of a Dask cluster, as many at once as the workers have threads.
 
     After Ctrl-C the months under way end on their workers, and the others do not begin.
+
+    Args:
+        months: which ones.
+        request: what is asked for; its `runner` has the scheduler's address.
+
+    Returns:
+        One outcome for each month, in the same order, verified with the destinations.
 
     Raises:
         ClusterUnreachable: no scheduler answers.
     """
     from prefect_dask.task_runners import DaskTaskRunner
 
-    data_dir = request.data_dir or get_settings().data_dir
-    travelling = replace(request, source=portable_source(request.source), data_dir=None)
+    address = request.runner.dask_address
+    portable = replace(request, source=portable_source(request.source), data_dir=None)
     with DaskTaskRunner(address=address, client_kwargs={"timeout": CONNECT_SECONDS}) as pool:
-        _greet(pool, address)
-        futures = {
-            month: pool.submit(run_month_on_worker, {"month": month, "request": travelling})
-            for month in months
-        }
-        return wait_for(futures, functools.partial(confirmed, data_dir=data_dir))
+        _log_workers(pool, address)
+        futures = [
+            pool.submit(run_month_on_worker, {"month": month, "request": portable}) for month in months
+        ]
+        return [
+            verify_outcome(to_outcome(month, wait_for_result(future)), request.data_dir)
+            for month, future in zip(months, futures, strict=True)
+        ]
 
 
-def _greet(pool: DaskTaskRunner, address: str) -> None:
+def _log_workers(pool: DaskTaskRunner, address: str | None) -> None:
     try:
         threads: Any = pool.client.nthreads()
     except OSError as error:

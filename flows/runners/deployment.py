@@ -2,14 +2,15 @@
 
 The parent creates the runs, nested under its own, waits for them, and reads their receipts. A run that
 crashes (its process was killed, its worker stopped) is started again; a month that failed is not, because its
-tasks have tried again what was worth it.
+tasks have retried what was worth it.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -20,12 +21,12 @@ from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from flows.errors import TaxiError, Terminal
 from flows.month import MonthOutcome
-from flows.runners.remote import confirmed, portable_source
+from flows.runners.remote import portable_source, verify_outcome
 from flows.runners.worker_flow import read_receipt
+from flows.runtime import RetryPolicy, retry_transient
 from flows.settings import get_settings
 
 if TYPE_CHECKING:
@@ -36,20 +37,20 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
 
-    from flows.runners.month_task import MonthRequest
+    from flows.request import LoadRequest
     from transforms.trip_month import TripMonth
 
 logger = logging.getLogger("flows.runners")
 
 Result = TypeVar("Result")
 
-MOST_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 POLL_SECONDS = 1.0
 LONGEST_SILENCE_SECONDS = 300.0
-BUSY = {429, 502, 503, 504}
-"""What a server, or the proxy before it, answers that is worth another try; one on SQLite says 503 often."""
+RETRIED_STATUS = {429, 502, 503, 504}
+"""Answers of a server, or of the proxy before it, worth another try; a server on SQLite often says 503."""
 
-RUNS_ASKED_AT_ONCE = 200
+MAX_RUNS_PER_QUERY = 200
 """The most that a Prefect server answers with."""
 
 
@@ -77,8 +78,8 @@ class _Months:
     Attributes:
         client: of the server.
         deployment: that runs a month.
-        parameters: what all runs have in common.
-        data_dir: of this machine.
+        parameters: the same for all runs.
+        data_dir: of this machine; None: the setting.
         waiting: months that are not done.
         done: what became of the others.
     """
@@ -86,50 +87,50 @@ class _Months:
     client: SyncPrefectClient
     deployment: str
     parameters: dict[str, Any]
-    data_dir: Path
+    data_dir: Path | None
     waiting: dict[TripMonth, _Waiting] = field(default_factory=dict)
     done: dict[TripMonth, MonthOutcome] = field(default_factory=dict)
 
     def start(self, month: TripMonth, attempt: int = 1) -> None:
         """Create the run of a month; a worker takes it when it can."""
-        which = {"color": month.color, "year": month.year, "month": month.month}
         context = FlowRunContext.get()
         parent = context.flow_run.id if context and context.flow_run else "none"
-        run: Any = _patiently(
+        create = partial(
             run_deployment,
             self.deployment,
-            parameters={**which, **self.parameters},
+            parameters={**asdict(month), **self.parameters},
             flow_run_name=f"{month.color}-{month.iso}",
-            # A parent that is itself tried again finds its runs instead of starting a second one.
+            # A parent that is retried itself finds its runs instead of starting second ones.
             idempotency_key=f"{parent}/{month.label}/{attempt}",
             timeout=0,
         )
+        run: Any = _retry_server(create)
         self.waiting[month] = _Waiting(run.id, attempt)
 
-    def look(self) -> None:
-        """Ask the server what has become of the runs, and conclude those that are over."""
+    def poll(self) -> None:
+        """Ask the server what became of the runs, and conclude those that have ended."""
         months = {waiting.run_id: month for month, waiting in self.waiting.items()}
         ids = list(months)
-        for at in range(0, len(ids), RUNS_ASKED_AT_ONCE):
-            some = ids[at : at + RUNS_ASKED_AT_ONCE]
-            asked = FlowRunFilter(id=FlowRunFilterId(any_=some))
-            found = {run.id: run for run in self.client.read_flow_runs(flow_run_filter=asked)}
+        for start in range(0, len(ids), MAX_RUNS_PER_QUERY):
+            some = ids[start : start + MAX_RUNS_PER_QUERY]
+            query = FlowRunFilter(id=FlowRunFilterId(any_=some))
+            runs = {run.id: run for run in self.client.read_flow_runs(flow_run_filter=query)}
             for run_id in some:
-                self._conclude(months[run_id], found.get(run_id))
+                self._conclude(months[run_id], runs.get(run_id))
 
     def _conclude(self, month: TripMonth, run: FlowRun | None) -> None:
-        """Note what became of a month, or start it again; nothing if its run goes on."""
+        """Note what became of a month, or start it again; nothing while its run goes on."""
         attempt = self.waiting[month].attempt
         if run is None:
             self.done[month] = MonthOutcome(month, error=f"{month.label}: somebody deleted its run")
         elif not run.state or not run.state.is_final():
             return
-        elif run.state.is_crashed() and attempt < MOST_ATTEMPTS:
+        elif run.state.is_crashed() and attempt < MAX_ATTEMPTS:
             logger.warning("%s: its run crashed (%s); starting it again", month.label, run.state.message)
             self.start(month, attempt + 1)
             return
         else:
-            self.done[month] = confirmed(self._outcome(month, run), self.data_dir)
+            self.done[month] = verify_outcome(self._outcome(month, run), self.data_dir)
         del self.waiting[month]
 
     def _outcome(self, month: TripMonth, run: FlowRun) -> MonthOutcome:
@@ -147,30 +148,34 @@ class _Months:
         return outcome
 
     def cancel(self) -> None:
-        """Let the workers end what is under way; what has not begun does not begin."""
+        """Ask the workers to end what is under way; what has not begun does not begin."""
         for waiting in self.waiting.values():
             self.client.set_flow_run_state(waiting.run_id, Cancelling(message="its parent was interrupted"))
 
 
-def run_as_deployment(months: Sequence[TripMonth], request: MonthRequest) -> list[MonthOutcome]:
-    """Months as flow runs of the deployment, as many at once as the workers of its pool take.
+def run_as_deployment(months: Sequence[TripMonth], request: LoadRequest) -> list[MonthOutcome]:
+    """Run months as flow runs of the deployment, as many at once as the workers of its pool take.
+
+    Args:
+        months: which ones.
+        request: what is asked for.
+
+    Returns:
+        One outcome for each month, in the same order, verified with the destinations.
 
     Raises:
         NotDeployed: the server does not know the deployment.
     """
-    settings = get_settings()
+    deployment = get_settings().month_deployment
     parameters = {
         "to": list(request.to),
         "source": portable_source(request.source),
         "force": request.force,
-        "allow_new_columns": request.options.allow_new_columns,
-        "row_transforms": list(request.options.row_transforms),
-        "max_reject_ratio": request.options.max_reject_ratio,
+        **asdict(request.staging),
     }
     with get_client(sync_client=True) as client:
-        check_deployed(client, settings.month_deployment)
-        data_dir = request.data_dir or settings.data_dir
-        runs = _Months(client, settings.month_deployment, parameters, data_dir)
+        check_deployed(client, deployment)
+        runs = _Months(client, deployment, parameters, request.data_dir)
         try:
             for month in months:
                 runs.start(month)
@@ -182,37 +187,38 @@ def run_as_deployment(months: Sequence[TripMonth], request: MonthRequest) -> lis
 
 
 def _wait(runs: _Months) -> None:
-    """Look until no month is waiting."""
+    """Poll until no month is waiting."""
     while runs.waiting:
         time.sleep(POLL_SECONDS)
-        _patiently(runs.look)
+        _retry_server(runs.poll)
 
 
-def _patiently(ask: Callable[..., Result], *arguments: Any, **named: Any) -> Result:  # noqa: ANN401 - passed on
-    """Ask the server, again if need be: one that is restarted, or busy, does not end hours of work."""
+def _retry_server(call: Callable[[], Result]) -> Result:
+    """Call the server, again if need be: one that is busy or being restarted does not end hours of work."""
 
-    def say(state: RetryCallState) -> None:
-        error = state.outcome and state.outcome.exception()
+    def announce(error: BaseException, _: float) -> None:
         logger.warning("the Prefect server does not answer (%s); asking again", error)
 
-    attempts = Retrying(
-        retry=retry_if_exception(_is_passing),
-        wait=wait_fixed(POLL_SECONDS),
-        stop=stop_after_delay(LONGEST_SILENCE_SECONDS),
-        before_sleep=say,
-        reraise=True,
+    policy = RetryPolicy(
+        first_pause_seconds=POLL_SECONDS,
+        longest_pause_seconds=POLL_SECONDS,
+        total_seconds=LONGEST_SILENCE_SECONDS,
     )
-    return attempts(ask, *arguments, **named)
+    return retry_transient(call, policy, retry_on=_is_transient, before_pause=announce)
 
 
-def _is_passing(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code in BUSY
+        return error.response.status_code in RETRIED_STATUS
     return isinstance(error, httpx.TransportError)
 
 
 def check_deployed(client: SyncPrefectClient, name: str) -> None:
-    """Say which pool will do it, and warn if nobody works there yet.
+    """Log which pool works on the months, and warn if it has no worker yet.
+
+    Args:
+        client: of the server.
+        name: of the deployment, `flow/deployment`.
 
     Raises:
         NotDeployed: the server does not know the deployment.

@@ -1,4 +1,4 @@
-"""What months on other machines need: a source that is there too, and a parent that checks the receipts."""
+"""What months on other machines need: a source that is there too, and receipts that are verified here."""
 
 from __future__ import annotations
 
@@ -21,21 +21,29 @@ logger = logging.getLogger("flows.runners")
 
 
 def portable_source(source: str) -> str:
-    """The source in words that mean the same on every machine: a relative path becomes an absolute one."""
+    """The source in a form that means the same on every machine: a relative path becomes absolute.
+
+    Args:
+        source: `dtc`, `tlc`, `synthetic` or a template.
+    """
     if source == SYNTHETIC or source in PUBLISHERS or "://" in source:
         return source
     return str(Path(source).expanduser().absolute())
 
 
 def check_source_on_worker(month: TripMonth, source: str) -> None:
-    """Say early, and for which machine, that a path is not there; other sources are not asked.
+    """Refuse early a path that this machine does not have; other sources are not asked.
+
+    Args:
+        month: which one.
+        source: see `flows.sources.locate_source`.
 
     Raises:
-        MonthFailed: there is no such file on this machine.
+        MonthFailed: there is no such file here; names the machine.
     """
-    address = urlsplit(locate_source(source, month, get_settings()).url)
-    path = Path(unquote(address.path))
-    if address.scheme != "file" or path.exists():
+    url = urlsplit(locate_source(source, month, get_settings()).url)
+    path = Path(unquote(url.path))
+    if url.scheme != "file" or path.exists():
         return
     error = SourceNotFound(
         f"the worker on {socket.gethostname()} has no file {path}; put it there under the same path, or "
@@ -45,16 +53,24 @@ def check_source_on_worker(month: TripMonth, source: str) -> None:
     raise MonthFailed(str(error), MonthOutcome(month, error=str(error))) from error
 
 
-def confirmed(outcome: MonthOutcome, data_dir: Path) -> MonthOutcome:
-    """The outcome that a worker reports, checked against the destinations this machine is configured for.
+def verify_outcome(outcome: MonthOutcome, data_dir: Path | None) -> MonthOutcome:
+    """Compare what a worker reports with the destinations configured on this machine.
 
-    A worker has its own settings. One that was given another database would load a month where nobody
+    A worker has settings of its own. One that was given another database would load a month where nobody
     looks for it, and report success.
+
+    Args:
+        outcome: as reported.
+        data_dir: of this machine; None: the setting.
+
+    Returns:
+        The same outcome; a receipt that a destination does not confirm has become a failure.
     """
     for name, receipt in list(outcome.receipts.items()):
         try:
             with error_context(f"{outcome.month.label} -> {name}"):
-                load = configured_destination(name, data_dir).loaded(outcome.month)
+                destination = configured_destination(name, data_dir or get_settings().data_dir)
+                load = destination.loaded(outcome.month)
                 if load is None or load.row_count != receipt.rows:
                     has = "nothing of it" if load is None else f"{load.row_count:,} rows"
                     raise DestinationRefused(

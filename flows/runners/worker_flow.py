@@ -1,8 +1,8 @@
 """The flow of the deployment `etl-month`: one month on the worker that takes it, for a parent elsewhere.
 
-Its outcome travels to the parent as JSON in an artifact of the run. The Prefect server is the one place that
-both reach. An artifact is data: what is read from it is checked field by field, and nothing in it is ever
-executed, as a pickled result in shared storage would be.
+Its outcome travels to the parent as JSON in an artifact of the run; the Prefect server is the one place that
+both reach. An artifact is data: it is validated field by field, and nothing in it is ever executed, as a
+pickled result in shared storage would be.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -21,13 +21,13 @@ from prefect.client.schemas.filters import (
     ArtifactFilterType,
 )
 from prefect.context import FlowRunContext
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from flows.destinations import Receipt
 from flows.errors import Terminal
 from flows.month import MonthFailed, MonthOutcome, etl_month
+from flows.request import Color, LoadRequest, Month, Ratio, with_parameters_of
 from flows.runners.remote import check_source_on_worker
-from flows.settings import get_settings
 from flows.staging import StagedMonth, StagingOptions
 from transforms.trip_month import TripMonth
 
@@ -41,21 +41,21 @@ RECEIPT = "month-receipt"
 
 
 class ReceiptUnreadable(Terminal):
-    """A worker reported something else than a month's outcome."""
+    """What a worker reported is not a month's outcome."""
 
 
 @flow(name="month-on-worker", flow_run_name="{color}-{year}-{month:02}")
+@with_parameters_of(StagingOptions)
 def etl_month_on_worker(
-    color: Literal["yellow", "green", "fhv", "fhvhv"],
+    color: Color,
     year: int,
-    month: Annotated[int, Field(ge=1, le=12)],
+    month: Month,
     to: Sequence[str],
     source: str = "dtc",
     *,
     force: bool = False,
-    allow_new_columns: bool = False,
-    row_transforms: Sequence[str] = (),
-    max_reject_ratio: Annotated[float, Field(ge=0, le=1)] | None = None,
+    max_reject_ratio: Ratio | None = None,
+    **staging: Any,  # noqa: ANN401 - as `StagingOptions` declares them
 ) -> None:
     """Extract, stage and publish one month with this worker's own settings and data directory.
 
@@ -68,23 +68,27 @@ def etl_month_on_worker(
         to: destinations by name; those that other machines can reach.
         source: `dtc`, `tlc`, `synthetic` or a template.
         force: fetch, stage and publish even what is unchanged.
-        allow_new_columns: carry undeclared columns along as text.
-        row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
         max_reject_ratio: share of the rows that may be rejected; None: the setting.
+        staging: see `flows.staging.StagingOptions`.
 
     Raises:
         MonthFailed: with the outcome, which is left as a receipt too.
     """
-    settings = get_settings()
-    ratio = settings.max_reject_ratio if max_reject_ratio is None else max_reject_ratio
-    options = StagingOptions(tuple(row_transforms), allow_new_columns, ratio)
-    trips = TripMonth(color, year, month)
+    request = LoadRequest.from_parameters(
+        **staging,
+        color=color,
+        year=year,
+        months=(month,),
+        to=to,
+        source=source,
+        force=force,
+        max_reject_ratio=max_reject_ratio,
+    )
+    trip_month = TripMonth(color, year, month)
     try:
-        check_source_on_worker(trips, source)
-        # Its body, in this flow run: a subflow would add a level and a second to every month.
-        outcome: MonthOutcome = etl_month.fn(
-            color, year, month, tuple(to), source, settings.data_dir, force=force, options=options
-        )
+        check_source_on_worker(trip_month, source)
+        # The function, not the flow: a subflow would add a level and a second to every month.
+        outcome: MonthOutcome = etl_month.fn(trip_month, request)
     except MonthFailed as error:
         store_receipt(error.outcome)
         raise
@@ -93,36 +97,47 @@ def etl_month_on_worker(
 
 @cache
 def _outcomes() -> TypeAdapter[MonthOutcome]:
-    made = TypeAdapter(MonthOutcome)
+    adapter = TypeAdapter(MonthOutcome)
     # Where the dataclasses are declared, these names are imported for the type checker only.
     names = {"TripMonth": TripMonth, "StagedMonth": StagedMonth, "Receipt": Receipt, "Path": Path}
-    made.rebuild(_types_namespace=names)
-    return made
+    adapter.rebuild(_types_namespace=names)
+    return adapter
 
 
 def to_receipt(outcome: MonthOutcome) -> str:
-    """The outcome as JSON; paths in it are the worker's own."""
+    """The outcome as JSON.
+
+    Args:
+        outcome: of a month; paths in it are the worker's own.
+    """
     return _outcomes().dump_json(outcome).decode()
 
 
 def from_receipt(receipt: object) -> MonthOutcome:
-    """The outcome again.
+    """The outcome that a receipt holds.
+
+    Args:
+        receipt: JSON, as `to_receipt` made it.
 
     Raises:
-        ReceiptUnreadable: it is not one.
+        ReceiptUnreadable: it is not a receipt.
     """
     try:
         return _outcomes().validate_json(receipt if isinstance(receipt, str) else "")
     except ValidationError as error:
-        wrong = error.errors()[0]
+        first = error.errors()[0]
         raise ReceiptUnreadable(
-            f"the worker's receipt cannot be read ({'.'.join(map(str, wrong['loc']))}: {wrong['msg']}); "
+            f"the worker's receipt cannot be read ({'.'.join(map(str, first['loc']))}: {first['msg']}); "
             "install the same version of taxi-etl here and on the worker"
         ) from error
 
 
 def store_receipt(outcome: MonthOutcome) -> None:
-    """Leave the outcome where the parent finds it, by the id of this flow run."""
+    """Store the outcome at the server, where the parent finds it by the id of this flow run.
+
+    Args:
+        outcome: what became of the month.
+    """
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     with get_client(sync_client=True) as client:
@@ -138,14 +153,21 @@ def store_receipt(outcome: MonthOutcome) -> None:
 
 
 def read_receipt(client: SyncPrefectClient, flow_run_id: UUID) -> MonthOutcome | None:
-    """The outcome that a run has left; None if it has left none.
+    """The outcome that a run stored.
+
+    Args:
+        client: of the server.
+        flow_run_id: of the worker's run.
+
+    Returns:
+        The outcome; None if the run stored none.
 
     Raises:
-        ReceiptUnreadable: it has left something else.
+        ReceiptUnreadable: it stored something else.
     """
-    found = client.read_artifacts(
+    artifacts = client.read_artifacts(
         artifact_filter=ArtifactFilter(
             flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]), type=ArtifactFilterType(any_=[RECEIPT])
         )
     )
-    return from_receipt(found[0].data) if found else None
+    return from_receipt(artifacts[0].data) if artifacts else None

@@ -8,7 +8,7 @@ import datetime as dt
 import pytest
 
 from flows.errors import UsageError
-from flows.request import Selection, month_numbers, select_months
+from flows.request import Selection, month_numbers
 from flows.request import selection as module
 
 
@@ -19,27 +19,27 @@ def _in_november(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def isos(asked: Selection) -> list[str]:
     asked.check("yellow")
-    return [month.iso for month in asked.known("yellow")]
+    return [month.iso for month in asked.known_months("yellow")]
 
 
 def test_months_are_of_2021_unless_a_year_is_given() -> None:
-    assert isos(select_months([3, 1, 3])) == ["2021-01", "2021-03"]
-    assert isos(select_months([12], year=2019)) == ["2019-12"]
+    assert isos(Selection((3, 1, 3))) == ["2021-01", "2021-03"]
+    assert isos(Selection((12,), year=2019)) == ["2019-12"]
 
 
 def test_without_anything_they_are_the_tutorials() -> None:
-    assert isos(select_months()) == ["2021-01", "2021-02", "2021-03"]
-    assert isos(select_months(year=2019)) == ["2019-01", "2019-02", "2019-03"]
+    assert isos(Selection().or_tutorial_months()) == ["2021-01", "2021-02", "2021-03"]
+    assert isos(Selection(year=2019).or_tutorial_months()) == ["2019-01", "2019-02", "2019-03"]
 
 
 def test_a_range_goes_over_the_turn_of_a_year() -> None:
-    assert isos(select_months(since="2019-11", until="2020-02")) == [
+    assert isos(Selection(since="2019-11", until="2020-02")) == [
         "2019-11",
         "2019-12",
         "2020-01",
         "2020-02",
     ]
-    assert isos(select_months(since="2026-11", until="2026-11")) == ["2026-11"]
+    assert isos(Selection(since="2026-11", until="2026-11")) == ["2026-11"]
 
 
 @pytest.mark.parametrize(

@@ -175,10 +175,10 @@ def test_a_run_that_somebody_deletes_is_a_month_that_failed(prefect_api_url: str
     with get_client(sync_client=True) as client:
         runs = _Months(client, "month-on-worker/etl-month-idle", {"to": ["postgres"]}, tmp_path)
         runs.start(JANUARY)
-        runs.look()
+        runs.poll()
         assert list(runs.waiting) == [JANUARY]
         client.delete_flow_run(runs.waiting[JANUARY].run_id)
-        runs.look()
+        runs.poll()
     assert runs.waiting == {}
     assert runs.done[JANUARY].error == "yellow 2021-01: somebody deleted its run"
 
@@ -189,19 +189,19 @@ def test_a_server_that_is_away_for_a_while_ends_nothing(
     monkeypatch.setattr("flows.runners.deployment.POLL_SECONDS", 0.01)
     with get_client(sync_client=True) as client:
         runs = _Months(client, "any/deployment", {}, tmp_path, {JANUARY: _Waiting(uuid4())})
-        looks = iter([httpx.ConnectError("refused"), httpx.ReadError("reset"), answered(503), None])
+        answers = iter([httpx.ConnectError("refused"), httpx.ReadError("reset"), answered(503), None])
 
-        def look() -> None:
-            if error := next(looks):
+        def poll() -> None:
+            if error := next(answers):
                 raise error
             runs.waiting.clear()
 
-        monkeypatch.setattr(runs, "look", look)
+        monkeypatch.setattr(runs, "poll", poll)
         _wait(runs)
         assert caplog.text.count("does not answer") == 3
         runs.waiting[JANUARY] = _Waiting(uuid4())
         monkeypatch.setattr("flows.runners.deployment.LONGEST_SILENCE_SECONDS", 0.05)
-        monkeypatch.setattr(runs, "look", client_error)
+        monkeypatch.setattr(runs, "poll", client_error)
         with pytest.raises(httpx.ConnectError):
             _wait(runs)
 

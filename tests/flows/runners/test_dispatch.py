@@ -15,8 +15,8 @@ from flows.errors import UsageError
 from flows.month import MonthOutcome
 from flows.month.limits import concurrency_slot
 from flows.parent import etl_parent_flow
-from flows.request import Runner
-from flows.runners.remote import confirmed, portable_source
+from flows.request.runner import Runner
+from flows.runners.remote import portable_source, verify_outcome
 from flows.runners.worker_flow import ReceiptUnreadable, from_receipt, to_receipt
 from flows.settings import _read_settings
 from flows.staging import StagedMonth
@@ -141,14 +141,14 @@ def report_of(rows: int) -> MonthOutcome:
 def test_a_worker_is_believed_only_as_far_as_the_warehouse_agrees(
     into_postgres: None, postgres: Database, tmp_path: Path, prefect_api_url: str
 ) -> None:
-    lost = confirmed(report_of(8), tmp_path)
+    lost = verify_outcome(report_of(8), tmp_path)
     assert lost.status == "failed"
     assert "reports 8 rows, but the postgres configured here has nothing of it" in lost.failures["postgres"]
     assert lost.receipts == {}
     (tmp_path / "2021-01.csv.gz").write_bytes(small_month(8))
     etl_parent_flow("yellow", [1], 2021, ["postgres"], str(tmp_path / "{year}-{month:02}.csv.gz"), tmp_path)
-    assert confirmed(report_of(8), tmp_path).status == "published"
-    assert "has 8 rows" in confirmed(report_of(9), tmp_path).failures["postgres"]
+    assert verify_outcome(report_of(8), tmp_path).status == "published"
+    assert "has 8 rows" in verify_outcome(report_of(9), tmp_path).failures["postgres"]
 
 
 def test_a_warehouse_that_cannot_be_asked_is_a_failure_and_no_crash(
@@ -156,7 +156,7 @@ def test_a_warehouse_that_cannot_be_asked_is_a_failure_and_no_crash(
 ) -> None:
     monkeypatch.setenv("TAXI_POSTGRES_URL", "postgresql://nobody@127.0.0.1:1/none")
     _read_settings.cache_clear()
-    outcome = confirmed(report_of(8), tmp_path)
+    outcome = verify_outcome(report_of(8), tmp_path)
     _read_settings.cache_clear()
     assert outcome.status == "failed"
     assert outcome.error

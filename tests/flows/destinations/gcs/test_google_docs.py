@@ -41,7 +41,7 @@ def test_a_command_is_understood(command: str, tmp_path: Path, monkeypatch: pyte
         "bigquery_storage_emulator_host": "127.0.0.1:2",
     }
     with override_settings(**emulators):
-        assert PARSERS[script](arguments).color == "yellow"
+        assert PARSERS[script](arguments).request.color == "yellow"
 
 
 def test_every_script_has_a_command() -> None:
