@@ -20,29 +20,17 @@ from prefect.cache_policies import NO_CACHE
 from flows.alerts import alert_on_crash, alert_on_failure
 from flows.cli import (
     LoadCommand,
-    OneLineParser,
-    add_directory_option,
-    add_summary_option,
-    add_transform_option,
+    command_parser,
     exit_with,
     requested,
     run_load_command,
 )
 from flows.month import BUCKET, RETRY_OPTIONS, WAREHOUSE, MonthOutcome, RunSummary, load
-from flows.request import (
-    DEFAULT_YEAR,
-    Color,
-    Count,
-    LoadRequest,
-    Month,
-    check_destinations,
-    month_numbers,
-)
+from flows.request import DEFAULT_YEAR, Color, Count, LoadRequest, Month, check_destinations
 from flows.runners import run_concurrently
 from flows.runtime import check_stopped
 from flows.settings import get_settings
 from transforms.cleaning import ROW_TRANSFORMS
-from transforms.datasets import DATASETS
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -129,35 +117,28 @@ def check(request: LoadRequest) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Every option with its legal values and default."""
-    settings = get_settings()
-    parser = OneLineParser(
-        prog="python flows/gcs_to_bq.py",
-        description="Load months of NYC TLC trips from the bucket into BigQuery.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "flows/gcs_to_bq.py",
+        "Load months of NYC TLC trips from the bucket into BigQuery.",
+        *(
+            "--color",
+            "--months",
+            "--year",
+            "--data-dir",
+            "--concurrency",
+            "--force",
+            "--summary",
+            "--transform",
+        ),
+        required=("--color", "--months"),
+        data_dir="locks, logs, and rows that are transformed here; default: %(default)s",
+        concurrency="months at once; default: %(default)s",
+        force="load even what is unchanged",
+        transform=f"change rows on the way: {', '.join(ROW_TRANSFORMS)}; default: none. It costs: the month "
+        "is downloaded, changed here and sent back (traffic out of the bucket, paid Write API bytes, "
+        "minutes), where a load job moves nothing and is free",
     )
-    add = parser.add_argument
-    add("--color", required=True, choices=list(DATASETS), help="dataset")
-    add(
-        "--months", required=True, nargs="+", type=month_numbers, metavar="M", help="1 to 12, or such as 1-12"
-    )
-    add("--year", type=int, default=DEFAULT_YEAR, help="default: %(default)s")
-    add_directory_option(parser, "locks, logs, and rows that are transformed here")
-    add(
-        "--concurrency",
-        type=int,
-        default=settings.concurrency,
-        metavar="N",
-        help="months at once; default: %(default)s",
-    )
-    add("--force", action="store_true", help="load even what is unchanged")
-    add_summary_option(parser)
-    add_transform_option(
-        parser,
-        f"change rows on the way: {', '.join(ROW_TRANSFORMS)}; default: none. It costs: the month is "
-        "downloaded, changed here and sent back (traffic out of the bucket, paid Write API bytes, minutes), "
-        "where a load job moves nothing and is free",
-    )
-    parser.set_defaults(to=[WAREHOUSE])
+    parser.set_defaults(to=[WAREHOUSE], year=DEFAULT_YEAR)
     return parser
 
 

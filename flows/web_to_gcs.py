@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 
 from flows.alerts import alert_on_crash, alert_on_failure
-from flows.cli import LoadCommand, exit_with, load_parser, parse_command, run_load_command
+from flows.cli import LOAD_OPTIONS, LoadCommand, command_parser, exit_with, parse_command, run_load_command
 from flows.errors import UsageError
 from flows.month import RunSummary
 from flows.parent import etl_parent_flow, run_name
@@ -54,10 +54,10 @@ def web_to_gcs(**parameters: Any) -> RunSummary:  # noqa: ANN401 - the parent's 
 
 def parser() -> argparse.ArgumentParser:
     """Every option: those of `flows/parent.py` without `--to`."""
-    parser = load_parser(
+    parser = command_parser(
         "flows/web_to_gcs.py",
         "Bring months of NYC TLC trips from the web into the bucket, as Parquet.",
-        has_destinations=False,
+        *(option for option in LOAD_OPTIONS if option != "--to"),
     )
     parser.set_defaults(to=[DESTINATION])
     return parser

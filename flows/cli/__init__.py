@@ -1,14 +1,13 @@
 """What a person types and sees: options, console, dry run, inventory, signals, exit codes."""
 
 from flows.cli.command_line import (
+    LOAD_OPTIONS,
+    MONTH_OPTIONS,
     LoadCommand,
     OneLineParser,
-    add_destination_option,
-    add_directory_option,
     add_month_options,
-    add_summary_option,
-    add_transform_option,
     check_directory,
+    command_parser,
     load_parser,
     parse_command,
     requested,
@@ -21,17 +20,16 @@ from flows.cli.run_load import run_load_command
 from flows.cli.signals import exit_with
 
 __all__ = [
+    "LOAD_OPTIONS",
+    "MONTH_OPTIONS",
     "Inventory",
     "LoadCommand",
     "MonthInDestination",
     "MonthInventory",
     "OneLineParser",
-    "add_destination_option",
-    "add_directory_option",
     "add_month_options",
-    "add_summary_option",
-    "add_transform_option",
     "check_directory",
+    "command_parser",
     "console_output",
     "exit_with",
     "load_parser",

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS
 from flows.errors import UsageError
@@ -18,7 +18,7 @@ from transforms.cleaning import ROW_TRANSFORMS
 from transforms.datasets import DATASETS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,138 +51,113 @@ class OneLineParser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see --help")
 
 
-def load_parser(
-    script: str = "flows/parent.py",
-    description: str = "Load months of NYC TLC trips: download, verify, stage as Parquet, publish.",
-    *,
-    has_destinations: bool = True,
+def command_parser(
+    script: str, description: str, *options: str, required: Collection[str] = ("--color",), **texts: str
 ) -> argparse.ArgumentParser:
-    """A parser with every option of a load. Options are named as the parameters of the flow.
+    """A parser with some of the options that several commands share.
 
     Args:
         script: which command it is for.
         description: what the command does.
-        has_destinations: with `--to`.
+        options: such as `--color`; named as the parameters of the flow.
+        required: those that have to be given.
+        texts: help of an option that means something else here, by its name, such as `data_dir`.
     """
-    settings = get_settings()
+    shared = _shared_options()
     parser = OneLineParser(prog=f"python {script}", description=description, allow_abbrev=False)
-    add = parser.add_argument
-    add("--color", required=True, choices=list(DATASETS), help="dataset")
-    add_month_options(parser)
-    add(
-        "--latest",
-        type=int,
-        metavar="N",
-        help="instead: the N newest months that the source has, found by asking it",
-    )
-    if has_destinations:
-        add_destination_option(parser, "where to publish; default: duckdb, a local file")
-    add(
-        "--source",
-        default="dtc",
-        metavar="dtc|tlc|synthetic|TEMPLATE",
-        help="dtc: the tutorial's CSV files, 2019-01 to 2021-07 (default); tlc: the TLC's Parquet "
-        "files; synthetic: generated here, no network; or a URL or path with {color}, {year} and "
-        "{month:02} in it",
-    )
-    add_directory_option(parser, "files and local warehouse")
-    add(
-        "--concurrency",
-        type=int,
-        default=settings.concurrency,
-        metavar="N",
-        help="months at once on this machine; default: %(default)s",
-    )
-    add("--force", action="store_true", help="fetch, stage and publish even what is unchanged")
-    add("--dry-run", action="store_true", help="say what would be fetched and replaced, and stop")
-    add_summary_option(parser)
-    add(
-        "--allow-new-columns",
-        action="store_true",
-        help="carry columns that the dataset does not declare along as text instead of failing",
-    )
-    add_transform_option(
-        parser, f"change rows as the tutorial does: {', '.join(ROW_TRANSFORMS)}; default: none"
-    )
-    add(
-        "--runner",
-        choices=RUNNERS,
-        default="threads",
-        help="who works on the months: threads of this process (default); dask: the workers of a Dask "
-        "cluster; deployment: the workers of a Prefect work pool",
-    )
-    add("--dask-address", metavar="tcp://HOST:PORT", help="the scheduler, for --runner dask")
+    for option in options:
+        text = texts.get(option.removeprefix("--").replace("-", "_"))
+        argument = shared[option] | ({"help": text} if text else {})
+        parser.add_argument(option, **argument, required=option in required)
     return parser
 
 
-def add_month_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name months; `selected` reads them.
+def _shared_options() -> dict[str, dict[str, Any]]:
+    """What `argparse` needs to know of each option."""
+    settings = get_settings()
+    return {
+        "--color": {"choices": list(DATASETS), "help": "dataset"},
+        "--months": {
+            "nargs": "+",
+            "type": month_numbers,
+            "metavar": "M",
+            "help": "1 to 12, one or more, or ranges such as 3-5",
+        },
+        "--year": {"type": int, "help": f"of all of --months; default: {DEFAULT_YEAR}"},
+        "--since": {"metavar": "YYYY-MM", "help": "instead: every month from this one on, ..."},
+        "--until": {"metavar": "YYYY-MM", "help": "... to this one, or to the newest that there is"},
+        "--latest": {
+            "type": int,
+            "metavar": "N",
+            "help": "instead: the N newest months that the source has, found by asking it",
+        },
+        "--to": {
+            "nargs": "+",
+            "choices": list(DESTINATIONS),
+            "default": [DEFAULT_DESTINATION],
+            "help": "where to publish; default: duckdb, a local file",
+        },
+        "--source": {
+            "default": "dtc",
+            "metavar": "dtc|tlc|synthetic|TEMPLATE",
+            "help": "dtc: the tutorial's CSV files, 2019-01 to 2021-07 (default); tlc: the TLC's Parquet "
+            "files; synthetic: generated here, no network; or a URL or path with {color}, {year} and "
+            "{month:02} in it",
+        },
+        "--data-dir": {
+            "type": Path,
+            "default": settings.data_dir,
+            "metavar": "DIR",
+            "help": "files and local warehouse; default: %(default)s",
+        },
+        "--concurrency": {
+            "type": int,
+            "default": settings.concurrency,
+            "metavar": "N",
+            "help": "months at once on this machine; default: %(default)s",
+        },
+        "--force": {"action": "store_true", "help": "fetch, stage and publish even what is unchanged"},
+        "--dry-run": {
+            "action": "store_true",
+            "help": "say what would be fetched and replaced, and stop",
+        },
+        "--summary": {"type": Path, "metavar": "FILE", "help": "write what was done as JSON"},
+        "--allow-new-columns": {
+            "action": "store_true",
+            "help": "carry columns that the dataset does not declare along as text instead of failing",
+        },
+        "--transform": {
+            "dest": "row_transforms",
+            "nargs": "+",
+            "default": [],
+            "choices": list(ROW_TRANSFORMS),
+            "metavar": "NAME",
+            "help": f"change rows as the tutorial does: {', '.join(ROW_TRANSFORMS)}; default: none",
+        },
+        "--runner": {
+            "choices": RUNNERS,
+            "default": "threads",
+            "help": "who works on the months: threads of this process (default); dask: the workers of a "
+            "Dask cluster; deployment: the workers of a Prefect work pool",
+        },
+        "--dask-address": {
+            "metavar": "tcp://HOST:PORT",
+            "help": "the scheduler, for --runner dask",
+        },
+    }
 
-    Args:
-        parser: of the command.
-    """
-    add = parser.add_argument
-    add(
-        "--months",
-        nargs="+",
-        type=month_numbers,
-        metavar="M",
-        help="1 to 12, one or more, or ranges such as 3-5",
-    )
-    add("--year", type=int, help=f"of all of --months; default: {DEFAULT_YEAR}")
-    add("--since", metavar="YYYY-MM", help="instead: every month from this one on, ...")
-    add("--until", metavar="YYYY-MM", help="... to this one, or to the newest that there is")
+
+MONTH_OPTIONS = ("--months", "--year", "--since", "--until")
+LOAD_OPTIONS = (
+    *("--color", *MONTH_OPTIONS, "--latest", "--to", "--source", "--data-dir", "--concurrency", "--force"),
+    *("--dry-run", "--summary", "--allow-new-columns", "--transform", "--runner", "--dask-address"),
+)
 
 
-def add_destination_option(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add `--to`.
-
-    Args:
-        parser: of the command.
-        text: its help.
-    """
-    parser.add_argument(
-        "--to", nargs="+", choices=list(DESTINATIONS), default=[DEFAULT_DESTINATION], help=text
-    )
-
-
-def add_directory_option(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add `--data-dir`.
-
-    Args:
-        parser: of the command.
-        text: what the command keeps there.
-    """
-    default = get_settings().data_dir
-    text = f"{text}; default: %(default)s"
-    parser.add_argument("--data-dir", type=Path, default=default, metavar="DIR", help=text)
-
-
-def add_summary_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--summary`.
-
-    Args:
-        parser: of the command.
-    """
-    parser.add_argument("--summary", type=Path, metavar="FILE", help="write what was done as JSON")
-
-
-def add_transform_option(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add `--transform`.
-
-    Args:
-        parser: of the command.
-        text: its help.
-    """
-    parser.add_argument(
-        "--transform",
-        dest="row_transforms",
-        nargs="+",
-        default=[],
-        choices=list(ROW_TRANSFORMS),
-        metavar="NAME",
-        help=text,
-    )
+def load_parser() -> argparse.ArgumentParser:
+    """The parser of `flows/parent.py`."""
+    description = "Load months of NYC TLC trips: download, verify, stage as Parquet, publish."
+    return command_parser("flows/parent.py", description, *LOAD_OPTIONS)
 
 
 def selected(given: argparse.Namespace) -> Selection:
@@ -253,3 +228,9 @@ def parse_command(
     request = requested(given)
     request.check()
     return LoadCommand(request, given.dry_run, given.summary)
+
+
+def add_month_options(parser: argparse.ArgumentParser) -> None:
+    """Until status.py is merged."""
+    for option in MONTH_OPTIONS:
+        parser.add_argument(option, **_shared_options()[option])
