@@ -23,7 +23,7 @@ from prefect.logging import get_run_logger
 from pydantic import SecretStr
 
 from flows.alerts import alert_on_crash, alert_on_failure
-from flows.cli import OneLineParser, check_directory, console_output, exit_with, run_command_line
+from flows.cli import check_directory, command_parser, console_output, exit_with, run_command_line
 from flows.destinations import Receipt
 from flows.destinations.postgres import Postgres
 from flows.errors import UsageError, error_context
@@ -58,18 +58,31 @@ _MONTH_IN_NAME = re.compile(rf"({'|'.join(DATASETS)})_tripdata_(\d{{4}})-(0[1-9]
 
 @flow(name="Subflow")
 def log_subflow(table_name: str) -> None:
-    """Say which table is loaded: the tutorial's example of a subflow."""
+    """Log which table is loaded: the tutorial's example of a subflow.
+
+    Args:
+        table_name: of the table.
+    """
     get_run_logger().info("Logging Subflow for: %s", table_name)
 
 
 @task(name="load", task_run_name="load {table_name}", cache_policy=NO_CACHE, **RETRY_OPTIONS)
 def load(staged: StagedMonth, table_name: str, data_dir: Path, *, force: bool) -> Receipt:
-    """Staged month -> its partition of a Postgres table of any name; retried three times."""
+    """Load a staged month into its partition of a Postgres table; retried three times.
+
+    Args:
+        staged: the month.
+        table_name: any name.
+        data_dir: of the embedded server, if that is configured.
+        force: replace the month even if it is there already.
+
+    Raises:
+        TaxiError: see `flows.destinations.Destination.publish`.
+    """
     label = staged.month.label
     with error_context(f"{label} -> postgres table {table_name}"):
-        settings = with_blocks(get_settings(), ["postgres"])
-        target = Postgres.from_settings(data_dir, settings, table=table_name)
-        return target.publish(staged, force=force, report=reporter(label, "postgres"))
+        destination = _postgres(data_dir, table_name)
+        return destination.publish(staged, force=force, report=reporter(label, "postgres"))
 
 
 @flow(
@@ -90,10 +103,13 @@ def ingest_data(
 
     Args:
         url: CSV, CSV.gz or Parquet; its file name says which month of which dataset it is.
-        table_name: any name; the table is made if it does not exist.
+        table_name: any name; the table is created if it does not exist.
         data_dir: where files land; None: the setting.
         keep_zero_passengers: keep the trips with passenger_count 0, which the tutorial drops.
         force: fetch, stage and load even what is unchanged.
+
+    Returns:
+        What became of the month.
 
     Raises:
         UsageError: the file name does not say which month it is.
@@ -101,7 +117,7 @@ def ingest_data(
     """
     month, settings = month_of(url), get_settings()
     layout = Layout(data_dir or settings.data_dir)
-    file = locate_source(url, month, settings)
+    source = locate_source(url, month, settings)
     drops = "passenger_count" in month.dataset.column and not keep_zero_passengers
     options = StagingOptions(
         row_transforms=("drop-zero-passengers",) if drops else (),
@@ -109,41 +125,45 @@ def ingest_data(
     )
     log_subflow(table_name)
     with track_month(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
-        landed = extract_cached(month, file, layout.raw(month.color), force=force)
-        # Beside the parent flow's staged files, which have all the rows.
-        staged = stage_month(landed, month, layout.ingest(month.color), options, force=force)
-        outcome.staged = staged
-        outcome.receipts["postgres"] = load(staged, table_name, layout.data_dir, force=force)
+        landed = extract_cached(month, source, layout.raw(month.color), force=force)
+        # Beside the parent flow's staged files, which have all rows.
+        outcome.staged = stage_month(landed, month, layout.ingest(month.color), options, force=force)
+        outcome.receipts["postgres"] = load(outcome.staged, table_name, layout.data_dir, force=force)
     return outcome
 
 
 def month_of(url: str) -> TripMonth:
-    """Which month of which dataset a file is, by its name.
+    """The month of the dataset that a file holds, by the file's name.
+
+    Args:
+        url: of the file.
 
     Raises:
         UsageError: the name does not say.
     """
     name = urlsplit(url).path.rpartition("/")[2]
-    found = _MONTH_IN_NAME.search(name)
-    if not found:
+    match = _MONTH_IN_NAME.search(name)
+    if not match:
         raise UsageError(
             f"--url {name!r} does not say which month it is; a file name such as "
             "yellow_tripdata_2021-01.csv.gz does"
         )
-    return TripMonth(found[1], int(found[2]), int(found[3]))
+    return TripMonth(match[1], int(match[2]), int(match[3]))
 
 
 def parser() -> argparse.ArgumentParser:
     """Every option of `flows/ingest.py`."""
-    made = OneLineParser(
-        prog="python flows/ingest.py",
-        description="Load one month from a URL into one Postgres table.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "flows/ingest.py",
+        "Load one month from a URL into one Postgres table.",
+        *("--data-dir", "--force"),
+        force="fetch, stage and load even what is unchanged",
     )
-    add = made.add_argument
+    add = parser.add_argument
     add("--url", default=TUTORIAL_URL, help="CSV, CSV.gz or Parquet file; default: yellow 2021-01")
     add("--table-name", default=TUTORIAL_TABLE, help="default: %(default)s")
-    server = made.add_argument_group(
+    add("--keep-zero-passengers", action="store_true", help="keep trips with passenger_count 0")
+    server = parser.add_argument_group(
         "server",
         "Default: TAXI_POSTGRES_URL, then the block postgres-connector. With any of these options the "
         "others have the tutorial's values (localhost, 5432, root, ny_taxi); the password comes from "
@@ -153,14 +173,18 @@ def parser() -> argparse.ArgumentParser:
     server.add_argument("--port", type=int)
     server.add_argument("--user")
     server.add_argument("--db")
-    add("--data-dir", type=Path, default=get_settings().data_dir, metavar="DIR")
-    add("--keep-zero-passengers", action="store_true", help="keep trips with passenger_count 0")
-    add("--force", action="store_true", help="fetch, stage and load even what is unchanged")
-    return made
+    return parser
 
 
 def server_url(given: argparse.Namespace) -> SecretStr | None:
-    """The server that the options name; None if they name none."""
+    """The URL of the server that the options name.
+
+    Args:
+        given: as parsed.
+
+    Returns:
+        The URL, its password from the environment or a prompt; None if no option names a server.
+    """
     named = {key: getattr(given, key) for key in TUTORIAL_SERVER if getattr(given, key) is not None}
     if not named:
         return None
@@ -176,7 +200,14 @@ def server_url(given: argparse.Namespace) -> SecretStr | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code (0 loaded, 1 failed, 2 wrong usage)."""
+    """The command line.
+
+    Args:
+        arguments: of the call; None: this process's own.
+
+    Returns:
+        The exit code: 0 loaded, 1 failed, 2 wrong usage.
+    """
 
     def call() -> int:
         given = parser().parse_args(arguments)
@@ -184,12 +215,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_directory("--data-dir", given.data_dir)
         url = server_url(given)
         with override_settings(postgres_url=url) if url else override_settings():
-            settings = with_blocks(get_settings(), ["postgres"])
-            Postgres.from_settings(given.data_dir, settings, table=given.table_name)
+            _postgres(given.data_dir, given.table_name)
             with console_output(given.data_dir) as console:
                 return console.conclude(lambda: _ingest(given))
 
     return run_command_line(call)
+
+
+def _postgres(data_dir: Path, table_name: str) -> Postgres:
+    settings = with_blocks(get_settings(), ["postgres"])
+    return Postgres.from_settings(data_dir, settings, table=table_name)
 
 
 def _ingest(given: argparse.Namespace) -> RunSummary:
