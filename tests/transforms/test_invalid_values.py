@@ -1,4 +1,4 @@
-"""What is not called a misfit converts without loss, whatever type the file has."""
+"""What is not called invalid converts without loss, whatever type the file has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from transforms.dataset import Column, ColumnsDiffer, ColumnType
-from transforms.invalid_values import as_text, check_types, has_invalid_value, invalid_value_reason
+from transforms.invalid_values import check_types, has_invalid_value, invalid_value_reason, row_as_json
 
 moment = dt.datetime.fromisoformat
 NUMBERS: list[Any] = [0, 1, -1, 127, 128, 255, 2**31, 2**53 + 1, 2**63 - 1, -(2**63), 2**64 - 1, None]
@@ -48,7 +48,7 @@ def frame_of(dtype: pl.DataType) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(("dtype", "kind"), PAIRS, ids=str)
-def test_what_is_no_misfit_converts_without_loss(dtype: pl.DataType, kind: ColumnType) -> None:
+def test_what_is_not_invalid_converts_without_loss(dtype: pl.DataType, kind: ColumnType) -> None:
     columns = (Column("x", kind, "under test"),)
     frame = frame_of(dtype)
     try:
@@ -67,7 +67,7 @@ def test_what_is_no_misfit_converts_without_loss(dtype: pl.DataType, kind: Colum
     if kind is ColumnType.TEXT:
         assert not any("\0" in text for text in converted.drop_nulls())
     if not dtype.is_temporal():
-        assert len(kept) >= 1, "not everything is a misfit"
+        assert len(kept) >= 1, "not everything is invalid"
 
 
 @pytest.mark.parametrize("dtype", [pl.Int64(), pl.Int32(), pl.UInt32(), pl.Null()], ids=str)
@@ -79,7 +79,7 @@ def test_nothing_is_computed_for_a_type_that_always_fits(dtype: pl.DataType) -> 
 def test_every_reason_of_a_row_is_named_and_a_good_row_has_none() -> None:
     columns = (
         Column("pickup", ColumnType.TIMESTAMP, "when", required=True),
-        Column("fare", ColumnType.FLOAT, "US dollars"),
+        Column("fare", ColumnType.FLOAT, "Fare", unit="USD"),
         Column("zone", ColumnType.INTEGER, "where"),
     )
     frame = pl.DataFrame(
@@ -95,7 +95,7 @@ def test_every_reason_of_a_row_is_named_and_a_good_row_has_none() -> None:
         "",
         "pickup: is empty and must not be; fare: no float value; zone: no integer value",
     ]
-    assert frame.select(as_text(frame.schema)).to_series().to_list() == [
+    assert frame.select(row_as_json(frame.schema)).to_series().to_list() == [
         '{"pickup":"2019-01-01 00:00:00.000000","fare":"1.5","zone":"1.0"}',
         '{"pickup":null,"fare":"inf","zone":"1.5"}',
     ]

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from flows.errors import TooManyRejects
 from flows.staging import csv_repair
-from flows.staging.csv_line import InvalidLine, regular_line
-from flows.staging.csv_repair import UNTERMINATED, Repair, line_pattern, repair_csv
+from flows.staging.csv_repair import UNTERMINATED, RepairResult, repair_csv
+from flows.staging.csv_validation import InvalidLine, line_pattern, regular_line
 from transforms.cleaning import csv_schema, parse_text
 from transforms.dataset import Column, ColumnType, Dataset
 
@@ -34,7 +34,7 @@ TINY = Dataset(
     columns=(
         Column("id", ColumnType.INTEGER, "whole number"),
         Column("pickup", ColumnType.TIMESTAMP, "when", required=True),
-        Column("fare", ColumnType.FLOAT, "US dollars"),
+        Column("fare", ColumnType.FLOAT, "Fare", unit="USD"),
         Column("flag", ColumnType.TEXT, "Y or N"),
         Column("dropoff", ColumnType.TIMESTAMP, "until when"),
     ),
@@ -53,7 +53,7 @@ class Repaired:
     def __init__(self, content: bytes, directory: Path, most_rejects: int = ALL) -> None:
         source, target = directory / "source.csv", directory / "target.csv.gz"
         source.write_bytes(content)
-        self.repair: Repair = repair_csv(source, target, TINY, MATCH, most_rejects=most_rejects)
+        self.repair: RepairResult = repair_csv(source, target, TINY, MATCH, most_rejects=most_rejects)
         self.text = gzip.decompress(target.read_bytes())
         self.rows = read_with_polars(self.text)
 
@@ -534,7 +534,7 @@ def test_every_line_is_accounted_for_and_every_value_is_right(
     size: int,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    # Good lines come first and are the most: surplus commas in most lines would be the file's own habit.
+    # Good lines come first and are the most: trailing commas in most lines would be the file's own habit.
     made = [(GOOD, True)] * 9 + made
     content = lines(*(text for text, _ in made))
     content = content if final_newline else content.removesuffix(b"\n")

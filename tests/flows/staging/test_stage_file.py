@@ -39,13 +39,13 @@ from transforms.dataset import FILE_MONTH
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from conftest import Workbench
 
     from flows.staging import StagedMonth
-    from flows.staging.parquet_writer import Written
+    from flows.staging.parquet_writer import WrittenParquet
     from transforms.dataset import Dataset
 
     Reader = Callable[[str, Dataset], dict[str, list[Any]]]
@@ -97,15 +97,15 @@ def noted(staged: StagedMonth) -> dict[str, Any]:
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The attempts made, in order: `fast`, `text`, `careful`."""
     made: list[str] = []
-    original = staging._Staging._write_from_csv
+    original = staging._Stager._write_from_csv
 
-    def noting(self: Any, *args: Any, **options: Any) -> tuple[int, int]:  # noqa: ANN401
+    def noting(self: Any, *args: Any, **options: Any) -> WrittenParquet:  # noqa: ANN401
         made.append(
             "careful" if options.get("repaired") else "text" if options["integers_as_text"] else "fast"
         )
         return original(self, *args, **options)
 
-    monkeypatch.setattr(staging._Staging, "_write_from_csv", noting)
+    monkeypatch.setattr(staging._Stager, "_write_from_csv", noting)
     return made
 
 
@@ -624,8 +624,8 @@ def test_a_writer_that_loses_a_row_fails_the_month(bench: Workbench, monkeypatch
     before = bench.files()
     write = staging.write_parquet
 
-    def losing(path: Path, schema: pa.Schema, batches: Any, metadata: Any) -> Written:  # noqa: ANN401
-        written = write(path, schema, (batch.slice(1) for batch in batches), metadata)
+    def losing(path: Path, schema: pa.Schema, frames: Any, metadata: Any) -> WrittenParquet:  # noqa: ANN401
+        written = write(path, schema, (frame.slice(1) for frame in frames), metadata)
         return replace(written, rows=written.rows + 1)
 
     monkeypatch.setattr(staging, "write_parquet", losing)
@@ -653,15 +653,19 @@ def test_what_is_interrupted_leaves_everything_as_it_was(
     before = bench.files()
     calls = 0
 
-    def stopping(frame: pl.DataFrame, schema: pa.Schema) -> Any:  # noqa: ANN401
+    def stopping(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         nonlocal calls
-        calls += 1
-        if calls > 1:
-            raise stop("in the middle")
-        return original(frame, schema)
+        for frame in frames:
+            calls += 1
+            if calls > 1:
+                raise stop("in the middle")
+            yield frame
 
-    original = staging._to_arrow
-    monkeypatch.setattr(staging, "_to_arrow", stopping)
+    def write(path: Path, schema: pa.Schema, frames: Any, metadata: Any) -> WrittenParquet:  # noqa: ANN401
+        return original(path, schema, stopping(frames), metadata)
+
+    original = staging.write_parquet
+    monkeypatch.setattr(staging, "write_parquet", write)
     monkeypatch.setattr(staging, "BATCH_ROWS", 100)
     with pytest.raises(stop, match="in the middle"):
         bench.stage(HEADER + irregular + rows(1000))
@@ -673,7 +677,6 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from flows.staging import StagingOptions
-from flows.staging import StagingOptions
 from flows.staging import stage_file as staging
 from flows.settings import Settings
 from flows.sources import SourceFile, land
@@ -681,13 +684,15 @@ from transforms.trip_month import TripMonth
 
 source, directory = map(Path, sys.argv[1:])
 landed = land(SourceFile(source.as_uri(), source.name), directory / "raw", Settings(_env_file=None))
-original, calls = staging._to_arrow, []
-def killing(*args):
-    calls.append(1)
-    if len(calls) > 1:
-        os._exit(9)
-    return original(*args)
-staging._to_arrow, staging.BATCH_ROWS = killing, 5_000
+original = staging.write_parquet
+def dying(frames):
+    for number, frame in enumerate(frames):
+        if number:
+            os._exit(9)
+        yield frame
+def write(path, schema, frames, metadata):
+    return original(path, schema, dying(frames), metadata)
+staging.write_parquet, staging.BATCH_ROWS = write, 5_000
 staging.stage(landed, TripMonth("fhvhv", 2019, 2), directory / "staged", StagingOptions())
 """
 
@@ -739,14 +744,14 @@ def test_a_directory_that_cannot_be_made_is_an_os_error(bench: Workbench) -> Non
         bench.stage(HEADER + rows(5))
 
 
-def test_a_writer_that_stops_reading_is_no_fault_of_the_batches() -> None:
-    stopped: list[BaseException] = []
-    batches = parquet_writer._remembering(iter([]), stopped)
-    assert list(batches) == []
-    batches = parquet_writer._remembering(iter([pa.record_batch({"a": [1]})] * 2), stopped)
+def test_a_writer_that_stops_reading_is_no_fault_of_the_frames() -> None:
+    errors: list[BaseException] = []
+    frame, schema = pl.DataFrame({"a": [1]}), pa.schema({"a": pa.int64()})
+    assert list(parquet_writer._batches([], schema, errors)) == []
+    batches = parquet_writer._batches([frame, frame], schema, errors)
     next(batches)
     batches.close()
-    assert stopped == []
+    assert errors == []
 
 
 def test_progress_is_reported_up_to_the_last_row(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
