@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 
-from transforms.dataset import FILE_MONTH, TIMESTAMP_FORMAT, ColumnType
+from transforms.column import ColumnType
+from transforms.dataset import FILE_MONTH, TIMESTAMP_FORMAT
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Iterable, Mapping
 
-    from transforms.dataset import Column, Dataset, HeaderMatch
+    from transforms.column import Column
+    from transforms.dataset import Dataset, HeaderMatch
 
 WHOLE_NUMBER_TAIL = r"\.0*$"
 TIMESTAMP_BYTES = len("2021-01-31 23:59:59")

@@ -6,12 +6,12 @@ Yellow files of 2009 call their columns `vendor_name`, `Trip_Pickup_DateTime`, `
 files from 2011 on in today's layout; those of 2009 and 2010 have the columns of the CSV files.
 """
 
-from transforms.dataset import Column, ColumnType
+from transforms.column import FLOAT, Column
 
 COORDINATES = tuple(
     Column(
         f"{end}_{axis}",
-        ColumnType.FLOAT,
+        FLOAT,
         f"{axis.capitalize()} of the {label}, before taxi zones",
         unit="degree",
         until="2016-06",

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from transforms.cleaning import TIMESTAMP_BYTES, decode_codes
-from transforms.dataset import TIMESTAMP_FORMAT, ColumnsDiffer, ColumnType
+from transforms.column import ColumnType
+from transforms.dataset import TIMESTAMP_FORMAT, ColumnsDiffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from transforms.dataset import Column
+    from transforms.column import Column
 
 # The range that CSV files can write, and BigQuery and Python can hold; New York time.
 EARLIEST = dt.datetime(1, 1, 1)  # noqa: DTZ001

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from transforms.cleaning import csv_schema, parse_text
-from transforms.dataset import ColumnType
+from transforms.column import ColumnType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from transforms.dataset import Column, Dataset, HeaderMatch
+    from transforms.column import Column
+    from transforms.dataset import Dataset, HeaderMatch
 
 # What Polars raises about the data rather than about our expressions. OSError: it takes the padding
 # after a gzip stream for damage, which the landing has ruled out.

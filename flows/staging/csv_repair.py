@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flows.runtime import ProgressCallback
-    from transforms.dataset import Column, Dataset, HeaderMatch
+    from transforms.column import Column
+    from transforms.dataset import Dataset, HeaderMatch
 
 READ_BYTES = 2**20
 SAMPLE_LINES = 1_000

@@ -12,12 +12,12 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from transforms.dataset import ColumnType
+from transforms.column import ColumnType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transforms.dataset import Column
+    from transforms.column import Column
 
 INTEGER_LIMIT = 2**63
 LEAP_SECOND = 60

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from transforms.dataset import Column, Dataset, HeaderMatch
+    from transforms.column import Column
+    from transforms.dataset import Dataset, HeaderMatch
 
 
 # Rows read at a time: Polars decodes some ten row groups ahead, a million rows each in the TLC's files.

@@ -14,7 +14,8 @@ import pytest
 from support.trips import HEADS
 
 from transforms import datasets
-from transforms.dataset import FILE_MONTH, Column, ColumnType, Dataset, HeaderMatch
+from transforms.column import Column, ColumnType
+from transforms.dataset import FILE_MONTH, Dataset, HeaderMatch
 from transforms.datasets import DATASETS, YELLOW
 from transforms.trip_month import TripMonth
 

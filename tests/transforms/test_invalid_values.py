@@ -9,14 +9,20 @@ from typing import Any
 import polars as pl
 import pytest
 
-from transforms.dataset import Column, ColumnsDiffer, ColumnType
+from transforms.column import Column, ColumnType
+from transforms.dataset import ColumnsDiffer
 from transforms.invalid_values import check_types, has_invalid_value, invalid_value_reason, row_as_json
 
-moment = dt.datetime.fromisoformat
+timestamp = dt.datetime.fromisoformat
 NUMBERS: list[Any] = [0, 1, -1, 127, 128, 255, 2**31, 2**53 + 1, 2**63 - 1, -(2**63), 2**64 - 1, None]
 FLOATS: list[Any] = [0.0, -0.0, 0.5, 1.0, 2.0**53, 2.0**63, -(2.0**63), 1e30, float("inf"), None]
 TEXTS: list[Any] = ["", "0", "1", "1.5", "1e400", "nan", "x", " 1", "9223372036854775808", "a\0b", None]
-MOMENTS: list[Any] = [moment("1900-01-01"), moment("2019-01-01 23:59:59"), moment("2200-01-01"), None]
+TIMESTAMPS: list[Any] = [
+    timestamp("1900-01-01"),
+    timestamp("2019-01-01 23:59:59"),
+    timestamp("2200-01-01"),
+    None,
+]
 VALUES: dict[pl.DataType, list[Any]] = {
     pl.Int8(): NUMBERS,
     pl.Int32(): NUMBERS,
@@ -30,9 +36,9 @@ VALUES: dict[pl.DataType, list[Any]] = {
     pl.Boolean(): [True, False, None],
     pl.String(): TEXTS,
     pl.Categorical(): TEXTS,
-    pl.Datetime("ms"): MOMENTS,
-    pl.Datetime("us"): MOMENTS,
-    pl.Datetime("ns"): MOMENTS,
+    pl.Datetime("ms"): TIMESTAMPS,
+    pl.Datetime("us"): TIMESTAMPS,
+    pl.Datetime("ns"): TIMESTAMPS,
     pl.Null(): [None],
 }
 PAIRS = [(dtype, kind) for dtype in VALUES for kind in ColumnType if kind is not ColumnType.DATE]
@@ -84,7 +90,7 @@ def test_every_reason_of_a_row_is_named_and_a_good_row_has_none() -> None:
     )
     frame = pl.DataFrame(
         {
-            "pickup": [moment("2019-01-01"), None],
+            "pickup": [timestamp("2019-01-01"), None],
             "fare": [1.5, float("inf")],
             "zone": [1.0, 1.5],
         }

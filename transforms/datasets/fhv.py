@@ -1,6 +1,7 @@
 """For-hire vehicle trips: black cars, livery and luxury limousines, as their bases report them."""
 
-from transforms.dataset import INTEGER, TEXT, TIMESTAMP, Column, Dataset
+from transforms.column import INTEGER, TEXT, TIMESTAMP, Column
+from transforms.dataset import Dataset
 
 FHV = Dataset(
     name="fhv",

@@ -1,6 +1,7 @@
 """High-volume for-hire vehicle trips: Uber, Lyft, Via, Juno."""
 
-from transforms.dataset import FLOAT, INTEGER, TEXT, TIMESTAMP, Column, Dataset
+from transforms.column import FLOAT, INTEGER, TEXT, TIMESTAMP, Column
+from transforms.dataset import Dataset
 
 # The CSV files have seven columns; the Parquet files, which the TLC has also rewritten for the first years,
 # have all but SR_Flag. `since` therefore refers to the months that were published in both formats.

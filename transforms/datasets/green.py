@@ -1,6 +1,7 @@
 """Green taxi trips: street hails outside Manhattan's core."""
 
-from transforms.dataset import FLOAT, INTEGER, TEXT, TIMESTAMP, Column, Dataset
+from transforms.column import FLOAT, INTEGER, TEXT, TIMESTAMP, Column
+from transforms.dataset import Dataset
 from transforms.historic_columns import COORDINATES, PAYMENT_DESCRIPTION
 
 GREEN = Dataset(

@@ -1,6 +1,7 @@
 """Yellow taxi trips: street hails in all of New York."""
 
-from transforms.dataset import FLOAT, INTEGER, TEXT, TIMESTAMP, Column, Dataset
+from transforms.column import FLOAT, INTEGER, TEXT, TIMESTAMP, Column
+from transforms.dataset import Dataset
 from transforms.historic_columns import COORDINATES, PAYMENT_CODES, PAYMENT_DESCRIPTION, VENDOR_CODES
 
 YELLOW = Dataset(

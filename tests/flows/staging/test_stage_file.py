@@ -89,24 +89,24 @@ def rejects(staged: StagedMonth) -> list[tuple[int, str, str]]:
     return pl.read_parquet(staged.rejects_path).rows() if staged.rejects_path else []
 
 
-def noted(staged: StagedMonth) -> dict[str, Any]:
+def metadata_of(staged: StagedMonth) -> dict[str, Any]:
     return json.loads(pq.read_metadata(staged.path).metadata[b"taxi_etl"])
 
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The attempts made, in order: `fast`, `text`, `careful`."""
-    made: list[str] = []
+    """The attempts in order: `fast`, `text`, `careful`."""
+    attempts: list[str] = []
     original = staging._Stager._write_from_csv
 
     def noting(self: Any, *args: Any, **options: Any) -> WrittenParquet:  # noqa: ANN401
-        made.append(
+        attempts.append(
             "careful" if options.get("repaired") else "text" if options["integers_as_text"] else "fast"
         )
         return original(self, *args, **options)
 
     monkeypatch.setattr(staging._Stager, "_write_from_csv", noting)
-    return made
+    return attempts
 
 
 # Real files
@@ -117,10 +117,10 @@ def assert_values(staged: StagedMonth, expected: dict[str, list[Any]]) -> None:
     loaded = table(staged)
     for name in loaded.column_names:
         if name == FILE_MONTH:
-            wanted = [staged.month.first_day] * staged.rows
+            values = [staged.month.first_day] * staged.rows
         else:
-            wanted = expected.get(name, [None] * staged.rows)
-        assert loaded[name].to_pylist() == wanted, name
+            values = expected.get(name, [None] * staged.rows)
+        assert loaded[name].to_pylist() == values, name
 
 
 @needs_real_trips
@@ -190,7 +190,7 @@ def test_the_staged_file_has_the_declared_schema_and_says_what_it_is(bench: Work
     assert staged.path == bench.staged / "fhvhv_tripdata_2019-02.parquet"
     assert staged.rejects_path == bench.staged / "fhvhv_tripdata_2019-02.rejects.parquet"
     missing = [name for name in MONTH.dataset.column if name not in COLUMNS]
-    notes = noted(staged)
+    notes = metadata_of(staged)
     assert notes.pop("staged_at")
     assert notes == {
         "source": landed.url,
@@ -339,9 +339,9 @@ def test_what_does_not_fit_is_rejected_and_the_rest_is_loaded(bench: Workbench) 
     assert (staged.source_rows, staged.rows, staged.rejected_rows) == (10_000, 9_900, 100)
     assert numbers(staged) == [number for number in range(10_000) if number % 100 != 37]
     assert table(staged)["PULocationID"].to_pylist() == numbers(staged)
-    found = rejects(staged)
-    assert [line for line, _, _ in found] == list(bad)
-    for line, raw, reason in found:
+    rejected = rejects(staged)
+    assert [line for line, _, _ in rejected] == list(bad)
+    for line, raw, reason in rejected:
         expected_raw, expected_reason = bad[line]
         assert raw == expected_raw.decode(errors="backslashreplace")
         assert reason.startswith(expected_reason)
