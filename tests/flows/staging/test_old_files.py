@@ -275,7 +275,9 @@ def test_trailing_commas_are_the_same_in_every_line_or_the_line_is_rejected(
     assert reject["reason"].startswith(reason)
 
 
-def test_fields_with_something_in_them_are_no_surplus_however_many_lines_have_them(bench: Workbench) -> None:
+def test_fields_with_something_in_them_are_not_left_out_however_many_lines_have_them(
+    bench: Workbench,
+) -> None:
     good = "1,2016-07-01 00:00:31,7,11.3"
     lines = "".join(f"{good}\n" for _ in range(3)) + "".join(f"{good},x\n" for _ in range(4))
     text = f"VendorID,tpep_pickup_datetime,PULocationID,total_amount\n{lines}"
@@ -283,7 +285,7 @@ def test_fields_with_something_in_them_are_no_surplus_however_many_lines_have_th
     assert (staged.rows, staged.rejected_rows) == (3, 4)
 
 
-def test_a_stray_comma_in_a_regular_file_is_no_surplus(bench: Workbench) -> None:
+def test_a_stray_comma_in_a_regular_file_is_no_trailing_field(bench: Workbench) -> None:
     good = "1,2016-07-01 00:00:31,7,11.3\n"
     text = (
         f"VendorID,tpep_pickup_datetime,PULocationID,total_amount\n{good * 9}1,2016-07-01 00:00:31,7,11.3,\n"
