@@ -158,15 +158,36 @@ class Dataset:
         )
 
     def duckdb_columns(self, new: Iterable[str] = ()) -> dict[str, str]:
-        """DuckDB's type names by column name; `new` as in `types`."""
+        """Derive the columns of a staged file for DuckDB.
+
+        Args:
+            new: see `types`.
+
+        Returns:
+            DuckDB's type names by column name.
+        """
         return {name: kind.duckdb for name, kind in self.types(new).items()}
 
     def postgres_columns(self, new: Iterable[str] = ()) -> dict[str, str]:
-        """Postgres' type names by column name, as `format_type` spells them; `new` as in `types`."""
+        """Derive the columns of a staged file for Postgres.
+
+        Args:
+            new: see `types`.
+
+        Returns:
+            Type names by column name, as Postgres' `format_type` spells them.
+        """
         return {name: kind.postgres for name, kind in self.types(new).items()}
 
     def bigquery_columns(self, new: Iterable[str] = ()) -> dict[str, str]:
-        """GoogleSQL's type names by column name; `new` as in `types`."""
+        """Derive the columns of a staged file for BigQuery.
+
+        Args:
+            new: see `types`.
+
+        Returns:
+            GoogleSQL's type names by column name.
+        """
         return {name: kind.bigquery for name, kind in self.types(new).items()}
 
     def bigquery_schema(self, new: Iterable[str] = ()) -> list[dict[str, str]]:

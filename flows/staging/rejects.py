@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+REJECTS_SUFFIX = ".rejects.parquet"
+"""Of the rejects next to a staged file, in place of `.parquet`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reject:
@@ -35,18 +38,6 @@ class Reject:
     line: int
     raw: str
     reason: str
-
-
-def rejects_path(staged_path: Path) -> Path:
-    """Derive the path of a staged file's rejects.
-
-    Args:
-        staged_path: the staged file.
-
-    Returns:
-        A path next to it.
-    """
-    return staged_path.with_suffix(".rejects.parquet")
 
 
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:

@@ -25,13 +25,13 @@ from flows.staging.csv_repair import repair_csv
 from flows.staging.header import match_header
 from flows.staging.parquet_reader import read_parquet
 from flows.staging.parquet_writer import write_parquet
-from flows.staging.rejects import Reject, rejects_path, too_many_rejects, write_rejects
+from flows.staging.rejects import REJECTS_SUFFIX, Reject, too_many_rejects, write_rejects
 from flows.staging.staged_month import (
+    CHECKSUM_SUFFIX,
     METADATA_KEY,
     StagedMonth,
     StagingOptions,
     checksum,
-    checksum_path,
     find_staged,
     load_staged,
     to_metadata,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 65_536
+REPAIRED_SUFFIX = ".csv.gz"  # of the careful path's temporary file
 NO_ROWS = "the file has a header and no rows; see whether the source has it"
 
 
@@ -89,23 +90,18 @@ def stage(
             f"{landed.path} is not the file that was verified any more; run it again with --force"
         )
     path = directory / f"{month.stem}.parquet"
-    for written in (path, checksum_path(path), rejects_path(path), _repaired_csv(path)):
-        remove_temporary_files(written)
+    for suffix in (".parquet", CHECKSUM_SUFFIX, REJECTS_SUFFIX, REPAIRED_SUFFIX):
+        remove_temporary_files(path.with_suffix(suffix))
     if not force and (earlier := find_staged(path, landed, month, options)):
         return earlier
     stager = _Stager(landed, month, path, options, report)
     with atomic_write(path) as temporary:
         stager.write(temporary)
-        write_rejects(rejects_path(path), stager.rejects)
+        write_rejects(path.with_suffix(REJECTS_SUFFIX), stager.rejects)
         crc = checksum(temporary)
-    with atomic_write(checksum_path(path)) as temporary:
+    with atomic_write(path.with_suffix(CHECKSUM_SUFFIX)) as temporary:
         temporary.write_text(crc + "\n")
     return load_staged(path, month, reused=False)
-
-
-def _repaired_csv(staged_path: Path) -> Path:
-    """The path from which the careful path's temporary file gets its name."""
-    return staged_path.with_suffix(".csv.gz")
 
 
 class _Stager:
@@ -150,7 +146,7 @@ class _Stager:
                     return self._write_from_csv(self._landed.path, target, integers_as_text=integers_as_text)
                 except FastPathUnsupported as reason:
                     logger.debug("%s: %s", self._month.label, reason)
-        regular = temporary_path(_repaired_csv(self._path))
+        regular = temporary_path(self._path.with_suffix(REPAIRED_SUFFIX))
         try:
             with explain_full_disk(regular.parent):
                 self._repair(regular)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import isal_zlib
 
-from flows.staging.rejects import rejects_path
+from flows.staging.rejects import REJECTS_SUFFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,9 @@ STAGING_VERSION = 1
 """Raise it when the same source bytes would be staged differently; every month is then staged again."""
 
 METADATA_KEY = "taxi_etl"
+CHECKSUM_SUFFIX = ".parquet.crc32"
+"""Of the checksum next to a staged file, in place of `.parquet`."""
+
 CHUNK_BYTES = 2**20
 
 
@@ -167,7 +170,7 @@ def load_staged(path: Path, month: TripMonth, *, reused: bool) -> StagedMonth:
         source_rows=metadata["source_rows"],
         rejected_rows=rejected,
         dropped_rows=metadata["source_rows"] - rejected - footer.num_rows,
-        rejects_path=rejects_path(path) if rejected else None,
+        rejects_path=path.with_suffix(REJECTS_SUFFIX) if rejected else None,
         source=metadata["source"],
         source_sha256=metadata["source_sha256"],
         schema_version=metadata["schema_version"],
@@ -223,18 +226,6 @@ def find_staged(
     return replace(staged, source=landed.url) if is_reusable else None
 
 
-def checksum_path(staged_path: Path) -> Path:
-    """Derive the path of a staged file's checksum.
-
-    Args:
-        staged_path: the staged file.
-
-    Returns:
-        A path next to it.
-    """
-    return staged_path.with_name(f"{staged_path.name}.crc32")
-
-
 def checksum(path: Path) -> str:
     """Compute the CRC-32 of a file's bytes; about 5 ms for a month of a million rows.
 
@@ -263,6 +254,6 @@ def checksum_matches(path: Path) -> bool:
         False if the checksum differs, or either file cannot be read.
     """
     try:
-        return checksum_path(path).read_text().strip() == checksum(path)
+        return path.with_suffix(CHECKSUM_SUFFIX).read_text().strip() == checksum(path)
     except (OSError, ValueError):
         return False

@@ -34,7 +34,7 @@ from flows.errors import (
 from flows.staging import StagingOptions, check_row_transforms, parquet_writer
 from flows.staging import stage_file as staging
 from flows.staging import staged_month as staged_module
-from flows.staging.staged_month import checksum_path
+from flows.staging.staged_month import CHECKSUM_SUFFIX
 from transforms.dataset import FILE_MONTH
 from transforms.trip_month import TripMonth
 
@@ -496,8 +496,8 @@ def flip_a_bit(path: Path) -> None:
         lambda staged: staged.path.write_bytes(b""),
         lambda staged: staged.path.unlink(),
         lambda staged: flip_a_bit(staged.path),
-        lambda staged: checksum_path(staged.path).unlink(),
-        lambda staged: checksum_path(staged.path).write_bytes(b"\xff"),
+        lambda staged: staged.path.with_suffix(CHECKSUM_SUFFIX).unlink(),
+        lambda staged: staged.path.with_suffix(CHECKSUM_SUFFIX).write_bytes(b"\xff"),
         lambda staged: staged.rejects_path.unlink(),
         lambda staged: pq.write_table(table(staged).replace_schema_metadata(None), staged.path),
         lambda staged: pq.write_table(table(staged).replace_schema_metadata({"taxi_etl": "[]"}), staged.path),
