@@ -39,7 +39,7 @@ def stage_with_polars(landed: LandedFile, target: Path) -> None:
 
 def stage_with_duckdb(landed: LandedFile, target: Path) -> None:
     match = YELLOW.match_header(landed.header)
-    types = {name: YELLOW.declaration(name).type.duckdb for name in match.columns}
+    types = {column.name: column.type.duckdb for column in YELLOW.columns_of(match)}
     with duckdb.connect() as connection:
         read = f"read_csv(?, header = true, auto_detect = false, columns = {types})"
         connection.execute(

@@ -1,22 +1,24 @@
 """From a file's columns to a dataset's: names, types, missing columns, and the named row transforms.
 
-Everything here is lazy and pure. What cannot be converted raises when the frame is collected; which
-lines those are is the business of the careful path (`flows.staging.csv_repair`).
+Everything here is lazy and pure. A value that cannot be converted raises when the frame is collected;
+`flows.staging.csv_repair` then finds the lines.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 
-from transforms.dataset import FILE_MONTH, TIMESTAMP_FORMAT, ColumnType
+from transforms.column import ColumnType
+from transforms.dataset import FILE_MONTH, TIMESTAMP_FORMAT
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from transforms.dataset import Column, Dataset, HeaderMatch
+    from transforms.column import Column
+    from transforms.dataset import Dataset, HeaderMatch
 
 WHOLE_NUMBER_TAIL = r"\.0*$"
 TIMESTAMP_BYTES = len("2021-01-31 23:59:59")
@@ -25,25 +27,28 @@ TIMESTAMP_BYTES = len("2021-01-31 23:59:59")
 def csv_schema(
     dataset: Dataset, match: HeaderMatch, *, integers_as_text: bool = False
 ) -> dict[str, pl.DataType]:
-    """The types in which Polars is to read a CSV file, in the file's own column order.
+    """Choose the types in which Polars reads a CSV file.
 
     Timestamps are read as text: converting them afterwards with an explicit format takes a third of
     the time the CSV reader needs to infer them.
 
     Args:
         dataset: what the file holds.
-        match: its header, already matched.
+        match: its header.
         integers_as_text: read whole numbers as text too, for files that write them as `1.0`.
+
+    Returns:
+        Polars types by canonical column name, in the file's column order.
     """
     as_text = {ColumnType.TIMESTAMP, *([ColumnType.INTEGER] if integers_as_text else [])}
-    kinds = {name: dataset.declaration(name).type for name in match.columns}
-    return {name: pl.String() if kind in as_text else kind.polars for name, kind in kinds.items()}
+    columns = dataset.columns_of(match)
+    return {column.name: pl.String() if column.type in as_text else column.type.polars for column in columns}
 
 
 def parse_text(
     frame: pl.LazyFrame, dataset: Dataset, match: HeaderMatch, *, fractional_seconds: bool = False
 ) -> pl.LazyFrame:
-    """Convert every column that was read as text but is declared as something else.
+    """Convert every column that was read as text but is declared as another type.
 
     Args:
         frame: as read with `csv_schema`.
@@ -51,89 +56,102 @@ def parse_text(
         match: its header.
         fractional_seconds: accept digits behind the seconds (slower; the releases have none).
 
+    Returns:
+        The frame with the file's columns in their declared types.
+
     Raises:
         polars.exceptions.PolarsError: on collection, when a value does not convert exactly.
     """
     read = frame.collect_schema()
     format_ = TIMESTAMP_FORMAT + ("%.f" if fractional_seconds else "")
     expressions: list[pl.Expr] = []
-    for name in match.columns:
-        column = dataset.declaration(name)
-        kind = column.type
-        if read[name] != pl.String() or kind is ColumnType.TEXT:
+    for column in dataset.columns_of(match):
+        text = pl.col(column.name)
+        if read[column.name] != pl.String() or column.type is ColumnType.TEXT:
             continue
-        if kind is ColumnType.TIMESTAMP:
-            text = pl.col(name) if fractional_seconds else _of_full_length(name)
+        if column.type is ColumnType.TIMESTAMP:
+            if not fractional_seconds:
+                # Polars would take 19-01-31 for the year 19: make other lengths unreadable.
+                text = pl.when(text.str.len_bytes() != TIMESTAMP_BYTES).then(pl.lit("")).otherwise(text)
             # Without the cache: trips rarely share a second, and looking them up takes longer.
-            expressions.append(text.str.to_datetime(format_, time_unit="us", strict=True, cache=False))
+            parsed = text.str.to_datetime(format_, time_unit="us", strict=True, cache=False)
         else:
-            text = decoded(pl.col(name), column).str.replace(WHOLE_NUMBER_TAIL, "")
-            expressions.append(text.cast(kind.polars, strict=True))
+            whole = decode_codes(text, column).str.replace(WHOLE_NUMBER_TAIL, "")
+            parsed = whole.cast(column.type.polars, strict=True)
+        expressions.append(parsed.alias(column.name))
     return frame.with_columns(expressions)
 
 
-def decoded(text: pl.Expr, column: Column) -> pl.Expr:
-    """Put the numbers of a column's codes for the texts that older files have; other texts stay."""
+def decode_codes(text: pl.Expr, column: Column) -> pl.Expr:
+    """Replace the words that older files have in a column by their numbers, such as `CASH` by `2`.
+
+    Args:
+        text: a text expression.
+        column: the declaration, with its `codes`.
+
+    Returns:
+        A text expression; other texts stay, in lower case and without surrounding blanks.
+    """
     if not column.codes:
         return text
     numbers = {word: str(number) for word, number in column.codes}
     return text.str.strip_chars().str.to_lowercase().replace(numbers)
 
 
-def _of_full_length(name: str) -> pl.Expr:
-    """Make a timestamp of another length unreadable: Polars would take 19-01-31 for the year 19."""
-    text = pl.col(name)
-    return pl.when(text.str.len_bytes() != TIMESTAMP_BYTES).then(pl.lit("")).otherwise(text).alias(name)
-
-
 def conform(frame: pl.LazyFrame, dataset: Dataset, match: HeaderMatch, file_month: dt.date) -> pl.LazyFrame:
-    """Give the frame exactly the staged columns, in order, in their types, with the file's month.
+    """Give a frame exactly the columns of the staged file.
 
-    Declared columns that the file lacks become null; undeclared ones follow as text.
+    Args:
+        frame: the file's columns under their canonical names.
+        dataset: what the file holds.
+        match: its header.
+        file_month: first day of the file's month.
+
+    Returns:
+        The columns and types of `dataset.types(match.new)`; those that the file lacks are null.
     """
-    types = dataset.types(match.new)
-    have = set(match.columns)
     columns = [
         pl.col(name).cast(kind.polars)
-        if name in have
+        if name in match.columns
         else pl.lit(file_month if name == FILE_MONTH else None, dtype=kind.polars).alias(name)
-        for name, kind in types.items()
+        for name, kind in dataset.types(match.new).items()
     ]
     return frame.select(columns)
 
 
-class RowTransform(Protocol):
-    """A named, optional change to the rows: lazy frame in, lazy frame out."""
-
-    def __call__(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Return the changed frame."""
-        ...
+RowTransform: TypeAlias = "Callable[[pl.LazyFrame], pl.LazyFrame]"
+"""A named, optional change to the rows; the columns stay."""
 
 
-def drop_zero_passengers(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Drop trips whose passenger_count is 0, keep those where it is null.
-
-    The tutorial's Postgres flow: `df[df["passenger_count"] != 0]`, which keeps NaN.
-    """
+def _drop_zero_passengers(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Keep null, as `df[df["passenger_count"] != 0]` in the tutorial's Postgres flow keeps NaN."""
     return frame.filter(pl.col("passenger_count").ne_missing(0))
 
 
-def fill_missing_passengers(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Set a null passenger_count to 0, as the tutorial's BigQuery flow does with `fillna(0)`."""
+def _fill_missing_passengers(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Set null to 0, as the tutorial's BigQuery flow does with `fillna(0)`."""
     return frame.with_columns(pl.col("passenger_count").fill_null(0))
 
 
 ROW_TRANSFORMS: Mapping[str, RowTransform] = {
-    "drop-zero-passengers": drop_zero_passengers,
-    "fill-missing-passengers": fill_missing_passengers,
+    "drop-zero-passengers": _drop_zero_passengers,
+    "fill-missing-passengers": _fill_missing_passengers,
 }
+"""The row transforms by name; they need the integer column `passenger_count`."""
 
 
 def apply_row_transforms(frame: pl.LazyFrame, names: Iterable[str]) -> pl.LazyFrame:
-    """Apply the named transforms in the given order.
+    """Apply named transforms in the given order.
+
+    Args:
+        frame: trips.
+        names: keys of `ROW_TRANSFORMS`.
+
+    Returns:
+        The changed trips, with the same columns.
 
     Raises:
-        KeyError: for a name that is not in `ROW_TRANSFORMS`.
+        KeyError: a name is not in `ROW_TRANSFORMS`.
     """
     for name in names:
         frame = ROW_TRANSFORMS[name](frame)

@@ -1,7 +1,6 @@
 """What the quality report measures, as SQL aggregates derived from the dataset's declaration.
 
-The expressions run over a month's staged file. Everything counted here is odd but well formed: such
-rows are loaded, and said.
+Everything counted here is unusual but well formed: such rows are loaded and reported.
 """
 
 from __future__ import annotations
@@ -13,27 +12,30 @@ from transforms.dataset import FILE_MONTH
 if TYPE_CHECKING:
     from transforms.dataset import Dataset
 
-DISTANCES = ("trip_distance", "trip_miles")
-FARES = ("fare_amount", "base_passenger_fare")
-PASSENGERS = "passenger_count"
+_CONDITIONS = {
+    "fare_amount": ("negative_fare", '"fare_amount" < 0'),
+    "base_passenger_fare": ("negative_fare", '"base_passenger_fare" < 0'),
+    "trip_distance": ("zero_distance", '"trip_distance" = 0'),
+    "trip_miles": ("zero_distance", '"trip_miles" = 0'),
+    "passenger_count": ("zero_passengers", '"passenger_count" = 0'),
+}
+"""Measure and condition by the column it needs."""
 
 
 def quality_measures(dataset: Dataset) -> dict[str, str]:
-    """Name of each measure and the DuckDB aggregate that counts the rows it speaks of.
+    """Derive the measures of a dataset.
 
-    A measure whose column the dataset does not have is left out, so that 0 always means "looked, and
-    found none".
+    Args:
+        dataset: whose staged files are measured.
+
+    Returns:
+        DuckDB aggregates over a staged file by measure, each a number of rows. A measure whose column
+        the dataset lacks is left out, so that 0 always means "checked, and none found".
     """
     pickup, dropoff, month = (f'"{c}"' for c in (dataset.pickup, dataset.dropoff, FILE_MONTH))
     conditions = {
-        "pickup_outside_month": (f"{pickup} < {month} OR {pickup} >= {month} + INTERVAL 1 MONTH"),
+        "pickup_outside_month": f"{pickup} < {month} OR {pickup} >= {month} + INTERVAL 1 MONTH",
         "dropoff_before_pickup": f"{dropoff} < {pickup}",
+        **dict(_CONDITIONS[name] for name in dataset.column if name in _CONDITIONS),
     }
-    for name in dataset.column:
-        if name in FARES:
-            conditions["negative_fare"] = f'"{name}" < 0'
-        if name in DISTANCES:
-            conditions["zero_distance"] = f'"{name}" = 0'
-        if name == PASSENGERS:
-            conditions["zero_passengers"] = f'"{name}" = 0'
     return {name: f"count(*) FILTER (WHERE {sql})" for name, sql in conditions.items()}

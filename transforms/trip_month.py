@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from transforms.dataset import Dataset
 
 ISO_MONTH = r"^[0-9]{4}-(0[1-9]|1[0-2])$"
-"""How a month is written: `2021-01`."""
+"""The pattern of a month such as `2021-01`."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class TripMonth:
-    """One month of one dataset, by the month of the *file*, not of the pick-up.
+    """One month of one dataset: the month of the *file*, not of the pick-up.
 
     Attributes:
         color: `yellow`, `green`, `fhv` or `fhvhv`.
@@ -32,10 +32,17 @@ class TripMonth:
 
     @classmethod
     def of_iso(cls, color: str, iso: str) -> Self:
-        """The month written as `2021-01`.
+        """Parse a month.
+
+        Args:
+            color: the dataset's name.
+            iso: such as `2021-01`.
+
+        Returns:
+            The month.
 
         Raises:
-            ValueError: it is written in another way, or there is no such month.
+            ValueError: it is not written like that, or there is no such month.
         """
         if not re.fullmatch(ISO_MONTH, iso):
             raise ValueError(f"{iso!r} is no month; a month is written as 2021-01")
@@ -43,7 +50,15 @@ class TripMonth:
 
     @classmethod
     def of_date(cls, color: str, day: dt.date) -> Self:
-        """The month that a day is in."""
+        """Find the month of a day.
+
+        Args:
+            color: the dataset's name.
+            day: any day of the month.
+
+        Returns:
+            The month.
+        """
         return cls(color, day.year, day.month)
 
     @property
@@ -53,7 +68,7 @@ class TripMonth:
 
     @property
     def first_day(self) -> dt.date:
-        """The value of `file_month` in every row."""
+        """The first day of the month, the value of `file_month` in every row."""
         return dt.date(self.year, self.month, 1)
 
     @property
@@ -63,26 +78,41 @@ class TripMonth:
 
     @property
     def iso(self) -> str:
-        """Such as `2021-01`."""
+        """The month alone, such as `2021-01`."""
         return f"{self.year:04}-{self.month:02}"
 
     @property
     def label(self) -> str:
-        """What people read: `yellow 2021-01`."""
+        """The name for people, such as `yellow 2021-01`."""
         return f"{self.color} {self.iso}"
 
     @property
     def stem(self) -> str:
-        """What its files are called, without an ending: `yellow_tripdata_2021-01`."""
+        """The name of its files without an ending, such as `yellow_tripdata_2021-01`."""
         return f"{self.color}_tripdata_{self.iso}"
 
     def later(self, months: int) -> TripMonth:
-        """The month so many months later; earlier, if negative."""
+        """Add months.
+
+        Args:
+            months: how many; negative for an earlier month.
+
+        Returns:
+            The month of the same dataset.
+        """
         years, month = divmod(self.year * 12 + self.month - 1 + months, 12)
         return TripMonth(self.color, years, month + 1)
 
 
 def months_between(first: TripMonth, last: TripMonth) -> list[TripMonth]:
-    """Every month from `first` to `last`, both included; none if `last` is before `first`."""
+    """List the months from one to another.
+
+    Args:
+        first: of any dataset.
+        last: of the same dataset.
+
+    Returns:
+        The months in order, both included; none if `last` is before `first`.
+    """
     count = (last.year - first.year) * 12 + last.month - first.month + 1
-    return [first.later(at) for at in range(count)]
+    return [first.later(months) for months in range(count)]

@@ -20,9 +20,7 @@ from flows.staging import write_parquet
 from transforms.cleaning import apply_row_transforms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import pyarrow as pa
+    from collections.abc import Sequence
 
     from flows.runtime import ProgressCallback
     from flows.staging import StagedMonth
@@ -120,12 +118,8 @@ def transformed(
         months.download(found, original, report)
         frame = apply_row_transforms(pl.scan_parquet(original), row_transforms)
         with atomic_write(path) as temporary:
-            written = write_parquet(temporary, schema, _batches(frame, schema), {})
+            parts = frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
+            written = write_parquet(temporary, schema, parts, {})
     finally:
         original.unlink(missing_ok=True)
     return found.as_staged(path, written.rows, tuple(row_transforms))
-
-
-def _batches(frame: pl.LazyFrame, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for part in frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
-        yield from part.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema).to_batches()

@@ -1,4 +1,4 @@
-"""A regular CSV file as a lazy frame, and the check of what Polars made of it."""
+"""Reads a regular CSV file as a lazy frame, and checks what Polars may misread without an error."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from transforms.cleaning import csv_schema, parse_text
-from transforms.dataset import ColumnType
+from transforms.column import ColumnType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from transforms.dataset import Column, Dataset, HeaderMatch
+    from transforms.column import Column
+    from transforms.dataset import Dataset, HeaderMatch
 
-# What Polars raises about the data, as opposed to about our expressions. OSError: it takes the padding
-# behind a gzip stream for damage, which the landing has ruled out.
+# What Polars raises about the data rather than about our expressions. OSError: it takes the padding
+# after a gzip stream for damage, which the landing has ruled out.
 UNREADABLE = (
     pl.exceptions.ComputeError,
     pl.exceptions.InvalidOperationError,
@@ -27,9 +28,8 @@ UNREADABLE = (
     OSError,
 )
 
-
-# Polars reads this much of the packed file ahead for each core; its 32 MiB unpack to a quarter of a gigabyte,
-# and let memory grow with the file and with the number of cores.
+# Polars reads this much of the packed file ahead for each core. Its default of 32 MiB unpacks to a quarter
+# of a gigabyte, and memory would grow with the file and the number of cores.
 os.environ.setdefault("POLARS_CSV_CHUNK_SIZE", str(2**20))
 
 
@@ -40,36 +40,44 @@ class FastPathUnsupported(Exception):
 def read_csv(
     path: Path, dataset: Dataset, match: HeaderMatch, *, integers_as_text: bool, fractional_seconds: bool
 ) -> pl.LazyFrame:
-    """Read a CSV file by position under our own names: its header has been matched by spelling already.
+    """Read a CSV file by position: its header has been matched by spelling already.
 
-    See `csv_schema` and `parse_text` for the arguments.
+    Args:
+        path: CSV or gzipped CSV with a header line.
+        dataset: what the file holds.
+        match: its header.
+        integers_as_text: see `csv_schema`.
+        fractional_seconds: see `parse_text`.
+
+    Returns:
+        The file's columns under their canonical names in their declared types; values that do not
+        convert raise on collection, see `UNREADABLE`.
     """
     schema = csv_schema(dataset, match, integers_as_text=integers_as_text)
     frame = pl.scan_csv(path, has_header=False, skip_lines=1, schema=schema, glob=False, raise_if_empty=False)
     return parse_text(frame, dataset, match, fractional_seconds=fractional_seconds)
 
 
-def refuse_silent_misreading(dataset: Dataset, statistics: Mapping[str, Mapping[str, str]]) -> None:
-    """Catch what Polars reads without a word and no destination can hold.
+def check_silent_misreads(dataset: Dataset, statistics: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse values that Polars reads without an error and no destination can store.
 
     Args:
-        dataset: the declaration.
-        statistics: of the file written, see `flows.staging.parquet_writer.Written`.
+        dataset: what the file holds.
+        statistics: of the written file, see `flows.staging.parquet_writer.WrittenParquet`.
 
     Raises:
-        FastPathUnsupported: a required value is null, a number is infinite or NaN, a year beyond 1 to 9999.
+        FastPathUnsupported: a required value is null, a number is infinite or NaN, a year is not 1 to 9999.
     """
     for column in (*dataset.columns, *dataset.historic):
-        found = statistics.get(column.name, {})
-        if column.required and found.get("null_count", "0") != "0":
+        measured = statistics.get(column.name, {})
+        if column.required and measured.get("null_count", "0") != "0":
             raise FastPathUnsupported(f"{column.name} is null")
-        if _out_of_range(column, found.get("min", ""), found.get("max", "")) or (
-            found.get("has_nan", "false") == "true"
-        ):
+        if measured.get("has_nan") == "true" or _is_out_of_range(column, measured):
             raise FastPathUnsupported(f"{column.name} is out of range")
 
 
-def _out_of_range(column: Column, least: str, most: str) -> bool:
+def _is_out_of_range(column: Column, measured: Mapping[str, str]) -> bool:
+    least, most = measured.get("min", ""), measured.get("max", "")
     if column.type is ColumnType.FLOAT:
         return "inf" in least + most
     return column.type is ColumnType.TIMESTAMP and ("BC" in least or most.find("-") > len("9999"))

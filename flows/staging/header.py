@@ -1,4 +1,4 @@
-"""Whether the columns are there: those a dataset declares, and those a row transform needs."""
+"""Checks that the columns are there: those a dataset declares, and those a row transform needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def check_row_transforms(names: Sequence[str], color: str, columns: Sequence[str]) -> None:
-    """Refuse names that do not exist, or that need a column the dataset does not have.
+    """Refuse row transforms that do not exist, or that need a column the dataset does not have.
+
+    Args:
+        names: should be keys of `ROW_TRANSFORMS`.
+        color: the dataset's name.
+        columns: the names of its columns.
 
     Raises:
         UsageError: names the legal values.
@@ -35,29 +40,30 @@ def check_row_transforms(names: Sequence[str], color: str, columns: Sequence[str
 
 
 def match_header(landed: LandedFile, month: TripMonth, *, allow_new: bool) -> HeaderMatch:
-    """Find the dataset's columns among the file's; columns that other months have are said to be missing.
+    """Find the dataset's columns among the file's, and log those that are missing unexpectedly.
 
     Args:
         landed: the verified source file.
         month: what it holds.
-        allow_new: undeclared columns are carried along instead of refused.
+        allow_new: keep undeclared columns instead of refusing them.
+
+    Returns:
+        The canonical names, and what differs from the declaration.
 
     Raises:
         SchemaDrift: the columns are not the declared ones.
     """
-    is_parquet = landed.kind == "parquet"
-    header = tuple(pq.read_schema(landed.path).names) if is_parquet else _named(landed.header)
+    header = landed.header
+    if landed.kind == "parquet":
+        header = tuple(pq.read_schema(landed.path).names)
+    else:  # it may end with commas, as the lines of some files do
+        while header and not header[-1].strip():
+            header = header[:-1]
     try:
         match = month.dataset.match_header(header, allow_new=allow_new)
     except ColumnsDiffer as error:
         raise SchemaDrift(f"{error} (file {landed.path.name})") from error
     expected = month.dataset.expected_missing(match.missing, month.iso)
-    if surprising := [name for name in match.missing if name not in expected]:
-        logger.info("%s: filled with null, not in the file: %s", month.label, ", ".join(surprising))
+    if unexpected := [name for name in match.missing if name not in expected]:
+        logger.info("%s: filled with null, not in the file: %s", month.label, ", ".join(unexpected))
     return match
-
-
-def _named(header: tuple[str, ...]) -> tuple[str, ...]:
-    """A CSV header without the commas behind its last name; the lines may have nothing there either."""
-    last = max((at for at, name in enumerate(header) if name.strip()), default=-1)
-    return header[: last + 1]

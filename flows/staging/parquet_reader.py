@@ -1,4 +1,4 @@
-"""A landed Parquet file as a lazy frame under our own names, its good rows apart from its rejects."""
+"""Reads a landed Parquet file under canonical names, its good rows apart from its rejects."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from flows.errors import SchemaDrift
 from flows.staging.rejects import Reject
 from transforms.dataset import ColumnsDiffer
 from transforms.invalid_values import (
-    as_text,
     check_types,
-    drop_time_zone,
-    from_text,
     has_invalid_value,
     invalid_value_reason,
+    normalize,
     parse_timestamps,
+    row_as_json,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from transforms.dataset import Column, Dataset, HeaderMatch
+    from transforms.column import Column
+    from transforms.dataset import Dataset, HeaderMatch
 
 
 # Rows read at a time: Polars decodes some ten row groups ahead, a million rows each in the TLC's files.
@@ -38,8 +38,8 @@ class ParquetSource:
     """A Parquet file's rows.
 
     Attributes:
-        rows: all of them, under the canonical names, in the file's own types.
-        count: how many.
+        rows: all of them, normalized, under canonical names, in the file's own types.
+        count: the number of rows.
         columns: the declaration of each column.
     """
 
@@ -48,45 +48,57 @@ class ParquetSource:
     columns: tuple[Column, ...]
 
     def good(self) -> Iterator[pl.LazyFrame]:
-        """The rows whose every value fits its declaration, in order, some at a time."""
-        misfit = has_invalid_value(self.rows.collect_schema(), self.columns)
+        """The rows whose every value fits its declaration, in order, a slice at a time."""
+        is_invalid = has_invalid_value(self.rows.collect_schema(), self.columns)
         for start in range(0, self.count, SLICE_ROWS):
-            fitting = self.rows.slice(start, SLICE_ROWS).filter(~misfit)
-            yield parse_timestamps(fitting, self.columns)
+            yield parse_timestamps(self.rows.slice(start, SLICE_ROWS).filter(~is_invalid), self.columns)
 
     def rejects(self, most: int) -> list[Reject]:
-        """The other rows; gives up after one more than `most`.
+        """Collect the other rows.
 
-        The line of a reject is its row in the file, counted from 1; its text is JSON.
+        Args:
+            most: stop after one more.
+
+        Returns:
+            Rejects whose line is the row in the file, counted from 1, and whose text is JSON.
         """
         read = self.rows.collect_schema()
-        misfit, reason = has_invalid_value(read, self.columns), invalid_value_reason(read, self.columns)
+        is_invalid = has_invalid_value(read, self.columns)
         rejects: list[Reject] = []
         for start in range(0, self.count, SLICE_ROWS):
-            found = (
+            invalid = (
                 self.rows.slice(start, SLICE_ROWS)
                 .with_row_index("__row", offset=start + 1)
-                .filter(misfit)
+                .filter(is_invalid)
                 .head(most + 1 - len(rejects))
-                .select("__row", as_text(read), reason.alias("__reason"))
+                .select(
+                    "__row", row_as_json(read), invalid_value_reason(read, self.columns).alias("__reason")
+                )
                 .collect(engine="streaming")
             )
-            rejects += [Reject(*row) for row in found.iter_rows()]
+            rejects += [Reject(*row) for row in invalid.iter_rows()]
         return rejects
 
 
 def read_parquet(path: Path, dataset: Dataset, match: HeaderMatch) -> ParquetSource:
-    """Open a Parquet file whose header has been matched.
+    """Open a Parquet file.
+
+    Args:
+        path: the file.
+        dataset: what it holds.
+        match: its columns.
+
+    Returns:
+        Its rows, not yet read.
 
     Raises:
         SchemaDrift: a column has a type that cannot become the declared one.
     """
     columns = dataset.columns_of(match)
     scan = pl.scan_parquet(path, glob=False)
-    names = dict(zip(scan.collect_schema().names(), match.columns, strict=True))
-    rows = scan.rename(names)
+    rows = scan.rename(dict(zip(scan.collect_schema().names(), match.columns, strict=True)))
     try:
         check_types(rows.collect_schema(), columns)
     except ColumnsDiffer as error:
         raise SchemaDrift(f"{error} (file {path.name})") from error
-    return ParquetSource(from_text(drop_time_zone(rows), columns), pq.read_metadata(path).num_rows, columns)
+    return ParquetSource(normalize(rows, columns), pq.read_metadata(path).num_rows, columns)

@@ -1,4 +1,4 @@
-"""Arrow batches become one Parquet file; DuckDB writes it and counts what it wrote."""
+"""Writes frames to one Parquet file with DuckDB, which also counts what it wrote."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 
 from flows.errors import LocalStorageError
@@ -26,12 +27,12 @@ _MESSAGE_IN_JSON = re.compile(r'"exception_message":("(?:[^"\\]|\\.)*")')
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What DuckDB says it wrote.
+class WrittenParquet:
+    """What DuckDB reports about the file it wrote.
 
     Attributes:
-        rows: how many.
-        statistics: by column; `min`, `max`, `null_count`, `has_nan` as text, where there are any.
+        rows: the number of rows.
+        statistics: by column: `min`, `max`, `null_count`, `has_nan` as text, where there are any.
     """
 
     rows: int
@@ -39,56 +40,63 @@ class Written:
 
 
 def write_parquet(
-    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], metadata: dict[str, str]
-) -> Written:
-    """Write `batches` to `path`, which is overwritten.
+    path: Path, schema: pa.Schema, frames: Iterable[pl.DataFrame], metadata: dict[str, str]
+) -> WrittenParquet:
+    """Write frames to a Parquet file, pulling one at a time.
 
     Args:
-        path: the file.
-        schema: of every batch.
-        batches: pulled one at a time; what they raise is raised here as it is.
+        path: overwritten.
+        schema: of the file; frames are cast to it.
+        frames: with the schema's columns; what they raise is raised here unchanged.
         metadata: key-value pairs for the file's footer.
 
+    Returns:
+        The number of rows and the statistics of each column.
+
     Raises:
-        LocalStorageError: the disk refused.
+        LocalStorageError: the disk is full or not writable.
     """
-    stopped: list[BaseException] = []
-    reader = pa.RecordBatchReader.from_batches(schema, _remembering(batches, stopped))
+    errors: list[BaseException] = []
+    reader = pa.RecordBatchReader.from_batches(schema, _batches(frames, schema, errors))
     pairs = ", ".join(f"{key}: ?" for key in metadata)
     try:
         with duckdb.connect(config={"threads": THREADS}) as connection:
             connection.register("staged", reader)
-            found: Any = connection.execute(
+            reply: Any = connection.execute(
                 f"COPY (FROM staged) TO ? ({COPY_OPTIONS}, KV_METADATA {{{pairs}}})",
                 [str(path), *metadata.values()],
             ).fetchone()
     except duckdb.Error as error:
-        # DuckDB reports whatever its source raised as an error of its own.
-        if stopped:
-            raise stopped[0] from None
+        # DuckDB turns whatever its source raised into an error of its own.
+        if errors:
+            raise errors[0] from None
         if isinstance(error, duckdb.IOException):
             raise LocalStorageError(
                 f"{_reason(error)}; it is in {describe_free_space(path.parent)}. Make room there, or give "
                 "the run a directory it may write to (--data-dir), then run it again"
             ) from error
         raise
-    return Written(found[1], {name.strip('"'): stats for name, stats in found[4].items()})
+    return WrittenParquet(reply[1], {name.strip('"'): stats for name, stats in reply[4].items()})
+
+
+def _batches(
+    frames: Iterable[pl.DataFrame], schema: pa.Schema, errors: list[BaseException]
+) -> Generator[pa.RecordBatch]:
+    """The frames as Arrow; what they raise is also added to `errors`."""
+    try:
+        for frame in frames:
+            # The oldest level: plain strings instead of string views, which not every reader knows.
+            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+            yield from table.cast(schema).to_batches()
+    except GeneratorExit:  # DuckDB has stopped reading, for a reason of its own
+        raise
+    except BaseException as error:
+        errors.append(error)
+        raise
 
 
 def _reason(error: duckdb.Error) -> str:
-    """What DuckDB says, without the JSON around the message of a thread of its own."""
+    """DuckDB's message, without the JSON that wraps one from another thread."""
     text = str(error).partition("\n")[0]
-    found = _MESSAGE_IN_JSON.search(text)
-    return json.loads(found[1]) if found else text
-
-
-def _remembering(
-    batches: Iterable[pa.RecordBatch], stopped: list[BaseException]
-) -> Generator[pa.RecordBatch]:
-    try:
-        yield from batches
-    except GeneratorExit:  # nobody reads on: the reason is on the other side
-        raise
-    except BaseException as error:
-        stopped.append(error)
-        raise
+    match = _MESSAGE_IN_JSON.search(text)
+    return json.loads(match[1]) if match else text

@@ -1,4 +1,4 @@
-"""The quality report of a staged month: what is odd in it, counted by DuckDB, kept beside the file."""
+"""The quality report of a staged month: unusual values, counted by DuckDB and stored next to the file."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ from transforms.dataset import FILE_MONTH
 from transforms.quality import quality_measures
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from flows.staging.staged_month import StagedMonth
 
-# Counting duplicates keeps a hash of every row; beyond this DuckDB spills to disk beside the file.
+# Counting duplicates keeps a hash of every row; beyond this DuckDB spills to disk next to the file.
 MEMORY_LIMIT = "256MB"
 
 
 @dataclass(frozen=True, slots=True)
 class QualityReport:
-    """What is odd in a month. Every such row is loaded; the report only counts.
+    """What is unusual in a month. All these rows are loaded; the report only counts them.
 
     Attributes:
         dataset, file_month: which month (`YYYY-MM`).
-        source_sha256, schema_version, row_transforms: of the staged file it speaks of.
-        rows, rejected_rows: loaded and refused.
-        measures: rows by what is odd about them; see `transforms.quality`.
-        exact_duplicates: rows beyond the first of each group that is equal in every column, told by a
-            64-bit hash of the row.
+        source_sha256, schema_version, row_transforms: of the staged file.
+        rows, rejected_rows: rows loaded and refused.
+        measures: rows by what is unusual about them; see `transforms.quality`.
+        exact_duplicates: rows after the first of each group that is equal in every column, by a 64-bit
+            hash of the row.
         nulls: rows without a value, by column.
     """
 
@@ -49,52 +47,60 @@ class QualityReport:
     @property
     def headline(self) -> str:
         """The non-zero measures in one line."""
-        odd = {**self.measures, "exact_duplicates": self.exact_duplicates}
-        found = [f"{name} {count:,}" for name, count in odd.items() if count]
-        return ", ".join(found) or "nothing odd"
+        counts = [f"{name} {count:,}" for name, count in self._counts.items() if count]
+        return ", ".join(counts) or "nothing odd"
 
-    def speaks_of(self, staged: StagedMonth) -> bool:
-        """Whether it was computed from this very staged file."""
-        mine = (self.source_sha256, self.schema_version, self.row_transforms, self.rows)
-        return mine == (
-            staged.source_sha256,
-            staged.schema_version,
-            list(staged.row_transforms),
-            staged.rows,
-        )
+    @property
+    def _counts(self) -> dict[str, int]:
+        return {**self.measures, "exact_duplicates": self.exact_duplicates}
 
     def table(self) -> list[dict[str, Any]]:
-        """One row per measure and per column with nulls, for a table on a page."""
-        odd = {**self.measures, "exact_duplicates": self.exact_duplicates}
+        """One row per measure and per column with nulls: `measure`, `rows` and `share` as text."""
         nulls = {f"null {name}": count for name, count in self.nulls.items() if count}
         return [
             {"measure": name, "rows": count, "share": f"{count / self.rows:.4%}"}
-            for name, count in {**odd, **nulls}.items()
+            for name, count in {**self._counts, **nulls}.items()
         ]
 
 
-def quality_path(staged_path: Path) -> Path:
-    """Where the report of a staged file is kept."""
-    return staged_path.with_suffix(".quality.json")
-
-
 def report_quality(staged: StagedMonth) -> QualityReport:
-    """The report of a staged month: computed once and stored, read back afterwards."""
-    path = quality_path(staged.path)
+    """Compute the report of a staged month and store it next to the file, or read the stored one back.
+
+    NOTE: the caller holds the month's lock; what killed runs left behind is removed.
+
+    Args:
+        staged: the month.
+
+    Returns:
+        The report of this very file.
+
+    Raises:
+        LocalStorageError: the disk is full.
+    """
+    path = staged.path.with_suffix(".quality.json")
+    identity: dict[str, Any] = {
+        "dataset": staged.month.color,
+        "file_month": staged.month.iso,
+        "source_sha256": staged.source_sha256,
+        "schema_version": staged.schema_version,
+        "row_transforms": list(staged.row_transforms),
+        "rows": staged.rows,
+        "rejected_rows": staged.rejected_rows,
+    }
     try:
-        report = QualityReport(**json.loads(path.read_text()))
-        if staged.reused and report.speaks_of(staged):
-            return report
+        stored = json.loads(path.read_text())
+        if staged.reused and stored == stored | identity:
+            return QualityReport(**stored)
     except (OSError, ValueError, TypeError):
         pass  # none yet, or of another version: compute it
-    remove_temporary_files(path)  # the caller holds the month's lock
-    report = _compute(staged)
+    remove_temporary_files(path)
+    report = QualityReport(**identity, **_measure(staged))
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(asdict(report), indent=2) + "\n")
     return report
 
 
-def _compute(staged: StagedMonth) -> QualityReport:
+def _measure(staged: StagedMonth) -> dict[str, Any]:
     dataset = staged.month.dataset
     measures = quality_measures(dataset)
     columns = [name for name in dataset.types(staged.new_columns) if name != FILE_MONTH]
@@ -114,15 +120,8 @@ def _compute(staged: StagedMonth) -> QualityReport:
             f"hash({', '.join(names)}) AS h FROM read_parquet(?)) GROUP BY h HAVING n > 1)",
             [str(staged.path)],
         ).fetchone()
-    return QualityReport(
-        dataset=dataset.name,
-        file_month=staged.month.iso,
-        source_sha256=staged.source_sha256,
-        schema_version=staged.schema_version,
-        row_transforms=list(staged.row_transforms),
-        rows=staged.rows,
-        rejected_rows=staged.rejected_rows,
-        measures=dict(zip(measures, counts[: len(measures)], strict=True)),
-        exact_duplicates=duplicates[0],
-        nulls=dict(zip(columns, counts[len(measures) :], strict=True)),
-    )
+    return {
+        "measures": dict(zip(measures, counts[: len(measures)], strict=True)),
+        "exact_duplicates": duplicates[0],
+        "nulls": dict(zip(columns, counts[len(measures) :], strict=True)),
+    }

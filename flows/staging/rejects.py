@@ -1,4 +1,8 @@
-"""Rows that were not loaded: what they are, where they are kept, and when there are too many."""
+"""Rejects: rows that were not loaded, where they are stored, and the error when there are too many.
+
+Their reasons are made where the rows are checked: `flows.staging.csv_validation` for lines of a CSV file,
+`transforms.invalid_values` for rows of a Parquet file.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+REJECTS_SUFFIX = ".rejects.parquet"
+"""Of the rejects next to a staged file, in place of `.parquet`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reject:
     r"""A row that was not loaded.
 
     Attributes:
-        line: its number in the source file: of a CSV file's lines, the header being 1; of a Parquet
-            file's rows, the first being 1.
+        line: its number in the source file: for CSV of the line, the header being 1; for Parquet of the
+            row, the first being 1.
         raw: its text; bytes that are not UTF-8 are shown as escapes such as `\xff`. A Parquet row
-            as JSON, every value as text.
+            is JSON, every value as text.
         reason: why it does not fit.
     """
 
@@ -33,13 +40,12 @@ class Reject:
     reason: str
 
 
-def rejects_path(staged_path: Path) -> Path:
-    """Where the rejects of a staged file are."""
-    return staged_path.with_suffix(".rejects.parquet")
-
-
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
-    """Replace the rejects file; without rejects there is none.
+    """Replace the rejects file; without rejects, remove it.
+
+    Args:
+        path: a Parquet file with the columns `line` (integer), `raw` and `reason` (text).
+        rejects: its rows.
 
     Raises:
         LocalStorageError: the disk is full.
@@ -47,18 +53,26 @@ def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     if not rejects:
         path.unlink(missing_ok=True)
         return
-    packed = io.BytesIO()  # Polars calls a full disk a file "out of specification"
+    content = io.BytesIO()  # Polars reports a full disk as a file "out of specification"
     pl.DataFrame(
         [astuple(reject) for reject in rejects],
         schema={"line": pl.Int64, "raw": pl.String, "reason": pl.String},
         orient="row",
-    ).write_parquet(packed)
+    ).write_parquet(content)
     with atomic_write(path) as temporary:
-        temporary.write_bytes(packed.getbuffer())
+        temporary.write_bytes(content.getbuffer())
 
 
 def too_many_rejects(rejects: Sequence[Reject], most: int) -> TooManyRejects:
-    """The error that names the first rejected rows and how to allow more."""
+    """Make the error that names the first rejects and how to allow more.
+
+    Args:
+        rejects: at least one.
+        most: how many are allowed.
+
+    Returns:
+        The error, to be raised.
+    """
     first = "; ".join(f"line {r.line}: {r.reason} ({r.raw[:60]!r})" for r in rejects[:3])
     return TooManyRejects(
         f"more than the allowed {most:,} rows do not fit, so nothing is published. {first}. "

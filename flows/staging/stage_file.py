@@ -4,10 +4,10 @@ A CSV file gets three attempts, each only if the one before could not be trusted
 
 1. fast: Polars parses typed columns; for a file whose census says that every line is regular;
 2. the same with whole numbers read as text, for files that write them as `1.0`;
-3. careful: `flows.staging.csv_repair` takes the lines apart first and collects rejects.
+3. careful: `flows.staging.csv_repair` first separates the valid lines from the rejects.
 
-Polars' lazy frame is pulled in batches as Arrow into DuckDB, which writes the Parquet file and counts
-what it wrote; memory does not grow with the file.
+Polars' lazy frame is pulled in batches into DuckDB, which writes the Parquet file and counts what it
+wrote; memory does not grow with the file.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import pyarrow.parquet as pq
 
 from flows.errors import ReconciliationError, SourceCorrupt, TooManyRejects
 from flows.runtime import atomic_write, explain_full_disk, remove_temporary_files, temporary_path
-from flows.staging.csv_reader import UNREADABLE, FastPathUnsupported, read_csv, refuse_silent_misreading
+from flows.staging.csv_reader import UNREADABLE, FastPathUnsupported, check_silent_misreads, read_csv
 from flows.staging.csv_repair import repair_csv
-from flows.staging.header import check_row_transforms, match_header
+from flows.staging.header import match_header
 from flows.staging.parquet_reader import read_parquet
 from flows.staging.parquet_writer import write_parquet
-from flows.staging.rejects import Reject, rejects_path, too_many_rejects, write_rejects
+from flows.staging.rejects import REJECTS_SUFFIX, Reject, too_many_rejects, write_rejects
 from flows.staging.staged_month import (
+    CHECKSUM_SUFFIX,
     METADATA_KEY,
     StagedMonth,
     StagingOptions,
     checksum,
-    checksum_path,
     find_staged,
-    schema_version,
+    load_staged,
     to_metadata,
 )
 from transforms.cleaning import apply_row_transforms, conform
@@ -42,26 +42,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    import pyarrow as pa
-
     from flows.runtime import ProgressCallback
     from flows.sources import LandedFile
-    from flows.staging.parquet_writer import Written
+    from flows.staging.parquet_writer import WrittenParquet
     from transforms.trip_month import TripMonth
-
-__all__ = [
-    "StagedMonth",
-    "StagingOptions",
-    "check_row_transforms",
-    "find_staged",
-    "rejects_path",
-    "schema_version",
-    "stage",
-]
 
 logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 65_536
+REPAIRED_SUFFIX = ".csv.gz"  # of the careful path's temporary file
 NO_ROWS = "the file has a header and no rows; see whether the source has it"
 
 
@@ -76,43 +65,47 @@ def stage(
 ) -> StagedMonth:
     """Turn a landed file into `{stem}.parquet`, and `{stem}.rejects.parquet` if there are rejects.
 
-    A month that was staged before from the same bytes in the same way is returned as it is. The
-    caller holds the month's lock: what killed runs left behind is removed.
+    NOTE: the caller holds the month's lock; what killed runs left behind is removed.
 
     Args:
         landed: the verified source file.
         month: what it holds.
-        directory: where the staged file goes; made if missing.
-        options: see `StagingOptions`.
-        force: stage again in any case.
+        directory: where the staged file goes; created if missing.
+        options: how to stage it.
+        force: stage it again even if an earlier file can be used.
         report: called with (rows staged, rows in the source).
+
+    Returns:
+        The staged month; the earlier one if it was staged from the same bytes in the same way.
 
     Raises:
         SchemaDrift: the columns are not the declared ones.
         TooManyRejects: too few rows fit; the file staged before stays.
         ReconciliationError: the counts do not agree.
         SourceCorrupt: the landed file was changed since it was verified.
-        LocalStorageError: the disk refused.
+        LocalStorageError: the disk is full or not writable.
     """
     if not landed.is_intact():
         raise SourceCorrupt(
             f"{landed.path} is not the file that was verified any more; run it again with --force"
         )
     path = directory / f"{month.stem}.parquet"
-    for written in (path, checksum_path(path), rejects_path(path), _repaired_csv(path)):
-        remove_temporary_files(written)
-    if not force and (before := find_staged(path, landed, month, options)):
-        return before
-    return _Staging(landed, month, path, options, report).run()
+    for suffix in (".parquet", CHECKSUM_SUFFIX, REJECTS_SUFFIX, REPAIRED_SUFFIX):
+        remove_temporary_files(path.with_suffix(suffix))
+    if not force and (earlier := find_staged(path, landed, month, options)):
+        return earlier
+    stager = _Stager(landed, month, path, options, report)
+    with atomic_write(path) as temporary:
+        stager.write(temporary)
+        write_rejects(path.with_suffix(REJECTS_SUFFIX), stager.rejects)
+        crc = checksum(temporary)
+    with atomic_write(path.with_suffix(CHECKSUM_SUFFIX)) as temporary:
+        temporary.write_text(crc + "\n")
+    return load_staged(path, month, reused=False)
 
 
-def _repaired_csv(staged_path: Path) -> Path:
-    """The name after which the careful path calls its scratch file."""
-    return staged_path.with_suffix(".csv.gz")
-
-
-class _Staging:
-    """One month being staged."""
+class _Stager:
+    """Writes the Parquet file of one month, collects the rejects and checks the counts."""
 
     def __init__(
         self,
@@ -122,63 +115,52 @@ class _Staging:
         options: StagingOptions,
         report: ProgressCallback | None,
     ) -> None:
-        self._landed, self._month, self._path = landed, month, path
-        self._options, self._report = options, report
+        self.rejects: list[Reject] = []
+        self._landed, self._month, self._path, self._options = landed, month, path, options
+        self._report: ProgressCallback = report or (lambda _done, _total: None)
         self._dataset = month.dataset
         self._match = match_header(landed, month, allow_new=options.allow_new_columns)
-        self._source_rows = self._count_source_rows()
-        self._rejects: list[Reject] = []
-
-    def run(self) -> StagedMonth:
-        with atomic_write(self._path) as temporary:
-            rows, rows_read = self._write(temporary)
-            self._reconcile(rows, rows_read, temporary)
-            write_rejects(rejects_path(self._path), self._rejects)
-            seal = checksum(temporary)
-        with atomic_write(checksum_path(self._path)) as temporary:
-            temporary.write_text(seal + "\n")
-        return StagedMonth(
-            month=self._month,
-            path=self._path,
-            rows=rows,
-            source_rows=self._source_rows,
-            rejected_rows=len(self._rejects),
-            dropped_rows=rows_read - rows,
-            rejects_path=rejects_path(self._path) if self._rejects else None,
-            source=self._landed.url,
-            source_sha256=self._landed.sha256,
-            schema_version=schema_version(self._month),
-            row_transforms=self._options.row_transforms,
-            new_columns=self._match.new,
-            missing_columns=self._match.missing,
-        )
-
-    def _count_source_rows(self) -> int:
-        """Rows in the source; for an irregular CSV an upper bound until its blank lines are known."""
-        census = self._landed.census
-        rows = census.lines - 1 if census else self._landed.rows
-        if not rows:
+        self._rows_read = 0
+        # Of an irregular CSV file an upper bound until its blank lines are known.
+        self._source_rows = landed.census.lines - 1 if landed.census else landed.rows or 0
+        if not self._source_rows:
             raise TooManyRejects(NO_ROWS)
-        return rows
 
-    def _write(self, temporary: Path) -> tuple[int, int]:
-        """Write the Parquet file by the first attempt that works; returns rows staged and read."""
-        if self._landed.kind == "parquet":
-            return self._write_from_parquet(temporary)
+    def write(self, target: Path) -> None:
+        """Write the file by the first attempt that works; every row of the source must be accounted for."""
+        is_parquet = self._landed.kind == "parquet"
+        written = self._write_from_parquet(target) if is_parquet else self._write_from_any_csv(target)
+        in_file = pq.read_metadata(target).num_rows
+        if in_file != written.rows or self._source_rows != self._rows_read + len(self.rejects):
+            raise ReconciliationError(
+                f"{self._source_rows:,} rows in the source, {self._rows_read:,} read, "
+                f"{len(self.rejects):,} rejected, {written.rows:,} written, {in_file:,} in the file; "
+                "nothing is published. Run it again with --force; if it stays, please report it"
+            )
+
+    def _write_from_any_csv(self, target: Path) -> WrittenParquet:
         census = self._landed.census
         if census and census.is_regular(len(self._match.columns)):
             for integers_as_text in (False, True):
                 try:
-                    return self._write_from_csv(
-                        self._landed.path, temporary, integers_as_text=integers_as_text
-                    )
+                    return self._write_from_csv(self._landed.path, target, integers_as_text=integers_as_text)
                 except FastPathUnsupported as reason:
                     logger.debug("%s: %s", self._month.label, reason)
-        return self._write_carefully(temporary)
+        regular = temporary_path(self._path.with_suffix(REPAIRED_SUFFIX))
+        try:
+            with explain_full_disk(regular.parent):
+                self._repair(regular)
+            return self._write_from_csv(regular, target, integers_as_text=True, repaired=True)
+        except FastPathUnsupported as error:
+            raise ReconciliationError(
+                f"the repaired file cannot be read ({error}); please report this with the file"
+            ) from error
+        finally:
+            regular.unlink(missing_ok=True)
 
     def _write_from_csv(
-        self, csv: Path, temporary: Path, *, integers_as_text: bool, repaired: bool = False
-    ) -> tuple[int, int]:
+        self, csv: Path, target: Path, *, integers_as_text: bool, repaired: bool = False
+    ) -> WrittenParquet:
         try:
             frame = read_csv(
                 csv,
@@ -187,114 +169,70 @@ class _Staging:
                 integers_as_text=integers_as_text,
                 fractional_seconds=repaired,
             )
-            written, rows_read = self._copy([frame], temporary)
+            written = self._write_rows([frame], target)
         except UNREADABLE as error:
             raise FastPathUnsupported(str(error)) from error
-        if not repaired and rows_read != self._source_rows:
-            raise FastPathUnsupported(f"{rows_read:,} rows read of {self._source_rows:,}")
-        refuse_silent_misreading(self._dataset, written.statistics)
-        return written.rows, rows_read
-
-    def _write_carefully(self, temporary: Path) -> tuple[int, int]:
-        regular = temporary_path(_repaired_csv(self._path))
-        try:
-            with explain_full_disk(regular.parent):
-                self._repair(regular)
-            return self._write_from_csv(regular, temporary, integers_as_text=True, repaired=True)
-        except FastPathUnsupported as error:
-            raise ReconciliationError(
-                f"the repaired file cannot be read ({error}); please report this with the file"
-            ) from error
-        finally:
-            regular.unlink(missing_ok=True)
+        if not repaired and self._rows_read != self._source_rows:
+            raise FastPathUnsupported(f"{self._rows_read:,} rows read of {self._source_rows:,}")
+        check_silent_misreads(self._dataset, written.statistics)
+        return written
 
     def _repair(self, regular: Path) -> None:
-        """Write the lines that fit to `regular`; from here on blank lines are no rows any more."""
-        repair = repair_csv(
+        """Write the valid lines to `regular`, collect the rejects; blank lines no longer count as rows."""
+        result = repair_csv(
             self._landed.path,
             regular,
             self._dataset,
             self._match,
             most_rejects=self._options.most_rejects(self._source_rows),
-            report=self._report and self._report_lines,
+            report=lambda lines, _: self._report(lines, self._source_rows),
         )
-        if repair.lines != self._source_rows:
+        if result.lines != self._source_rows:
             raise ReconciliationError(
-                f"{repair.lines:,} lines were looked at, {self._source_rows:,} were counted "
+                f"{result.lines:,} lines were looked at, {self._source_rows:,} were counted "
                 "when the file landed; run it again with --force"
             )
-        self._source_rows -= repair.blank + repair.continued
-        self._rejects = repair.rejects
+        self._source_rows -= result.blank + result.continued
+        self.rejects = result.rejects
         if not self._source_rows:
             raise TooManyRejects(NO_ROWS)
+        self._check_rejects()
+
+    def _check_rejects(self) -> None:
         most = self._options.most_rejects(self._source_rows)
-        if not repair.good or len(repair.rejects) > most:
-            raise too_many_rejects(repair.rejects, most)
+        if len(self.rejects) > most or len(self.rejects) == self._source_rows:
+            raise too_many_rejects(self.rejects, most)
 
-    def _report_lines(self, done: int, _: int | None) -> None:
-        if self._report:
-            self._report(done, self._source_rows)
-
-    def _write_from_parquet(self, temporary: Path) -> tuple[int, int]:
+    def _write_from_parquet(self, target: Path) -> WrittenParquet:
         source = read_parquet(self._landed.path, self._dataset, self._match)
-        most = self._options.most_rejects(self._source_rows)
         try:
-            self._rejects = source.rejects(most)
-            if len(self._rejects) > most or len(self._rejects) == self._source_rows:
-                raise too_many_rejects(self._rejects, most)
-            written, rows_read = self._copy(source.good(), temporary)
+            self.rejects = source.rejects(self._options.most_rejects(self._source_rows))
+            self._check_rejects()
+            return self._write_rows(source.good(), target)
         except pl.exceptions.ComputeError as error:
             raise SourceCorrupt(
                 f"the Parquet file is damaged ({error}); download it again with --force"
             ) from error
-        return written.rows, rows_read
 
-    def _copy(self, frames: Iterable[pl.LazyFrame], temporary: Path) -> tuple[Written, int]:
-        """Write frames of the file's columns as Parquet; what was written, and rows read."""
+    def _write_rows(self, frames: Iterable[pl.LazyFrame], target: Path) -> WrittenParquet:
+        self._rows_read = 0
         schema = self._dataset.arrow_schema(self._match.new)
-        rows_read = 0
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            nonlocal rows_read
-            for part in self._parts(frames):
-                rows_read += part.height
-                kept = self._transformed(part)
-                if self._report:
-                    self._report(rows_read + len(self._rejects), self._source_rows)
-                yield from _to_arrow(kept, schema)
-
         metadata = to_metadata(
             self._landed,
             self._month,
             self._options,
             self._match,
             source_rows=self._source_rows,
-            rejected_rows=len(self._rejects),
+            rejected_rows=len(self.rejects),
         )
-        return write_parquet(temporary, schema, batches(), {METADATA_KEY: metadata}), rows_read
+        return write_parquet(target, schema, self._batches(frames), {METADATA_KEY: metadata})
 
-    def _parts(self, frames: Iterable[pl.LazyFrame]) -> Iterator[pl.DataFrame]:
+    def _batches(self, frames: Iterable[pl.LazyFrame]) -> Iterator[pl.DataFrame]:
+        """The staged columns of frames that have the file's columns, counted before they are transformed."""
+        names = self._options.row_transforms
         for frame in frames:
             conformed = conform(frame, self._dataset, self._match, self._month.first_day)
-            yield from conformed.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
-
-    def _transformed(self, part: pl.DataFrame) -> pl.DataFrame:
-        if not self._options.row_transforms:
-            return part
-        return apply_row_transforms(part.lazy(), self._options.row_transforms).collect()
-
-    def _reconcile(self, rows: int, rows_read: int, temporary: Path) -> None:
-        """Rows in the source must equal rows staged, rejected and dropped; and the file must agree."""
-        in_file = pq.read_metadata(temporary).num_rows
-        if in_file != rows or self._source_rows != rows_read + len(self._rejects):
-            raise ReconciliationError(
-                f"{self._source_rows:,} rows in the source, {rows_read:,} read, "
-                f"{len(self._rejects):,} rejected, {rows:,} written, {in_file:,} in the file; "
-                "nothing is published. Run it again with --force; if it stays, please report it"
-            )
-
-
-def _to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    # The oldest level: plain strings instead of string views, which not every reader knows.
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    yield from table.cast(schema).to_batches()
+            for batch in conformed.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+                self._rows_read += batch.height
+                self._report(self._rows_read + len(self.rejects), self._source_rows)
+                yield apply_row_transforms(batch.lazy(), names).collect() if names else batch

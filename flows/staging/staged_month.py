@@ -1,4 +1,4 @@
-"""A staged month: what it is, what may differ between two of them, and whether it can be used again."""
+"""A staged month: its numbers, the metadata in its file, and whether it can be used again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import isal_zlib
 
-from flows.staging.rejects import rejects_path
+from flows.staging.rejects import REJECTS_SUFFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,20 +21,23 @@ if TYPE_CHECKING:
     from transforms.trip_month import TripMonth
 
 STAGING_VERSION = 1
-"""Raise it when the same source bytes would be staged differently; every month is then redone."""
+"""Raise it when the same source bytes would be staged differently; every month is then staged again."""
 
 METADATA_KEY = "taxi_etl"
+CHECKSUM_SUFFIX = ".parquet.crc32"
+"""Of the checksum next to a staged file, in place of `.parquet`."""
+
 CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class StagingOptions:
-    """What may differ between two stagings of the same file.
+    """How a file is staged.
 
     Attributes:
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`, in order.
-        allow_new_columns: carry undeclared columns along as text.
-        max_reject_ratio: share of the rows that may be rejected.
+        allow_new_columns: keep undeclared columns as text.
+        max_reject_ratio: share of the rows that may be rejected, 0 to 1.
     """
 
     row_transforms: tuple[str, ...] = ()
@@ -42,7 +45,14 @@ class StagingOptions:
     max_reject_ratio: float = 0.01
 
     def most_rejects(self, source_rows: int) -> int:
-        """How many of `source_rows` may be rejected."""
+        """Compute how many rows may be rejected.
+
+        Args:
+            source_rows: rows in the source.
+
+        Returns:
+            A number of rows, rounded down.
+        """
         return int(round(source_rows * self.max_reject_ratio, 6))  # 100 * 0.29 is 28.999999999999996
 
 
@@ -50,23 +60,23 @@ class StagingOptions:
 class StagedMonth:
     """A month as one Parquet file, and its numbers.
 
-    `source_rows == rows + rejected_rows + dropped_rows` always holds.
+    NOTE: `source_rows == rows + rejected_rows + dropped_rows`.
 
     Attributes:
-        month: which one.
+        month: the dataset and month.
         path: the Parquet file.
         rows: rows in it.
         source_rows: rows the source file has, counted independently of the reader.
         rejected_rows: rows that did not fit; they are in `rejects_path`.
-        dropped_rows: rows that a row transform was asked to drop.
+        dropped_rows: rows that the row transforms dropped.
         rejects_path: None if there are no rejects.
         source: URL of the source file.
-        source_sha256: of its bytes.
+        source_sha256: checksum of its bytes.
         schema_version: of the dataset's declaration and of the staging.
-        row_transforms: as asked for.
-        new_columns: what not every month has: historic columns, and undeclared ones as text.
+        row_transforms: names of those applied, in order.
+        new_columns: columns that not every month has: historic ones, and undeclared ones as text.
         missing_columns: declared columns that the source lacks; null in every row.
-        reused: it had been staged before, from the same bytes in the same way.
+        reused: whether it was staged earlier, from the same bytes in the same way.
     """
 
     month: TripMonth
@@ -86,7 +96,14 @@ class StagedMonth:
 
 
 def schema_version(month: TripMonth) -> str:
-    """What a month staged today is marked with."""
+    """Combine the versions of the staging and of a dataset's declaration.
+
+    Args:
+        month: whose dataset is meant.
+
+    Returns:
+        The version that a month staged now gets, such as `1.c1767bc04182`.
+    """
     return f"{STAGING_VERSION}.{month.dataset.schema_version}"
 
 
@@ -99,7 +116,19 @@ def to_metadata(
     source_rows: int,
     rejected_rows: int,
 ) -> str:
-    """What a staged file says about itself; enough to tell whether it can be used again."""
+    """Write the metadata that a staged file carries in its footer, see `load_staged`.
+
+    Args:
+        landed: the source file.
+        month: what it holds.
+        options: how it was staged.
+        match: its header.
+        source_rows: rows in it.
+        rejected_rows: rows of it that were rejected.
+
+    Returns:
+        JSON, the value of `METADATA_KEY`.
+    """
     return json.dumps(
         {
             "source": landed.url,
@@ -116,14 +145,76 @@ def to_metadata(
     )
 
 
+def load_staged(path: Path, month: TripMonth, *, reused: bool) -> StagedMonth:
+    """Read the numbers of a staged file from its footer.
+
+    Args:
+        path: the Parquet file.
+        month: what it holds.
+        reused: whether it was staged earlier.
+
+    Returns:
+        The month; whether its bytes are intact is not checked.
+
+    Raises:
+        OSError, pyarrow.ArrowException: there is no file, or it is damaged.
+        KeyError, TypeError, ValueError: it was not written by the staging.
+    """
+    footer = pq.read_metadata(path)
+    metadata = json.loads((footer.metadata or {})[METADATA_KEY.encode()])
+    rejected = metadata["rejected_rows"]
+    return StagedMonth(
+        month=month,
+        path=path,
+        rows=footer.num_rows,
+        source_rows=metadata["source_rows"],
+        rejected_rows=rejected,
+        dropped_rows=metadata["source_rows"] - rejected - footer.num_rows,
+        rejects_path=path.with_suffix(REJECTS_SUFFIX) if rejected else None,
+        source=metadata["source"],
+        source_sha256=metadata["source_sha256"],
+        schema_version=metadata["schema_version"],
+        row_transforms=tuple(metadata["row_transforms"]),
+        new_columns=tuple(metadata["new_columns"]),
+        missing_columns=tuple(metadata["missing_columns"]),
+        reused=reused,
+    )
+
+
+def read_staged(path: Path, month: TripMonth) -> StagedMonth | None:
+    """Read the numbers of a month that may have been staged earlier.
+
+    Args:
+        path: the Parquet file.
+        month: what it should hold.
+
+    Returns:
+        The month; None if there is no whole file that the staging wrote.
+    """
+    try:
+        return load_staged(path, month, reused=True)
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return None
+
+
 def find_staged(
     path: Path, landed: LandedFile, month: TripMonth, options: StagingOptions
 ) -> StagedMonth | None:
-    """The month as staged earlier, if it is whole and would come out the same today."""
+    """Find a month that was staged earlier and can be used again.
+
+    Args:
+        path: the Parquet file.
+        landed: the source file.
+        month: what it holds.
+        options: how it is to be staged.
+
+    Returns:
+        The month; None if there is none, it is damaged, or it would be staged differently now.
+    """
     staged = read_staged(path, month)
     if staged is None:
         return None
-    same = (
+    is_reusable = (
         staged.source_sha256 == landed.sha256
         and staged.schema_version == schema_version(month)
         and staged.row_transforms == options.row_transforms
@@ -132,16 +223,18 @@ def find_staged(
         and (staged.rejects_path is None or staged.rejects_path.exists())
         and checksum_matches(path)
     )
-    return replace(staged, source=landed.url) if same else None
-
-
-def checksum_path(staged_path: Path) -> Path:
-    """Where the checksum of a staged file is."""
-    return staged_path.with_name(f"{staged_path.name}.crc32")
+    return replace(staged, source=landed.url) if is_reusable else None
 
 
 def checksum(path: Path) -> str:
-    """The CRC-32 of a file's bytes; some 5 ms for a month of a million rows."""
+    """Compute the CRC-32 of a file's bytes; about 5 ms for a month of a million rows.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Eight hex digits.
+    """
     crc = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -150,41 +243,17 @@ def checksum(path: Path) -> str:
 
 
 def checksum_matches(path: Path) -> bool:
-    """Whether a staged file has the bytes that were written.
+    """Check that a staged file has the bytes that were written.
 
-    Its footer alone does not tell: DuckDB writes pages without checksums, and a reader takes what it finds.
+    Its footer alone does not tell: DuckDB writes pages without checksums, and readers do not notice.
+
+    Args:
+        path: the staged file.
+
+    Returns:
+        False if the checksum differs, or either file cannot be read.
     """
     try:
-        return checksum_path(path).read_text().strip() == checksum(path)
+        return path.with_suffix(CHECKSUM_SUFFIX).read_text().strip() == checksum(path)
     except (OSError, ValueError):
         return False
-
-
-def read_staged(path: Path, month: TripMonth) -> StagedMonth | None:
-    """The month as staged earlier, by the file's own footer; None if there is no whole file of ours."""
-    try:
-        return _from_metadata(path, month)
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-        return None
-
-
-def _from_metadata(path: Path, month: TripMonth) -> StagedMonth:
-    footer = pq.read_metadata(path)
-    noted = json.loads((footer.metadata or {})[METADATA_KEY.encode()])
-    rejected = noted["rejected_rows"]
-    return StagedMonth(
-        month=month,
-        path=path,
-        rows=footer.num_rows,
-        source_rows=noted["source_rows"],
-        rejected_rows=rejected,
-        dropped_rows=noted["source_rows"] - rejected - footer.num_rows,
-        rejects_path=rejects_path(path) if rejected else None,
-        source=noted["source"],
-        source_sha256=noted["source_sha256"],
-        schema_version=noted["schema_version"],
-        row_transforms=tuple(noted["row_transforms"]),
-        new_columns=tuple(noted["new_columns"]),
-        missing_columns=tuple(noted["missing_columns"]),
-        reused=True,
-    )

@@ -1,4 +1,4 @@
-"""What the tests of repair and staging stand on: files to land and stage, and another reader of CSV."""
+"""Fixtures for the tests of staging: files to land and stage, and another reader of CSV."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from flows.settings import Settings
 from flows.sources import SourceFile, land
 from flows.staging import StagingOptions, stage
-from transforms.dataset import ColumnType
+from transforms.column import ColumnType
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ class Workbench:
 
     def files(self) -> dict[str, bytes]:
         """Every file where months are staged, hidden ones too, but not the checksums."""
-        found = {path.name: path.read_bytes() for path in self.staged.glob("*")}
-        seals = {name for name in found if name.endswith(".parquet.crc32")}
-        assert {name.removesuffix(".crc32") for name in seals} <= found.keys(), "a checksum of nothing"
-        return {name: content for name, content in found.items() if name not in seals}
+        files = {path.name: path.read_bytes() for path in self.staged.glob("*")}
+        checksums = {name for name in files if name.endswith(".parquet.crc32")}
+        assert {name.removesuffix(".crc32") for name in checksums} <= files.keys(), "a checksum of nothing"
+        return {name: content for name, content in files.items() if name not in checksums}
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ _CONVERT: dict[ColumnType, Callable[[str], Any]] = {
 
 def _read_with_csv_module(text: str, dataset: Dataset) -> dict[str, list[Any]]:
     header, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
-    ours = {name.lower(): column for name, column in dataset.column.items()}
-    columns = [ours[name.lower()] for name in header]
+    declared = {name.lower(): column for name, column in dataset.column.items()}
+    columns = [declared[name.lower()] for name in header]
     assert {len(row) for row in rows} <= {len(header)}
     return {
         column.name: [_CONVERT[column.type](row[at]) if row[at] else None for row in rows]

@@ -28,7 +28,7 @@ MONTH = dt.date(2019, 2, 1)
 MATCH = FHVHV.match_header(["surge", "SR_Flag", "pickup_datetime", "trip_miles"], allow_new=True)
 
 
-moment = dt.datetime.fromisoformat
+timestamp = dt.datetime.fromisoformat
 
 
 def trips() -> tuple[pl.LazyFrame, pd.DataFrame]:
@@ -112,7 +112,7 @@ def test_what_is_no_whole_number_raises(value: str) -> None:
 def test_a_timestamp_is_read_to_the_second_and_stays_null_if_it_is() -> None:
     parsed = parse_text(text(pickup_datetime=["2019-02-01 23:59:59", None]), FHVHV, MATCH).collect()
     assert parsed.schema["pickup_datetime"] == pl.Datetime("us")
-    assert parsed["pickup_datetime"].to_list() == [moment("2019-02-01 23:59:59"), None]
+    assert parsed["pickup_datetime"].to_list() == [timestamp("2019-02-01 23:59:59"), None]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_fractional_seconds_are_read_if_asked_for() -> None:
 @pytest.mark.parametrize("dataset", DATASETS.values(), ids=list(DATASETS))
 def test_conform_gives_the_declared_columns_whatever_the_file_has(dataset: Dataset) -> None:
     match = dataset.match_header([dataset.pickup])
-    pickup = moment("2019-02-03")
+    pickup = timestamp("2019-02-03")
     frame = pl.LazyFrame({dataset.pickup: [pickup]}, schema={dataset.pickup: pl.Datetime("ms")})
     conformed = conform(frame, dataset, match, MONTH).collect()
     assert conformed.schema == {name: kind.polars for name, kind in dataset.types().items()}
@@ -155,7 +155,7 @@ def test_conform_gives_the_declared_columns_whatever_the_file_has(dataset: Datas
 
 def test_conform_puts_new_columns_behind_the_declared_ones_as_text() -> None:
     match = YELLOW.match_header(["b", "tpep_pickup_datetime", "a"], allow_new=True)
-    frame = pl.LazyFrame({"b": [1.5], "tpep_pickup_datetime": [moment("2019-02-03")], "a": [None]})
+    frame = pl.LazyFrame({"b": [1.5], "tpep_pickup_datetime": [timestamp("2019-02-03")], "a": [None]})
     conformed = conform(frame, YELLOW, match, MONTH).collect()
     assert conformed.columns[-3:] == ["b", "a", "file_month"]
     assert conformed.select("b", "a").rows() == [("1.5", None)]

@@ -14,7 +14,8 @@ import pytest
 from support.trips import HEADS
 
 from transforms import datasets
-from transforms.dataset import FILE_MONTH, Column, ColumnType, Dataset, HeaderMatch
+from transforms.column import Column, ColumnType
+from transforms.dataset import FILE_MONTH, Dataset, HeaderMatch
 from transforms.datasets import DATASETS, YELLOW
 from transforms.trip_month import TripMonth
 
@@ -106,10 +107,55 @@ def test_the_schema_version_changes_with_what_changes_the_table() -> None:
     assert len({dataset.schema_version for dataset in DATASETS.values()}) == len(DATASETS)
 
 
-def test_the_schema_version_does_not_change_with_words() -> None:
-    assert changed(YELLOW, description="something else", since="2011-01").schema_version == (
-        YELLOW.schema_version
-    )
+def test_the_schema_version_does_not_change_with_words_and_units() -> None:
+    described = changed(YELLOW, description="something else", unit="foot", since="2011-01")
+    assert described.schema_version == YELLOW.schema_version
+
+
+def test_the_schema_versions_are_those_with_which_months_have_been_staged() -> None:
+    """NOTE: a version that changes makes every month of the dataset be staged and loaded again."""
+    assert {name: dataset.schema_version for name, dataset in DATASETS.items()} == {
+        "yellow": "c1767bc04182",
+        "green": "dda34b61de70",
+        "fhv": "84e7543910c6",
+        "fhvhv": "25bf2f5e3c77",
+    }
+
+
+UNITS = {
+    "mile": ["mile"],
+    "USD": ["dollar", "usd", "$"],
+    "second": ["second"],
+    "degree": ["degree"],
+    "count": ["number", "count"],
+}
+
+
+@each_dataset
+def test_every_measure_has_a_unit_and_nothing_else_has_one(dataset: Dataset) -> None:
+    columns = (*dataset.columns, *dataset.historic)
+    measures = {column.name for column in columns if column.type is ColumnType.FLOAT}
+    counts = {"passenger_count", "trip_time"} & dataset.column.keys()
+    assert {column.name for column in columns if column.unit is not None} == measures | counts
+    assert {column.unit for column in columns} <= {*UNITS, None}
+
+
+@each_dataset
+def test_a_description_is_a_phrase_in_sentence_case_without_its_unit(dataset: Dataset) -> None:
+    for column in (*dataset.columns, *dataset.historic):
+        assert column.description[0].isupper(), column.name
+        assert not column.description.endswith("."), column.name
+        for word in UNITS.get(column.unit or "", []):
+            assert word not in column.description.lower(), column.name
+
+
+def test_bigquery_shows_the_unit_behind_the_description() -> None:
+    described = {field["name"]: field["description"] for field in YELLOW.bigquery_schema(["pickup_latitude"])}
+    assert described["trip_distance"] == "Distance by the taximeter (mile)"
+    assert described["pickup_latitude"] == "Latitude of the pick-up, before taxi zones (degree)"
+    assert described["mta_tax"] == "MTA tax (USD)"
+    assert described["PULocationID"] == "Taxi zone of the pick-up"
+    assert described[FILE_MONTH] == "First day of the month of the file"
 
 
 @pytest.mark.parametrize("spelling", ["B", "b", " b "])

@@ -1,4 +1,4 @@
-"""What is not called a misfit converts without loss, whatever type the file has."""
+"""What is not called invalid converts without loss, whatever type the file has."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from typing import Any
 import polars as pl
 import pytest
 
-from transforms.dataset import Column, ColumnsDiffer, ColumnType
-from transforms.invalid_values import as_text, check_types, has_invalid_value, invalid_value_reason
+from transforms.column import Column, ColumnType
+from transforms.dataset import ColumnsDiffer
+from transforms.invalid_values import check_types, has_invalid_value, invalid_value_reason, row_as_json
 
-moment = dt.datetime.fromisoformat
+timestamp = dt.datetime.fromisoformat
 NUMBERS: list[Any] = [0, 1, -1, 127, 128, 255, 2**31, 2**53 + 1, 2**63 - 1, -(2**63), 2**64 - 1, None]
 FLOATS: list[Any] = [0.0, -0.0, 0.5, 1.0, 2.0**53, 2.0**63, -(2.0**63), 1e30, float("inf"), None]
 TEXTS: list[Any] = ["", "0", "1", "1.5", "1e400", "nan", "x", " 1", "9223372036854775808", "a\0b", None]
-MOMENTS: list[Any] = [moment("1900-01-01"), moment("2019-01-01 23:59:59"), moment("2200-01-01"), None]
+TIMESTAMPS: list[Any] = [
+    timestamp("1900-01-01"),
+    timestamp("2019-01-01 23:59:59"),
+    timestamp("2200-01-01"),
+    None,
+]
 VALUES: dict[pl.DataType, list[Any]] = {
     pl.Int8(): NUMBERS,
     pl.Int32(): NUMBERS,
@@ -30,9 +36,9 @@ VALUES: dict[pl.DataType, list[Any]] = {
     pl.Boolean(): [True, False, None],
     pl.String(): TEXTS,
     pl.Categorical(): TEXTS,
-    pl.Datetime("ms"): MOMENTS,
-    pl.Datetime("us"): MOMENTS,
-    pl.Datetime("ns"): MOMENTS,
+    pl.Datetime("ms"): TIMESTAMPS,
+    pl.Datetime("us"): TIMESTAMPS,
+    pl.Datetime("ns"): TIMESTAMPS,
     pl.Null(): [None],
 }
 PAIRS = [(dtype, kind) for dtype in VALUES for kind in ColumnType if kind is not ColumnType.DATE]
@@ -48,7 +54,7 @@ def frame_of(dtype: pl.DataType) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(("dtype", "kind"), PAIRS, ids=str)
-def test_what_is_no_misfit_converts_without_loss(dtype: pl.DataType, kind: ColumnType) -> None:
+def test_what_is_not_invalid_converts_without_loss(dtype: pl.DataType, kind: ColumnType) -> None:
     columns = (Column("x", kind, "under test"),)
     frame = frame_of(dtype)
     try:
@@ -67,7 +73,7 @@ def test_what_is_no_misfit_converts_without_loss(dtype: pl.DataType, kind: Colum
     if kind is ColumnType.TEXT:
         assert not any("\0" in text for text in converted.drop_nulls())
     if not dtype.is_temporal():
-        assert len(kept) >= 1, "not everything is a misfit"
+        assert len(kept) >= 1, "not everything is invalid"
 
 
 @pytest.mark.parametrize("dtype", [pl.Int64(), pl.Int32(), pl.UInt32(), pl.Null()], ids=str)
@@ -79,12 +85,12 @@ def test_nothing_is_computed_for_a_type_that_always_fits(dtype: pl.DataType) -> 
 def test_every_reason_of_a_row_is_named_and_a_good_row_has_none() -> None:
     columns = (
         Column("pickup", ColumnType.TIMESTAMP, "when", required=True),
-        Column("fare", ColumnType.FLOAT, "US dollars"),
+        Column("fare", ColumnType.FLOAT, "Fare", unit="USD"),
         Column("zone", ColumnType.INTEGER, "where"),
     )
     frame = pl.DataFrame(
         {
-            "pickup": [moment("2019-01-01"), None],
+            "pickup": [timestamp("2019-01-01"), None],
             "fare": [1.5, float("inf")],
             "zone": [1.0, 1.5],
         }
@@ -95,7 +101,7 @@ def test_every_reason_of_a_row_is_named_and_a_good_row_has_none() -> None:
         "",
         "pickup: is empty and must not be; fare: no float value; zone: no integer value",
     ]
-    assert frame.select(as_text(frame.schema)).to_series().to_list() == [
+    assert frame.select(row_as_json(frame.schema)).to_series().to_list() == [
         '{"pickup":"2019-01-01 00:00:00.000000","fare":"1.5","zone":"1.0"}',
         '{"pickup":null,"fare":"inf","zone":"1.5"}',
     ]

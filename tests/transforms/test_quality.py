@@ -35,8 +35,8 @@ def some_trips(dataset: Dataset) -> pa.Table:
             return pa.array([MONTH] * ROWS)
         if pa.types.is_timestamp(field.type):
             seconds = random.integers(0, 5, ROWS).astype("timedelta64[s]")
-            moments = around + seconds + random.integers(0, 2, ROWS) * month
-            return pa.array(moments.astype("datetime64[us]"), mask=null)
+            timestamps = around + seconds + random.integers(0, 2, ROWS) * month
+            return pa.array(timestamps.astype("datetime64[us]"), mask=null)
         if pa.types.is_string(field.type):
             return pa.array(["Y"] * ROWS)
         return pa.array(random.integers(-1, 3, ROWS), mask=null).cast(field.type)

@@ -1,6 +1,7 @@
 """For-hire vehicle trips: black cars, livery and luxury limousines, as their bases report them."""
 
-from transforms.dataset import Column, ColumnType, Dataset
+from transforms.column import INTEGER, TEXT, TIMESTAMP, Column
+from transforms.dataset import Dataset
 
 FHV = Dataset(
     name="fhv",
@@ -9,24 +10,20 @@ FHV = Dataset(
     pickup="pickup_datetime",
     dropoff="dropoff_datetime",
     columns=(
-        Column("dispatching_base_num", ColumnType.TEXT, "licence of the base that sent the car"),
+        Column("dispatching_base_num", TEXT, "Licence of the base that sent the car"),
         Column(
             "pickup_datetime",
-            ColumnType.TIMESTAMP,
-            "start of the trip, New York time",
+            TIMESTAMP,
+            "Start of the trip, New York time",
             aliases=("Pickup_date",),
             required=True,
         ),
         # Released as dropOff_datetime in some years and dropoff_datetime in others.
-        Column("dropoff_datetime", ColumnType.TIMESTAMP, "end of the trip", since="2017-01"),
-        Column("PULocationID", ColumnType.INTEGER, "taxi zone of the pick-up", aliases=("locationID",)),
-        Column("DOLocationID", ColumnType.INTEGER, "taxi zone of the drop-off", since="2017-01"),
-        Column("SR_Flag", ColumnType.INTEGER, "1: shared ride, else empty", since="2017-07"),
-        Column(
-            "Affiliated_base_number",
-            ColumnType.TEXT,
-            "licence of the base the car belongs to; the TLC's own 2019 files do not have it",
-            since="2020-01",
-        ),
+        Column("dropoff_datetime", TIMESTAMP, "End of the trip, New York time", since="2017-01"),
+        Column("PULocationID", INTEGER, "Taxi zone of the pick-up", aliases=("locationID",)),
+        Column("DOLocationID", INTEGER, "Taxi zone of the drop-off", since="2017-01"),
+        Column("SR_Flag", INTEGER, "Shared ride: 1, else empty", since="2017-07"),
+        # Not in the TLC's own files of 2019.
+        Column("Affiliated_base_number", TEXT, "Licence of the base the car belongs to", since="2020-01"),
     ),
 )

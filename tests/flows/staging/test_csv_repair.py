@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from flows.errors import TooManyRejects
 from flows.staging import csv_repair
-from flows.staging.csv_line import InvalidLine, regular_line
-from flows.staging.csv_repair import UNTERMINATED, Repair, line_pattern, repair_csv
+from flows.staging.csv_repair import UNTERMINATED, RepairResult, repair_csv
+from flows.staging.csv_validation import InvalidLine, line_pattern, regular_line
 from transforms.cleaning import csv_schema, parse_text
-from transforms.dataset import Column, ColumnType, Dataset
+from transforms.column import Column, ColumnType
+from transforms.dataset import Dataset
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,7 @@ TINY = Dataset(
     columns=(
         Column("id", ColumnType.INTEGER, "whole number"),
         Column("pickup", ColumnType.TIMESTAMP, "when", required=True),
-        Column("fare", ColumnType.FLOAT, "US dollars"),
+        Column("fare", ColumnType.FLOAT, "Fare", unit="USD"),
         Column("flag", ColumnType.TEXT, "Y or N"),
         Column("dropoff", ColumnType.TIMESTAMP, "until when"),
     ),
@@ -53,7 +54,7 @@ class Repaired:
     def __init__(self, content: bytes, directory: Path, most_rejects: int = ALL) -> None:
         source, target = directory / "source.csv", directory / "target.csv.gz"
         source.write_bytes(content)
-        self.repair: Repair = repair_csv(source, target, TINY, MATCH, most_rejects=most_rejects)
+        self.repair: RepairResult = repair_csv(source, target, TINY, MATCH, most_rejects=most_rejects)
         self.text = gzip.decompress(target.read_bytes())
         self.rows = read_with_polars(self.text)
 
@@ -452,14 +453,14 @@ def good_lines(draw: st.DrawFn) -> bytes:
     fare = draw(
         st.floats(allow_nan=False, allow_infinity=False).map(repr) | st.sampled_from(["", ".5", "-0.0"])
     )
-    moments = st.datetimes(dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31)).map(  # noqa: DTZ001
-        lambda moment: moment.isoformat(sep=draw(st.sampled_from(" T")))
+    timestamps = st.datetimes(dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31)).map(  # noqa: DTZ001
+        lambda timestamp: timestamp.isoformat(sep=draw(st.sampled_from(" T")))
     )
     flag = draw(st.text(PRINTABLE + "é\N{TAXI}", max_size=5))
     if '"' in flag or "," in flag or draw(st.booleans()):
         flag = '"' + flag.replace('"', '""') + '"'
     end = draw(st.sampled_from(["", "\r"]))
-    return f"{number},{draw(moments)},{fare},{flag},{draw(moments)}{end}".encode()
+    return f"{number},{draw(timestamps)},{fare},{flag},{draw(timestamps)}{end}".encode()
 
 
 @st.composite
@@ -477,7 +478,7 @@ def mutated_lines(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def any_lines(draw: st.DrawFn) -> list[tuple[bytes, bool]]:
-    """Lines, each with whether it was made to fit."""
+    """Lines, each with whether it is valid."""
     good = good_lines().map(lambda text: (text, True))
     bad = (mutated_lines() | st.binary(max_size=40)).map(lambda text: (text.replace(b"\n", b""), False))
     return draw(st.lists(st.one_of(good, bad, st.just((b"", False)), st.just((b'"', False))), max_size=8))
@@ -524,19 +525,21 @@ def read_what_was_not_rejected(texts: list[bytes], rejected: set[int]) -> list[R
     return rows
 
 
-@given(made=any_lines(), final_newline=st.booleans(), size=st.sampled_from([7, 64, 2**20]))
-@example(made=[(STRAY, False), (GOOD, True), (STRAY.replace(b'"N', b'"'), False)], final_newline=True, size=7)
+@given(generated=any_lines(), final_newline=st.booleans(), size=st.sampled_from([7, 64, 2**20]))
+@example(
+    generated=[(STRAY, False), (GOOD, True), (STRAY.replace(b'"N', b'"'), False)], final_newline=True, size=7
+)
 @settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 def test_every_line_is_accounted_for_and_every_value_is_right(
-    made: list[tuple[bytes, bool]],
+    generated: list[tuple[bytes, bool]],
     *,
     final_newline: bool,
     size: int,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    # Good lines come first and are the most: surplus commas in most lines would be the file's own habit.
-    made = [(GOOD, True)] * 9 + made
-    content = lines(*(text for text, _ in made))
+    # Good lines come first and are the most: trailing commas in most lines would be the file's own habit.
+    generated = [(GOOD, True)] * 9 + generated
+    content = lines(*(text for text, _ in generated))
     content = content if final_newline else content.removesuffix(b"\n")
     texts = content.split(b"\n")[1:]
     texts = texts[:-1] if texts and not texts[-1] else texts
@@ -551,7 +554,7 @@ def test_every_line_is_accounted_for_and_every_value_is_right(
     for number, raw, reason in repaired.rejects:
         assert reason
         assert raw == texts[number - 2].rstrip(b"\r").decode(errors="backslashreplace")
-        assert not made[number - 2][1], "a good line was rejected"
+        assert not generated[number - 2][1], "a good line was rejected"
     assert repr(repaired.rows) == repr(read_what_was_not_rejected(texts, set(numbers)))
 
 
@@ -603,10 +606,10 @@ def near_value(kind: ColumnType, randoms: random.Random) -> str:
     if kind is ColumnType.TIMESTAMP and randoms.random() < 0.9:
         year = randoms.choice(["0000", "0001", "0100", "1900", "2000", "2019", "2020", "2100", "9999"])
         month, day, hour = randoms.randint(0, 13), randoms.randint(26, 32), randoms.randint(0, 24)
-        moment = (
+        timestamp = (
             f"{year}-{month:02}-{day:02} {hour:02}:{randoms.randint(0, 60):02}:{randoms.randint(0, 60):02}"
         )
-        return moment if randoms.random() < 0.9 else f'"{moment}"'
+        return timestamp if randoms.random() < 0.9 else f'"{timestamp}"'
     if kind is ColumnType.INTEGER and randoms.random() < 0.2:
         return str(randoms.randint(-(2**65), 2**65))
     if kind is ColumnType.FLOAT and randoms.random() < 0.2:
@@ -639,9 +642,9 @@ def test_the_pattern_takes_no_line_that_the_slow_way_refuses_and_reads_the_same(
 def test_the_pattern_takes_a_run_of_lines_and_stops_before_the_first_it_does_not_know() -> None:
     pattern = line_pattern(TINY.columns)
     run = (GOOD + b"\n") * 5000
-    found = pattern.match(run + b"x\n" + run)
-    assert found
-    assert found.end() == len(run)
+    match = pattern.match(run + b"x\n" + run)
+    assert match
+    assert match.end() == len(run)
     assert pattern.match(b"\n") is None
 
 

@@ -61,7 +61,7 @@ FLOATS = [
     ("12345678901234567890", 12345678901234567890.0),
     *((text, BAD) for text in ("1e309", "-1e309", "inf", "NaN", "1,5", "$1", "1_000", "½", ".", "1..2")),
 ]
-MOMENTS = [
+TIMESTAMPS = [
     ("2021-01-31 23:59:59", at("2021-01-31 23:59:59")),
     ("0001-01-01 00:00:00", at("0001-01-01")),
     ("9999-12-31 23:59:59", at("9999-12-31 23:59:59")),
@@ -88,7 +88,7 @@ TEXTS = [
 ]
 COLUMNS = {
     "VendorID": INTEGERS,
-    "tpep_pickup_datetime": MOMENTS,
+    "tpep_pickup_datetime": TIMESTAMPS,
     "store_and_fwd_flag": TEXTS,
     "passenger_count": INTEGERS,
     "total_amount": FLOATS,
@@ -147,25 +147,29 @@ def _line(draw: st.DrawFn, names: list[str], mostly_good: bool) -> Line:
     return Line(text + end, row)
 
 
-def _same(found: object, expected: object) -> bool:
-    if isinstance(expected, float) and isinstance(found, float):
-        return found == expected and math.copysign(1, found) == math.copysign(1, expected)
-    return type(found) is type(expected) and found == expected
+def _same(loaded: object, expected: object) -> bool:
+    if isinstance(expected, float) and isinstance(loaded, float):
+        return loaded == expected and math.copysign(1, loaded) == math.copysign(1, expected)
+    return type(loaded) is type(expected) and loaded == expected
 
 
 tried = {"files": 0, "lines": 0, "rows": 0, "rejects": 0, "months refused": 0}
 
 
 @patient
-@given(made=files(), packed=st.booleans(), final_newline=st.booleans())
+@given(parts=files(), packed=st.booleans(), final_newline=st.booleans())
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @example(
-    made=(["tpep_pickup_datetime", "VendorID"], b"tpep_pickup_datetime,VendorID\n", [Line(b"soon,1\n", BAD)]),
+    parts=(
+        ["tpep_pickup_datetime", "VendorID"],
+        b"tpep_pickup_datetime,VendorID\n",
+        [Line(b"soon,1\n", BAD)],
+    ),
     packed=False,
     final_newline=False,
 )
 @example(  # once, such a line passed for the file's way of ending its lines
-    made=(
+    parts=(
         ["VendorID", "tpep_pickup_datetime"],
         b"VendorID,tpep_pickup_datetime\n",
         [Line(b",,,,,,,,\n", BAD), Line(b"1,2021-01-31 23:59:59\n", (1, at("2021-01-31 23:59:59")))],
@@ -174,7 +178,7 @@ tried = {"files": 0, "lines": 0, "rows": 0, "rejects": 0, "months refused": 0}
     final_newline=False,
 )
 @example(  # looked at by themselves, for the fraction and the letter: the sign of zero, and the line end
-    made=(
+    parts=(
         ["tpep_pickup_datetime", "total_amount", "store_and_fwd_flag"],
         b"tpep_pickup_datetime,total_amount,store_and_fwd_flag\r\n",
         [Line("2021-01-01 00:00:00.5,-0.0,é\r\n".encode(), (at("2021-01-01 00:00:00.500000"), -0.0, "é"))],
@@ -183,9 +187,9 @@ tried = {"files": 0, "lines": 0, "rows": 0, "rejects": 0, "months refused": 0}
     final_newline=True,
 )
 def test_every_line_is_its_row_or_a_reject(
-    made: tuple[list[str], bytes, list[Line]], packed: bool, final_newline: bool
+    parts: tuple[list[str], bytes, list[Line]], packed: bool, final_newline: bool
 ) -> None:
-    names, header, lines = made
+    names, header, lines = parts
     text = header + b"".join(line.text for line in lines)
     if not final_newline:
         text = text.removesuffix(b"\n").removesuffix(b"\r") if lines[-1].row is not None else text
@@ -206,13 +210,13 @@ def test_every_line_is_its_row_or_a_reject(
             assert not rows
             tried["months refused"] += 1
             return
-        found = [tuple(row[name] for name in names) for row in pq.read_table(staged.path).to_pylist()]
+        loaded = [tuple(row[name] for name in names) for row in pq.read_table(staged.path).to_pylist()]
         rejected = pl.read_parquet(staged.rejects_path).to_dicts() if staged.rejects_path else []
-    tried["rows"] += len(found)
+    tried["rows"] += len(loaded)
     tried["rejects"] += len(rejected)
     # Nothing is lost and nothing is made up: the rows are exactly the good lines, the rejects the others.
-    assert len(found) == len(rows) == staged.rows
-    for row, expected in zip(found, rows, strict=True):
+    assert len(loaded) == len(rows) == staged.rows
+    for row, expected in zip(loaded, rows, strict=True):
         assert all(map(_same, row, expected)), (row, expected)
     # The second line of a bad record that a quote spans is a reject of its own.
     assert {reject["line"] for reject in rejected} >= set(bad)

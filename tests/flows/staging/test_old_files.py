@@ -1,4 +1,4 @@
-"""Files of 2009 to 2016: names, words, blank lines, surplus commas; every layout that was published."""
+"""Files of 2009 to 2016: names, words, blank lines, trailing commas; every layout that was published."""
 
 # ruff: noqa: E501 - lines as the files have them
 from __future__ import annotations
@@ -147,8 +147,8 @@ OLD = {
 
 
 def values_of(staged: StagedMonth, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    found = pq.read_table(staged.path).to_pylist()
-    return [{name: row[name] for name in asked} for row, asked in zip(found, rows, strict=True)]
+    loaded = pq.read_table(staged.path).to_pylist()
+    return [{name: row[name] for name in named} for row, named in zip(loaded, rows, strict=True)]
 
 
 @pytest.mark.parametrize("name", OLD)
@@ -214,10 +214,10 @@ def test_coordinates_are_in_the_months_that_have_them_and_the_table_grows_by_the
     for staged in (now, old):
         assert place.make().publish(staged).rows == staged.rows
     with duckdb.connect(bench.directory / "warehouse.duckdb") as connection:
-        found = connection.sql(
+        rows = connection.sql(
             "SELECT year(file_month), PULocationID, pickup_latitude FROM yellow_taxi_trips ORDER BY ALL"
         ).fetchall()
-    assert found == [(2014, None, 40.736828), (2014, None, 40.773382), (2021, 7, None)]
+    assert rows == [(2014, None, 40.736828), (2014, None, 40.773382), (2021, 7, None)]
 
 
 def test_a_word_that_nobody_knows_is_a_reject_and_not_a_null(bench: Workbench) -> None:
@@ -262,7 +262,7 @@ def test_a_regular_old_file_needs_no_careful_reading(
         ("1,2016-07-01 00:00:31,7,11.3,,x", "has 6 fields where the header has 4 and 2 empty ones"),
     ],
 )
-def test_surplus_commas_are_the_same_in_every_line_or_the_line_is_rejected(
+def test_trailing_commas_are_the_same_in_every_line_or_the_line_is_rejected(
     line: str, reason: str, bench: Workbench
 ) -> None:
     good = "1,2016-07-01 00:00:31,7,11.3,,\n"
@@ -275,7 +275,9 @@ def test_surplus_commas_are_the_same_in_every_line_or_the_line_is_rejected(
     assert reject["reason"].startswith(reason)
 
 
-def test_fields_with_something_in_them_are_no_surplus_however_many_lines_have_them(bench: Workbench) -> None:
+def test_fields_with_something_in_them_are_not_left_out_however_many_lines_have_them(
+    bench: Workbench,
+) -> None:
     good = "1,2016-07-01 00:00:31,7,11.3"
     lines = "".join(f"{good}\n" for _ in range(3)) + "".join(f"{good},x\n" for _ in range(4))
     text = f"VendorID,tpep_pickup_datetime,PULocationID,total_amount\n{lines}"
@@ -283,7 +285,7 @@ def test_fields_with_something_in_them_are_no_surplus_however_many_lines_have_th
     assert (staged.rows, staged.rejected_rows) == (3, 4)
 
 
-def test_a_stray_comma_in_a_regular_file_is_no_surplus(bench: Workbench) -> None:
+def test_a_stray_comma_in_a_regular_file_is_no_trailing_field(bench: Workbench) -> None:
     good = "1,2016-07-01 00:00:31,7,11.3\n"
     text = (
         f"VendorID,tpep_pickup_datetime,PULocationID,total_amount\n{good * 9}1,2016-07-01 00:00:31,7,11.3,\n"
@@ -338,17 +340,17 @@ def test_a_coordinate_that_is_no_number_is_a_reject_although_polars_reads_it(
     assert (staged.rows, staged.rejected_rows) == (9, 1)
 
 
-@pytest.mark.parametrize("moment", ["09-01-04 02:52:00", "2009-01-04", "2009-02-29 00:00:00"])
-def test_a_time_in_parquet_as_text_is_whole_or_a_reject(moment: str, bench: Workbench) -> None:
+@pytest.mark.parametrize("text", ["09-01-04 02:52:00", "2009-01-04", "2009-02-29 00:00:00"])
+def test_a_time_in_parquet_as_text_is_whole_or_a_reject(text: str, bench: Workbench) -> None:
     whole = ["2009-01-04 02:52:00", "2009-01-04 02:52:00.25"]
     table = pa.table(
         {
-            "Trip_Pickup_DateTime": [*whole, moment],
+            "Trip_Pickup_DateTime": [*whole, text],
             "Rate_Code": [" 1", " ", ""],
             "Total_Amt": [1.0, 2.0, 3.0],
         }
     )
     staged = bench.stage(bench.write_parquet(table), TripMonth("yellow", 2009, 1), max_reject_ratio=0.5)
-    found = pq.read_table(staged.path)["tpep_pickup_datetime"].to_pylist()
-    assert found == [at("2009-01-04 02:52:00"), at("2009-01-04 02:52:00.250000")]
+    pickups = pq.read_table(staged.path)["tpep_pickup_datetime"].to_pylist()
+    assert pickups == [at("2009-01-04 02:52:00"), at("2009-01-04 02:52:00.250000")]
     assert pq.read_table(staged.path)["RatecodeID"].to_pylist() == [1, None]

@@ -286,10 +286,10 @@ def test_years_that_no_destination_holds_are_rejected(year: int, unit: str, benc
     assert staged.rows == ROWS - 1
 
 
-@pytest.mark.parametrize("moment", ["0001-01-01 00:00:00", "1900-01-01 00:00:00", "2098-09-11 02:23:31"])
+@pytest.mark.parametrize("timestamp", ["0001-01-01 00:00:00", "1900-01-01 00:00:00", "2098-09-11 02:23:31"])
 @pytest.mark.parametrize("unit", ["ms", "us"])
-def test_pick_ups_far_away_are_odd_but_fit(moment: str, unit: str, bench: Workbench) -> None:
-    table = with_value(trips(YELLOW), 3, **{PICKUP: at(moment)})
+def test_pick_ups_far_away_are_odd_but_fit(timestamp: str, unit: str, bench: Workbench) -> None:
+    table = with_value(trips(YELLOW), 3, **{PICKUP: at(timestamp)})
     staged = bench.stage(bench.write_parquet(with_types(table, **{PICKUP: pa.timestamp(unit)})), YELLOW)
     assert loaded(staged).equals(table)
 

@@ -34,18 +34,18 @@ from flows.errors import (
 from flows.staging import StagingOptions, check_row_transforms, parquet_writer
 from flows.staging import stage_file as staging
 from flows.staging import staged_month as staged_module
-from flows.staging.staged_month import checksum_path
+from flows.staging.staged_month import CHECKSUM_SUFFIX
 from transforms.dataset import FILE_MONTH
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from conftest import Workbench
 
     from flows.staging import StagedMonth
-    from flows.staging.parquet_writer import Written
+    from flows.staging.parquet_writer import WrittenParquet
     from transforms.dataset import Dataset
 
     Reader = Callable[[str, Dataset], dict[str, list[Any]]]
@@ -89,24 +89,24 @@ def rejects(staged: StagedMonth) -> list[tuple[int, str, str]]:
     return pl.read_parquet(staged.rejects_path).rows() if staged.rejects_path else []
 
 
-def noted(staged: StagedMonth) -> dict[str, Any]:
+def metadata_of(staged: StagedMonth) -> dict[str, Any]:
     return json.loads(pq.read_metadata(staged.path).metadata[b"taxi_etl"])
 
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The attempts made, in order: `fast`, `text`, `careful`."""
-    made: list[str] = []
-    original = staging._Staging._write_from_csv
+    """The attempts in order: `fast`, `text`, `careful`."""
+    attempts: list[str] = []
+    original = staging._Stager._write_from_csv
 
-    def noting(self: Any, *args: Any, **options: Any) -> tuple[int, int]:  # noqa: ANN401
-        made.append(
+    def noting(self: Any, *args: Any, **options: Any) -> WrittenParquet:  # noqa: ANN401
+        attempts.append(
             "careful" if options.get("repaired") else "text" if options["integers_as_text"] else "fast"
         )
         return original(self, *args, **options)
 
-    monkeypatch.setattr(staging._Staging, "_write_from_csv", noting)
-    return made
+    monkeypatch.setattr(staging._Stager, "_write_from_csv", noting)
+    return attempts
 
 
 # Real files
@@ -117,10 +117,10 @@ def assert_values(staged: StagedMonth, expected: dict[str, list[Any]]) -> None:
     loaded = table(staged)
     for name in loaded.column_names:
         if name == FILE_MONTH:
-            wanted = [staged.month.first_day] * staged.rows
+            values = [staged.month.first_day] * staged.rows
         else:
-            wanted = expected.get(name, [None] * staged.rows)
-        assert loaded[name].to_pylist() == wanted, name
+            values = expected.get(name, [None] * staged.rows)
+        assert loaded[name].to_pylist() == values, name
 
 
 @needs_real_trips
@@ -190,7 +190,7 @@ def test_the_staged_file_has_the_declared_schema_and_says_what_it_is(bench: Work
     assert staged.path == bench.staged / "fhvhv_tripdata_2019-02.parquet"
     assert staged.rejects_path == bench.staged / "fhvhv_tripdata_2019-02.rejects.parquet"
     missing = [name for name in MONTH.dataset.column if name not in COLUMNS]
-    notes = noted(staged)
+    notes = metadata_of(staged)
     assert notes.pop("staged_at")
     assert notes == {
         "source": landed.url,
@@ -339,9 +339,9 @@ def test_what_does_not_fit_is_rejected_and_the_rest_is_loaded(bench: Workbench) 
     assert (staged.source_rows, staged.rows, staged.rejected_rows) == (10_000, 9_900, 100)
     assert numbers(staged) == [number for number in range(10_000) if number % 100 != 37]
     assert table(staged)["PULocationID"].to_pylist() == numbers(staged)
-    found = rejects(staged)
-    assert [line for line, _, _ in found] == list(bad)
-    for line, raw, reason in found:
+    rejected = rejects(staged)
+    assert [line for line, _, _ in rejected] == list(bad)
+    for line, raw, reason in rejected:
         expected_raw, expected_reason = bad[line]
         assert raw == expected_raw.decode(errors="backslashreplace")
         assert reason.startswith(expected_reason)
@@ -496,8 +496,8 @@ def flip_a_bit(path: Path) -> None:
         lambda staged: staged.path.write_bytes(b""),
         lambda staged: staged.path.unlink(),
         lambda staged: flip_a_bit(staged.path),
-        lambda staged: checksum_path(staged.path).unlink(),
-        lambda staged: checksum_path(staged.path).write_bytes(b"\xff"),
+        lambda staged: staged.path.with_suffix(CHECKSUM_SUFFIX).unlink(),
+        lambda staged: staged.path.with_suffix(CHECKSUM_SUFFIX).write_bytes(b"\xff"),
         lambda staged: staged.rejects_path.unlink(),
         lambda staged: pq.write_table(table(staged).replace_schema_metadata(None), staged.path),
         lambda staged: pq.write_table(table(staged).replace_schema_metadata({"taxi_etl": "[]"}), staged.path),
@@ -624,8 +624,8 @@ def test_a_writer_that_loses_a_row_fails_the_month(bench: Workbench, monkeypatch
     before = bench.files()
     write = staging.write_parquet
 
-    def losing(path: Path, schema: pa.Schema, batches: Any, metadata: Any) -> Written:  # noqa: ANN401
-        written = write(path, schema, (batch.slice(1) for batch in batches), metadata)
+    def losing(path: Path, schema: pa.Schema, frames: Any, metadata: Any) -> WrittenParquet:  # noqa: ANN401
+        written = write(path, schema, (frame.slice(1) for frame in frames), metadata)
         return replace(written, rows=written.rows + 1)
 
     monkeypatch.setattr(staging, "write_parquet", losing)
@@ -653,15 +653,19 @@ def test_what_is_interrupted_leaves_everything_as_it_was(
     before = bench.files()
     calls = 0
 
-    def stopping(frame: pl.DataFrame, schema: pa.Schema) -> Any:  # noqa: ANN401
+    def stopping(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         nonlocal calls
-        calls += 1
-        if calls > 1:
-            raise stop("in the middle")
-        return original(frame, schema)
+        for frame in frames:
+            calls += 1
+            if calls > 1:
+                raise stop("in the middle")
+            yield frame
 
-    original = staging._to_arrow
-    monkeypatch.setattr(staging, "_to_arrow", stopping)
+    def write(path: Path, schema: pa.Schema, frames: Any, metadata: Any) -> WrittenParquet:  # noqa: ANN401
+        return original(path, schema, stopping(frames), metadata)
+
+    original = staging.write_parquet
+    monkeypatch.setattr(staging, "write_parquet", write)
     monkeypatch.setattr(staging, "BATCH_ROWS", 100)
     with pytest.raises(stop, match="in the middle"):
         bench.stage(HEADER + irregular + rows(1000))
@@ -673,7 +677,6 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from flows.staging import StagingOptions
-from flows.staging import StagingOptions
 from flows.staging import stage_file as staging
 from flows.settings import Settings
 from flows.sources import SourceFile, land
@@ -681,13 +684,15 @@ from transforms.trip_month import TripMonth
 
 source, directory = map(Path, sys.argv[1:])
 landed = land(SourceFile(source.as_uri(), source.name), directory / "raw", Settings(_env_file=None))
-original, calls = staging._to_arrow, []
-def killing(*args):
-    calls.append(1)
-    if len(calls) > 1:
-        os._exit(9)
-    return original(*args)
-staging._to_arrow, staging.BATCH_ROWS = killing, 5_000
+original = staging.write_parquet
+def dying(frames):
+    for number, frame in enumerate(frames):
+        if number:
+            os._exit(9)
+        yield frame
+def write(path, schema, frames, metadata):
+    return original(path, schema, dying(frames), metadata)
+staging.write_parquet, staging.BATCH_ROWS = write, 5_000
 staging.stage(landed, TripMonth("fhvhv", 2019, 2), directory / "staged", StagingOptions())
 """
 
@@ -739,14 +744,14 @@ def test_a_directory_that_cannot_be_made_is_an_os_error(bench: Workbench) -> Non
         bench.stage(HEADER + rows(5))
 
 
-def test_a_writer_that_stops_reading_is_no_fault_of_the_batches() -> None:
-    stopped: list[BaseException] = []
-    batches = parquet_writer._remembering(iter([]), stopped)
-    assert list(batches) == []
-    batches = parquet_writer._remembering(iter([pa.record_batch({"a": [1]})] * 2), stopped)
+def test_a_writer_that_stops_reading_is_no_fault_of_the_frames() -> None:
+    errors: list[BaseException] = []
+    frame, schema = pl.DataFrame({"a": [1]}), pa.schema({"a": pa.int64()})
+    assert list(parquet_writer._batches([], schema, errors)) == []
+    batches = parquet_writer._batches([frame, frame], schema, errors)
     next(batches)
     batches.close()
-    assert stopped == []
+    assert errors == []
 
 
 def test_progress_is_reported_up_to_the_last_row(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,8 @@ def test_a_new_table_is_partitioned_clustered_and_described(harness: BigQueryHar
     assert (table.time_partitioning.type_, table.time_partitioning.field) == ("MONTH", FILE_MONTH)
     assert table.clustering_fields == ["PULocationID"]
     described = {field.name: field.description for field in table.schema}
-    assert {**described, **{c.name: c.description for c in JANUARY.dataset.columns}} == described
+    expected = {field["name"]: field["description"] for field in JANUARY.dataset.bigquery_schema()}
+    assert {**described, **expected} == described
     assert [field.name for field in table.schema if field.mode == "REQUIRED"] == [FILE_MONTH]
     assert table.expires is None
 

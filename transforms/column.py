@@ -1,0 +1,69 @@
+"""One column of a dataset: its name, type, unit and history."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+
+
+class ColumnType(enum.Enum):
+    """The types a column can have, with their name in each engine; `label` is the one in messages."""
+
+    INTEGER = ("integer", pl.Int64(), pa.int64(), "BIGINT", "bigint", "INT64")
+    FLOAT = ("float", pl.Float64(), pa.float64(), "DOUBLE", "double precision", "FLOAT64")
+    TEXT = ("text", pl.String(), pa.string(), "VARCHAR", "text", "STRING")
+    TIMESTAMP = (
+        "timestamp",
+        pl.Datetime("us"),
+        pa.timestamp("us"),
+        "TIMESTAMP",
+        "timestamp without time zone",
+        "DATETIME",
+    )
+    DATE = ("date", pl.Date(), pa.date32(), "DATE", "date", "DATE")
+
+    def __init__(
+        self, label: str, polars: pl.DataType, arrow: pa.DataType, duckdb: str, postgres: str, bigquery: str
+    ) -> None:
+        """Name the parts of a member's value."""
+        self.label = label
+        self.polars = polars
+        self.arrow = arrow
+        self.duckdb = duckdb
+        self.postgres = postgres
+        self.bigquery = bigquery
+
+
+INTEGER, FLOAT, TEXT, TIMESTAMP = ColumnType.INTEGER, ColumnType.FLOAT, ColumnType.TEXT, ColumnType.TIMESTAMP
+"""Short names for declarations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a dataset.
+
+    Attributes:
+        name: the TLC's own spelling, kept in every warehouse.
+        type: its type everywhere.
+        description: a phrase in sentence case, without the unit.
+        unit: of a measure, such as `mile`, `USD` or `count`; None for codes, flags, ids and timestamps.
+        since: first month (`YYYY-MM`) whose files have it; None: the dataset's first month.
+        until: last month whose files have it; None: still published.
+        aliases: spellings of other years, compared without regard to case.
+        required: a file without it is refused, and a row without a value for it is rejected.
+        codes: (text, number) pairs for integer columns that are words in older files; the texts are in
+            lower case, and neither case nor surrounding blanks count.
+    """
+
+    name: str
+    type: ColumnType
+    description: str
+    unit: str | None = None
+    since: str | None = None
+    until: str | None = None
+    aliases: tuple[str, ...] = ()
+    required: bool = False
+    codes: tuple[tuple[str, int], ...] = ()
