@@ -76,7 +76,7 @@ class Database:
         [[found]] = self.rows(query)
         return found
 
-    def table(self, query: str) -> pa.PostgresTable:
+    def table(self, query: str) -> pa.Table:
         conninfo = PostgresAddress.of_url(self.url).conninfo()
         with dbapi.connect(conninfo, autocommit=True) as connection, connection.cursor() as cursor:
             cursor.execute(query)

@@ -61,7 +61,7 @@ class PostgresHarness(Harness):
         )
         return {name for (name,) in found} - self._left
 
-    def read(self, table: str) -> pa.PostgresTable:
+    def read(self, table: str) -> pa.Table:
         return self.database.table(f"SELECT * FROM {table}")
 
     def ledger(self) -> list[Load]:

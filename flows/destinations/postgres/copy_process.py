@@ -39,23 +39,21 @@ class CopyRequest(TypedDict):
     """What to copy, and into which table.
 
     Attributes:
+        schema, table, oid, columns: as in `copier.CopyTarget`.
         conninfo: libpq's connection string, password included.
         settings: session settings of each connection.
-        schema, table: the table, whose columns are in the order of `columns`.
-        oid: the table's; another table may have taken its name meanwhile.
         path: the staged Parquet file.
         rows: how many it has.
-        columns: those to copy.
     """
 
-    conninfo: str
-    settings: dict[str, str]
     schema: str
     table: str
     oid: int
+    columns: list[str]
+    conninfo: str
+    settings: dict[str, str]
     path: str
     rows: int
-    columns: list[str]
 
 
 class _TableReplaced(Exception):

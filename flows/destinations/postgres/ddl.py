@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 PARTITION_KEY = f"LIST ({FILE_MONTH})"
 
 
-def prepare_parent(session: PostgresSession, names: MonthNames, columns: Mapping[str, str]) -> list[str]:
+def prepare_parent(
+    session: PostgresSession, names: MonthNames, columns: Mapping[str, str], index: tuple[str, str] | None
+) -> list[str]:
     """Create the partitioned table that people query, or check that it can take a month.
 
     Args:
-        session: the connection, in a transaction.
+        session: the connection.
         names: of the month's tables.
         columns: type by name, of the month.
+        index: column and method (`brin` or `btree`) of an index that the table has to have.
 
     Returns:
         The names of the table's columns.
@@ -53,6 +56,8 @@ def prepare_parent(session: PostgresSession, names: MonthNames, columns: Mapping
             f"PARTITION BY {PARTITION_KEY}"
         )
     _check_month_is_free(session, names)
+    if index:
+        _ensure_index(session, names.parent, *index)
     return list(parent.columns if parent else columns)
 
 
@@ -127,15 +132,8 @@ def add_columns(session: PostgresSession, table: str, columns: Mapping[str, str]
         session.execute(f"ALTER TABLE {qualified(table)} ADD COLUMN {quoted(column)} {kind}")
 
 
-def ensure_index(session: PostgresSession, table: str, column: str, method: str) -> None:
-    """Create an index on a column, unless there is one of the same method.
-
-    Args:
-        session: the connection.
-        table: its name.
-        column: the index's first one.
-        method: `brin` or `btree`.
-    """
+def _ensure_index(session: PostgresSession, table: str, column: str, method: str) -> None:
+    """Create an index on a column, unless there is one of the same method."""
     if not session.rows(
         """
         SELECT 1 FROM pg_index i
@@ -149,30 +147,3 @@ def ensure_index(session: PostgresSession, table: str, column: str, method: str)
         column,
     ):
         session.execute(f"CREATE INDEX ON {qualified(table)} USING {method} ({quoted(column)})")
-
-
-def copy_indexes(session: PostgresSession, source: str, target: str) -> None:
-    """Give one table the indexes of another one, except those of constraints.
-
-    Without them ATTACH PARTITION would build them while it locks the parent.
-
-    Args:
-        session: the connection.
-        source: the table that has the indexes.
-        target: the table that gets them.
-    """
-    for is_unique, definition in session.rows(
-        """
-        SELECT i.indisunique, substr(pg_get_indexdef(i.indexrelid), 1 + length(format(
-            'CREATE %sINDEX %I ON ONLY %I.%I ', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END,
-            c.relname, n.nspname, t.relname)))
-        FROM pg_index i
-        JOIN pg_class c ON c.oid = i.indexrelid
-        JOIN pg_class t ON t.oid = i.indrelid
-        JOIN pg_namespace n ON n.oid = t.relnamespace
-        WHERE i.indrelid = to_regclass($1)
-          AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid)
-        """,
-        qualified(source),
-    ):
-        session.execute(f"CREATE {'UNIQUE ' if is_unique else ''}INDEX ON {qualified(target)} {definition}")

@@ -5,7 +5,6 @@ docs/postgres.md explains it with a picture.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
@@ -14,16 +13,8 @@ from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt
 from flows.destinations.postgres import ledger
 from flows.destinations.postgres.address import LEGAL_URLS, PostgresAddress
 from flows.destinations.postgres.connection import LockNotAvailable, connected
-from flows.destinations.postgres.copier import copier
-from flows.destinations.postgres.ddl import ensure_index, prepare_parent
 from flows.destinations.postgres.embedded import require_wheel, use_server
-from flows.destinations.postgres.swap import (
-    create_loading_table,
-    drop_orphaned_tables,
-    dropped_on_error,
-    finish_loading_table,
-    swap_in,
-)
+from flows.destinations.postgres.swap import drop_orphaned_tables, replace_month
 from flows.destinations.postgres.tables import MonthNames, lock_key
 from flows.errors import DestinationBusy, UsageError
 
@@ -38,8 +29,6 @@ if TYPE_CHECKING:
     from flows.staging import StagedMonth
     from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
-
-CREATION_LOCK = lock_key("creates tables")
 
 
 @dataclass(eq=False)
@@ -127,28 +116,20 @@ class Postgres:
             if before and before.is_same_data(load):
                 seconds = time.perf_counter() - started
                 return Receipt(self.name, before.row_count, "unchanged", seconds)
-            self._replace(session, names, staged, load, report)
+            pickup = staged.month.dataset.pickup
+            replace_month(
+                session,
+                names,
+                staged,
+                load,
+                report,
+                index=None if self.indexes == "none" else (pickup, self.indexes),
+                attempt_seconds=self.swap_timeout_seconds,
+                total_seconds=self.lock_timeout_seconds,
+            )
         if report:
             report(staged.rows, staged.rows)
         return Receipt(self.name, staged.rows, "published", time.perf_counter() - started)
-
-    def _replace(
-        self,
-        session: PostgresSession,
-        names: MonthNames,
-        staged: StagedMonth,
-        load: Load,
-        report: ProgressCallback | None,
-    ) -> None:
-        with contextlib.ExitStack() as cleanup:
-            # NOTE: on an error the copier ends before the table is dropped, or the DROP would wait for it.
-            with copier() as process:
-                columns = self._prepare_tables(session, names, staged)
-                target = create_loading_table(session, names, staged, columns)
-                cleanup.enter_context(dropped_on_error(session, names))
-                copied_rows = process.copy(session, target, staged, report)
-            finish_loading_table(session, names, staged, copied_rows)
-            swap_in(session, names, load, self.swap_timeout_seconds, self.lock_timeout_seconds)
 
     def loaded(self, month: TripMonth) -> Load | None:
         """Look up a month's ledger row, if the month's rows are really there.
@@ -206,17 +187,3 @@ class Postgres:
                 f"another run has been loading {names.month} for {self.lock_timeout_seconds:g} s; "
                 "let it finish, or give it more time with TAXI_LOCK_TIMEOUT_SECONDS"
             ) from error
-
-    def _prepare_tables(
-        self, session: PostgresSession, names: MonthNames, staged: StagedMonth
-    ) -> dict[str, str]:
-        """Create or check parent and ledger; returns the month's columns and types in the parent's order."""
-        want = staged.month.dataset.postgres_columns(staged.new_columns)
-        with session.transaction():
-            # Without a lock, runs that create the same table at the same time would fail.
-            session.rows("SELECT pg_advisory_xact_lock($1)", CREATION_LOCK)
-            parent_columns = prepare_parent(session, names, want)
-            ledger.ensure(session)
-            if self.indexes != "none":
-                ensure_index(session, names.parent, staged.month.dataset.pickup, self.indexes)
-        return {column: want[column] for column in (*parent_columns, *want) if column in want}

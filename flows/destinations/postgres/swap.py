@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from flows.destinations.base import reconcile
 from flows.destinations.postgres import ledger
 from flows.destinations.postgres.connection import LockNotAvailable
-from flows.destinations.postgres.copier import CopyTarget
-from flows.destinations.postgres.ddl import add_columns, column_definitions, copy_indexes, missing_columns
+from flows.destinations.postgres.copier import CopyTarget, copier
+from flows.destinations.postgres.ddl import add_columns, column_definitions, missing_columns, prepare_parent
 from flows.destinations.postgres.tables import (
     LOADING,
     SCHEMA,
@@ -38,32 +38,77 @@ if TYPE_CHECKING:
     from flows.destinations.base import Load
     from flows.destinations.postgres.connection import PostgresSession
     from flows.destinations.postgres.tables import MonthNames
+    from flows.runtime import ProgressCallback
     from flows.staging import StagedMonth
 
 logger = logging.getLogger(__name__)
 
 LOADING_COMMENT = "a month being loaded by taxi-etl; without a holder it is removed by the next run"
+CREATION_LOCK = lock_key("creates tables")
 ARROW_TO_POSTGRES = {kind.arrow: kind.postgres for kind in ColumnType}
 
 
-def create_loading_table(
-    session: PostgresSession, names: MonthNames, staged: StagedMonth, columns: Mapping[str, str]
-) -> CopyTarget:
-    """Create the table into which a month is copied.
+def replace_month(
+    session: PostgresSession,
+    names: MonthNames,
+    staged: StagedMonth,
+    load: Load,
+    report: ProgressCallback | None,
+    *,
+    index: tuple[str, str] | None,
+    attempt_seconds: float,
+    total_seconds: float,
+) -> None:
+    """Load a month beside the table that people query, and swap it in.
 
     Args:
-        session: the connection.
+        session: the connection, which holds the lock of the loading table.
         names: of the month's tables.
         staged: the month.
-        columns: type by name.
-
-    Returns:
-        The table, with the columns to copy. It fills in the others, which have one value in every row.
+        load: its row in the ledger.
+        report: called with (rows read, rows in all).
+        index: column and method (`brin` or `btree`) of an index that the table has to have.
+        attempt_seconds: how long each attempt to swap waits while new readers queue behind it.
+        total_seconds: no new attempt to swap is begun after this time.
 
     Raises:
-        SchemaDrift: the file's columns are not the table's.
+        DestinationBusy: readers left no gap for the swap, or the connection broke.
+        DestinationRefused: a right is missing, or the server does not accept the rows.
+        SchemaDrift: a table exists in another shape, or the file has other columns than were staged.
+        ReconciliationError: more or fewer rows arrived than were staged.
         LocalStorageError: the file cannot be read.
     """
+    with contextlib.ExitStack() as cleanup:
+        # NOTE: on an error the copier ends before the table is dropped, or the DROP would wait for it.
+        with copier() as process:
+            columns = _prepare_tables(session, names, staged, index)
+            target = _create_loading_table(session, names, staged, columns)
+            cleanup.enter_context(_dropped_on_error(session, names))
+            copied_rows = process.copy(session, target, staged, report)
+        _finish_loading_table(session, names, staged, copied_rows)
+        with session.transaction():
+            session.set_lock_timeout(attempt_seconds)
+        policy = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.5, total_seconds=total_seconds)
+        retry_transient(lambda: _swap(session, names, load), policy, retry_on=LockNotAvailable)
+
+
+def _prepare_tables(
+    session: PostgresSession, names: MonthNames, staged: StagedMonth, index: tuple[str, str] | None
+) -> dict[str, str]:
+    """Create or check parent and ledger; returns the month's columns, type by name, in the parent's order."""
+    want = staged.month.dataset.postgres_columns(staged.new_columns)
+    with session.transaction():
+        # Without a lock, runs that create the same table at the same time would fail.
+        session.rows("SELECT pg_advisory_xact_lock($1)", CREATION_LOCK)
+        parent_columns = prepare_parent(session, names, want, index)
+        ledger.ensure(session)
+    return {column: want[column] for column in (*parent_columns, *want) if column in want}
+
+
+def _create_loading_table(
+    session: PostgresSession, names: MonthNames, staged: StagedMonth, columns: Mapping[str, str]
+) -> CopyTarget:
+    """Create the table, which itself fills in the columns with the same value in every row."""
     constant = {FILE_MONTH, *empty_columns(staged.path)}
     copied = staged_schema(staged.path, columns, constant)
     table, month = qualified(names.loading), f"DATE '{names.first_day}'"
@@ -113,13 +158,8 @@ def check_target(
 
 
 @contextlib.contextmanager
-def dropped_on_error(session: PostgresSession, names: MonthNames) -> Generator[None]:
-    """Drop the loading table if the block raises; without a connection that is left to the next run.
-
-    Args:
-        session: the connection.
-        names: of the month's tables.
-    """
+def _dropped_on_error(session: PostgresSession, names: MonthNames) -> Generator[None]:
+    """Drop the loading table if the block raises; without a connection that is left to the next run."""
     try:
         yield
     except BaseException:
@@ -128,82 +168,41 @@ def dropped_on_error(session: PostgresSession, names: MonthNames) -> Generator[N
         raise
 
 
-def drop_orphaned_tables(session: PostgresSession) -> None:
-    """Drop the loading tables of killed runs: with our comment, a name of ours, and nobody holding its lock.
-
-    Args:
-        session: the connection, in a transaction.
-    """
-    commented = session.rows(
-        """
-        SELECT c.relname::text FROM pg_class c
-        WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND NOT c.relispartition
-          AND obj_description(c.oid, 'pg_class') = $2 AND pg_has_role(c.relowner, 'USAGE')
-        """,
-        SCHEMA,
-        LOADING_COMMENT,
-    )
-    for (name,) in commented:
-        if re.search(rf"_\d{{4}}_\d\d{LOADING}$", name) and _take_free_lock(session, name):
-            session.execute(f"DROP TABLE IF EXISTS {qualified(name)}")
-            logger.info("dropped %s, left by a run that was killed", name)
-
-
-def _take_free_lock(session: PostgresSession, name: str) -> bool:
-    """Take the lock with that name until the end of the transaction; False if another run holds it."""
-    [[is_taken]] = session.rows("SELECT pg_try_advisory_xact_lock($1)", lock_key(name))
-    return is_taken
-
-
-def finish_loading_table(
+def _finish_loading_table(
     session: PostgresSession, names: MonthNames, staged: StagedMonth, copied_rows: int
 ) -> None:
-    """Check that all rows have arrived, and make the table like the parent's partitions.
-
-    Args:
-        session: the connection.
-        names: of the month's tables.
-        staged: the month.
-        copied_rows: as counted by the server; 0 if it is set not to count.
-
-    Raises:
-        ReconciliationError: the table has more or fewer rows than were staged.
-    """
+    """Check that all rows have arrived, and make the table like the parent's partitions."""
     table = qualified(names.loading)
     with session.transaction():
-        if copied_rows == 0:
+        if copied_rows == 0:  # or the server is set not to count
             [[copied_rows]] = session.rows(f"SELECT count(*) FROM {table}")
         reconcile("postgres", staged.rows, copied_rows)
         session.execute(f"ALTER TABLE {table} ALTER COLUMN {FILE_MONTH} DROP DEFAULT")
-        copy_indexes(session, names.parent, names.loading)
+        _copy_indexes(session, names.parent, names.loading)
 
 
-def swap_in(
-    session: PostgresSession, names: MonthNames, load: Load, attempt_seconds: float, total_seconds: float
-) -> None:
-    """Put the loading table in the place of the month's partition, as soon as readers leave a gap.
-
-    New readers queue behind an attempt that waits, so one that waits too long is given up and repeated.
-
-    Args:
-        session: the connection.
-        names: of the month's tables.
-        load: the month's row in the ledger.
-        attempt_seconds: how long each attempt waits for a lock.
-        total_seconds: no new attempt is begun after this time.
-
-    Raises:
-        LockNotAvailable: readers or other swaps left no gap; nothing has changed.
-        SchemaDrift: the parent was dropped, or has another shape by now.
-    """
-    with session.transaction():
-        session.set_lock_timeout(attempt_seconds)
-    policy = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.5, total_seconds=total_seconds)
-    retry_transient(lambda: _swap(session, names, load), policy, retry_on=LockNotAvailable)
+def _copy_indexes(session: PostgresSession, source: str, target: str) -> None:
+    """Give the target the source's indexes, which ATTACH PARTITION would build while it locks the parent."""
+    # Those of constraints are left to it.
+    for is_unique, definition in session.rows(
+        """
+        SELECT i.indisunique, substr(pg_get_indexdef(i.indexrelid), 1 + length(format(
+            'CREATE %sINDEX %I ON ONLY %I.%I ', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END,
+            c.relname, n.nspname, t.relname)))
+        FROM pg_index i
+        JOIN pg_class c ON c.oid = i.indexrelid
+        JOIN pg_class t ON t.oid = i.indrelid
+        JOIN pg_namespace n ON n.oid = t.relnamespace
+        WHERE i.indrelid = to_regclass($1)
+          AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid)
+        """,
+        qualified(source),
+    ):
+        session.execute(f"CREATE {'UNIQUE ' if is_unique else ''}INDEX ON {qualified(target)} {definition}")
 
 
 def _swap(session: PostgresSession, names: MonthNames, load: Load) -> None:
-    """One transaction of some milliseconds."""
+    """Put the loading table and its ledger row in the old ones' place: one transaction of milliseconds."""
     parent, month, loading = map(qualified, (names.parent, names.month, names.loading))
     with session.transaction():
         # One swap at a time. Readers are locked out only from the DROP on, and never by a new month.
@@ -227,3 +226,26 @@ def _grow_together(session: PostgresSession, names: MonthNames) -> None:
     add_columns(session, names.parent, missing_columns(names.parent, parent, month.columns))
     missing = {column: kind for column, kind in parent.columns.items() if column not in month.columns}
     add_columns(session, names.loading, missing)
+
+
+def drop_orphaned_tables(session: PostgresSession) -> None:
+    """Drop the loading tables of killed runs: with our comment, a name of ours, and nobody holding its lock.
+
+    Args:
+        session: the connection, in a transaction.
+    """
+    commented = session.rows(
+        """
+        SELECT c.relname::text FROM pg_class c
+        WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND NOT c.relispartition
+          AND obj_description(c.oid, 'pg_class') = $2 AND pg_has_role(c.relowner, 'USAGE')
+        """,
+        SCHEMA,
+        LOADING_COMMENT,
+    )
+    for (name,) in commented:
+        if re.search(rf"_\d{{4}}_\d\d{LOADING}$", name) and session.rows(
+            "SELECT 1 WHERE pg_try_advisory_xact_lock($1)", lock_key(name)
+        ):
+            session.execute(f"DROP TABLE IF EXISTS {qualified(name)}")
+            logger.info("dropped %s, left by a run that was killed", name)
