@@ -19,8 +19,7 @@ from contents import COLUMNS, in_database
 from inputs import MONTH
 from pydantic import SecretStr
 
-from flows.destinations.postgres.connection import Address
-from flows.destinations.postgres.destination import Postgres
+from flows.destinations.postgres import Postgres, PostgresAddress
 from flows.settings import Settings
 from flows.staging import StagingOptions, stage
 from transforms.datasets import YELLOW
@@ -42,7 +41,7 @@ TIMES = [YELLOW.pickup, YELLOW.dropoff]
 
 
 def conninfo(database: Database) -> str:
-    return Address.of_url(database.url).conninfo()
+    return PostgresAddress.of_url(database.url).conninfo()
 
 
 def destination(database: Database) -> Postgres:

@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 import flows.parent  # noqa: F401 - for its memory
+from flows.destinations.postgres import Postgres
 from flows.destinations.postgres.copier import copier
-from flows.destinations.postgres.destination import Postgres
 from flows.settings import Settings
 from flows.sources import find_landed
 from flows.staging import StagingOptions, stage

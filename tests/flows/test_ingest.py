@@ -135,7 +135,7 @@ def test_overridden_settings_end_with_the_block() -> None:
 
 
 def test_server_options_survive_every_character(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.destinations.postgres.connection import PostgresAddress
+    from flows.destinations.postgres import PostgresAddress
     from flows.ingest import parser, server_url
 
     password = "p@ss/w:rd #1%? &=+'\\ü"

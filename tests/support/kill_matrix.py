@@ -43,7 +43,7 @@ STEPS = [
         "flows.runtime.files.commit:2",  # the rejects
         "flows.runtime.files.commit:3",  # the staged file
         "flows.destinations.duckdb.destination.reconcile:1",
-        "flows.destinations.postgres.destination.reconcile:1",
+        "flows.destinations.postgres.swap.reconcile:1",
         "flows.month.tasks.configured_destination:1",
         "flows.month.tasks.configured_destination:2",
         "flows.runtime.files.commit:4",  # the quality report

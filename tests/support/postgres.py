@@ -23,8 +23,8 @@ import psycopg
 import pytest
 from adbc_driver_postgresql import dbapi
 
-from flows.destinations.postgres.connection import PostgresAddress
-from flows.destinations.postgres.embedded import WHEEL, Cluster
+from flows.destinations.postgres.address import PostgresAddress
+from flows.destinations.postgres.embedded import WHEEL, EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -76,7 +76,7 @@ class Database:
         [[found]] = self.rows(query)
         return found
 
-    def table(self, query: str) -> pa.PostgresTable:
+    def table(self, query: str) -> pa.Table:
         conninfo = PostgresAddress.of_url(self.url).conninfo()
         with dbapi.connect(conninfo, autocommit=True) as connection, connection.cursor() as cursor:
             cursor.execute(query)
@@ -116,7 +116,7 @@ class WheelServer:
     """A server from the wheel on a TCP port, with a password.
 
     Attributes:
-        cluster: it.
+        embedded: its processes and files.
         database: its first database.
         hosts: where it listens.
     """
@@ -126,15 +126,15 @@ class WheelServer:
         port = str(_free_port())
         settings = {"listen_addresses": ",".join(self.hosts), "port": port, "wal_level": "replica"}
         quick = {"fsync": "off", "scram_iterations": "1"}
-        self.cluster = Cluster(directory / "data", settings | quick)
-        self.cluster.start()
-        self.local = Database(as_url(dict(self.cluster.address.parameters)))
+        self.embedded = EmbeddedServer(directory / "data", settings | quick)
+        self.embedded.start()
+        self.local = Database(as_url(dict(self.embedded.address.parameters)))
         self._demand_passwords()
         self.database = self.local.other(host="127.0.0.1", password=PASSWORD)
 
     def kill(self) -> None:
         """Every process of it ends at once and writes nothing, as if the machine had lost its power."""
-        lock_file = self.cluster.directory / "postmaster.pid"
+        lock_file = self.embedded.directory / "postmaster.pid"
         os.kill(int(lock_file.read_text().split()[0]), signal.SIGQUIT)
         while lock_file.exists():
             time.sleep(0.01)
@@ -143,7 +143,7 @@ class WheelServer:
         quoted = PASSWORD.replace("'", "''")
         self.local.execute(f"ALTER USER postgres PASSWORD '{quoted}'")
         rules = ["local all all trust", "host all all all scram-sha-256"]
-        (self.cluster.directory / "pg_hba.conf").write_text("\n".join([*rules, ""]))
+        (self.embedded.directory / "pg_hba.conf").write_text("\n".join([*rules, ""]))
         assert self.local.value("SELECT pg_reload_conf()")
 
 
@@ -180,7 +180,7 @@ def wheel_server() -> Generator[WheelServer]:
         try:
             yield server
         finally:
-            server.cluster.stop("immediate")
+            server.embedded.stop("immediate")
 
 
 @pytest.fixture(scope="session")

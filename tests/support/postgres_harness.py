@@ -14,10 +14,8 @@ from unittest import mock
 from support.destinations import LONGEST_WAIT_SECONDS, Harness, Place
 
 from flows.destinations import LEDGER, Load
-from flows.destinations.postgres import ddl as postgres_ddl
-from flows.destinations.postgres import destination as postgres
-from flows.destinations.postgres.connection import PostgresAddress
-from flows.destinations.postgres.destination import Options, Postgres
+from flows.destinations.postgres import Postgres, PostgresAddress, swap
+from flows.destinations.postgres import destination as postgres_destination
 from flows.destinations.postgres.tables import LOADING
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class PostgresHarness(Harness):
-    module = "flows.destinations.postgres.destination"
+    module = "flows.destinations.postgres.swap"
 
     def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:
         super().__init__(directory, request)
@@ -63,7 +61,7 @@ class PostgresHarness(Harness):
         )
         return {name for (name,) in found} - self._left
 
-    def read(self, table: str) -> pa.PostgresTable:
+    def read(self, table: str) -> pa.Table:
         return self.database.table(f"SELECT * FROM {table}")
 
     def ledger(self) -> list[Load]:
@@ -87,13 +85,13 @@ class PostgresHarness(Harness):
 
 def destination(database: Database, **options: Any) -> Postgres:  # noqa: ANN401
     """The destination at a database, with such options."""
-    return Postgres(lambda: PostgresAddress.of_url(database.url), Options(**options))
+    return Postgres(lambda: PostgresAddress.of_url(database.url), **options)
 
 
 MOMENTS = {
-    "before the swap": (postgres, "_swap"),
-    "in the middle of the swap": (postgres_ddl, "grow_together"),
-    "after the swap": (postgres, "Receipt"),
+    "before the swap": (swap, "_swap"),
+    "in the middle of the swap": (swap, "_grow_together"),
+    "after the swap": (postgres_destination, "Receipt"),
 }
 """Where a publish can be killed: when it looks up that name."""
 

@@ -18,7 +18,7 @@ TABLE = "yellow_taxi_trips"
 STEPS = [
     ("flows.sources.landing.open_source:1:before", signal.SIGINT),
     ("flows.staging.stage_file.write_parquet:1:before", signal.SIGTERM),
-    ("flows.destinations.postgres.destination.reconcile:1:before", signal.SIGTERM),
+    ("flows.destinations.postgres.swap.reconcile:1:before", signal.SIGTERM),
 ]
 ENDS = {signal.SIGINT: (130, "interrupted: "), signal.SIGTERM: (143, "terminated: ")}
 

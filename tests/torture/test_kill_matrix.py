@@ -28,7 +28,7 @@ SHORT_STEPS = [
     "flows.runtime.files.commit:3:before",
     "flows.destinations.duckdb.destination.reconcile:1:after",
     "flows.month.tasks.configured_destination:2:before",
-    "flows.destinations.postgres.destination.reconcile:1:before",
+    "flows.destinations.postgres.swap.reconcile:1:before",
     "flows.runtime.files.commit:4:before",
 ]
 SIGNAL_STEPS = [

@@ -1,37 +1,18 @@
-"""A connection to Postgres: where it goes, what it may say, and every refusal explained in one line."""
+"""A connection to Postgres, and its failures as errors of this program: one line, with the next step."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import psycopg
 
-from flows.errors import DestinationBusy, DestinationRefused, TaxiError, UsageError
+from flows.destinations.postgres.address import PostgresAddress
+from flows.errors import DestinationBusy, DestinationRefused, TaxiError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
-    from typing import Self
-
-WAYS_TO_SAY_IT = (
-    "postgresql://USER:PASSWORD@HOST:5432/DATABASE (characters such as @ : / ? # % in a password as %40 "
-    "%3A %2F %3F %23 %25), postgresql:///DATABASE?host=/var/run/postgresql, or embedded"
-)
-
-DEFAULTS = {
-    "application_name": "taxi-etl",
-    "client_encoding": "UTF8",
-    "connect_timeout": "10",
-    # A server that has gone without a word is noticed after two minutes instead of two hours.
-    "keepalives_idle": "60",
-    "keepalives_interval": "10",
-    "keepalives_count": "6",
-}
-# Nobody listens in on loopback: no TLS unless the server insists, no Kerberos encryption. A third faster.
-LOOPBACK_DEFAULTS = {"sslmode": "allow", "gssencmode": "disable"}
+    from collections.abc import Generator
 
 SESSION_SETTINGS = {
     "DateStyle": "ISO",  # partition bounds are compared as text
@@ -41,20 +22,18 @@ SESSION_SETTINGS = {
     "tcp_keepalives_count": "6",
 }
 
-IDLE_LIMIT = "idle_session_timeout"
-
-# What the server, or the way to it, says while it is worth trying again. No SQLSTATE comes with a
-# connection that fails, see https://www.postgresql.org/docs/current/libpq-status.html.
-PASSES = re.compile(
+# Failed connections come without SQLSTATE, see https://www.postgresql.org/docs/current/libpq-status.html.
+TRANSIENT_MESSAGES = re.compile(
     r"starting up|shutting down|in recovery|not yet accepting|not accepting connections"
     r"|too many (clients|connections)|connection slots are reserved|connection limit exceeded"
     r"|refused|timeout expired|timed out|closed|reset|aborted|unreachable|No route to host"
     r"|No such file or directory|could not (send|receive)|EOF|no connection to the server",
     re.IGNORECASE,
 )
-LOCKED = {"55P03": "waited too long for a lock", "40P01": "a deadlock was broken"}
-PASSING_STATES = ("08", "40", "53", "57P", "55006")
-LASTING_STATES = ("08P01", "53100", "57P04", "57P05")
+LOCK_STATES = {"55P03": "waited too long for a lock", "40P01": "a deadlock was broken"}
+# SQLSTATEs by prefix; https://www.postgresql.org/docs/current/errcodes-appendix.html lists them.
+TRANSIENT_STATES = ("08", "40", "53", "57P", "55006")
+PERMANENT_STATES = ("08P01", "53100", "57P04", "57P05")  # in spite of their prefixes
 ADVICE = {
     "42501": "grant the right, see docs/postgres.md, Permissions",
     "25006": "the server is read-only, perhaps a standby; name the primary in TAXI_POSTGRES_URL",
@@ -65,144 +44,125 @@ ADVICE = {
 }
 
 
-class Locked(DestinationBusy):
-    """A lock was not free in time, or two waited for each other; nothing of the transaction stays."""
-
-
-@dataclass(frozen=True, slots=True)
-class PostgresAddress:
-    """Where a database is, as libpq's keywords.
-
-    Attributes:
-        parameters: such as host, port, user, password; see
-            https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS.
-    """
-
-    parameters: Mapping[str, str] = field(repr=False)
-
-    @classmethod
-    def of_url(cls, url: str) -> Self:
-        """Read a URL as libpq or SQLAlchemy write it (`postgresql+psycopg2://` means `postgresql://`).
-
-        Raises:
-            UsageError: it is none; does not repeat it, because there may be a password in it.
-        """
-        found = re.fullmatch(r"postgres(?:ql)?(?:\+\w+)?://([^?]*)(?:\?(.*))?", url.strip(), re.DOTALL)
-        if not found:
-            raise UsageError(f"TAXI_POSTGRES_URL is not a Postgres URL; legal are {WAYS_TO_SAY_IT}")
-        # The last @, so that one in the password does no harm.
-        login, _, place = found[1].rpartition("@")
-        user, _, password = login.partition(":")
-        hosts, _, database = place.partition("/")
-        named = {"user": user, "password": password, "dbname": database, **_hosts_and_ports(hosts)}
-        for pair in filter(None, (found[2] or "").split("&")):
-            key, _, value = pair.partition("=")
-            named[key] = value
-        return cls({key: unquote(value) for key, value in named.items() if value})
-
-    def __str__(self) -> str:
-        """What people may read: no password."""
-        host = self.parameters.get("host", "local socket")
-        return f"{host}:{self.parameters.get('port', '5432')}/{self.parameters.get('dbname', '')}"
-
-    def conninfo(self) -> str:
-        """What libpq connects with; holds the password."""
-        defaults = DEFAULTS | (LOOPBACK_DEFAULTS if self._is_loopback() else {})
-        return " ".join(f"{key}={_escaped(value)}" for key, value in (defaults | {**self.parameters}).items())
-
-    def _is_loopback(self) -> bool:
-        hosts = self.parameters.get("hostaddr", self.parameters.get("host", "")).split(",")
-        return all(host in {"localhost", "::1"} or host.startswith("127.") for host in hosts)
-
-
-def _hosts_and_ports(text: str) -> dict[str, str]:
-    """`host`, `[v6]:port` or several of them with commas, as libpq's two lists."""
-    places = [re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::(\d*))?", place) for place in text.split(",")]
-    if not all(places):
-        raise UsageError(f"TAXI_POSTGRES_URL names no host and port; legal are {WAYS_TO_SAY_IT}")
-    hosts = [place[1] or place[2] or "" for place in places if place]
-    ports = [place[3] or "" for place in places if place]
-    return {"host": ",".join(hosts).strip(","), "port": ",".join(ports) if any(ports) else ""}
-
-
-def _escaped(value: str) -> str:
-    """A value as conninfo writes it, whatever is in it."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+class LockNotAvailable(DestinationBusy):
+    """A lock was not free in time, or a deadlock was broken; the transaction was rolled back."""
 
 
 class PostgresSession:
-    """One connection. A statement belongs to the `transaction` around it."""
+    """One connection; every statement belongs to a `transaction` block."""
 
     def __init__(self, connection: psycopg.Connection, address: PostgresAddress) -> None:
-        """Wrap a connection that is not in autocommit mode."""
+        """Wrap a connection.
+
+        Args:
+            connection: its cursors are `psycopg.RawCursor`s.
+            address: what it was opened with.
+        """
         self._connection, self._address = connection, address
 
     @property
     def address(self) -> PostgresAddress:
-        """Where it goes: the one server that was found, and the password that it took."""
+        """The one server that was reached out of those in the address, and the password that it accepted."""
         info = self._connection.info
-        found = {
-            "host": info.host,
-            "hostaddr": info.hostaddr,
-            "port": str(info.port),
-            "password": info.password,
-        }
-        return PostgresAddress(
-            {**self._address.parameters, **{key: value for key, value in found.items() if value}}
-        )
+        reached = {"host": info.host, "hostaddr": info.hostaddr, "port": str(info.port)}
+        actual = {key: value for key, value in (reached | {"password": info.password}).items() if value}
+        return PostgresAddress({**self._address.parameters, **actual})
 
     def execute(self, sql: str, *values: object) -> None:
-        """Run one statement; `$1` in it is the first value."""
-        with _explained(), psycopg.RawCursor(self._connection) as cursor:
-            cursor.execute(sql.encode(), values or None)
+        """Run one statement.
+
+        Args:
+            sql: the statement.
+            values: those of `$1`, `$2`, ...
+
+        Raises:
+            DestinationBusy, DestinationRefused: the statement failed; see `statement_error`.
+        """
+        with _translate_errors():
+            self._connection.execute(sql.encode(), values or None)
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of one query."""
-        with _explained(), psycopg.RawCursor(self._connection) as cursor:
-            return cursor.execute(sql.encode(), values or None).fetchall()
+        """Run one query.
+
+        Args:
+            sql: the query.
+            values: those of `$1`, `$2`, ...
+
+        Returns:
+            All its rows.
+
+        Raises:
+            DestinationBusy, DestinationRefused: the query failed; see `statement_error`.
+        """
+        with _translate_errors():
+            return self._connection.execute(sql.encode(), values or None).fetchall()
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[None]:
-        """All of the block, or nothing of it. Not even a SET stays of a block that raises."""
-        try:
+        """Commit what the block does, or roll all of it back if it raises, even a SET.
+
+        Raises:
+            DestinationBusy, DestinationRefused: the commit failed.
+        """
+        with _translate_errors(), self._connection.transaction():
             yield
-            with _explained():
-                self._connection.commit()
-        except BaseException:
-            with contextlib.suppress(psycopg.Error):  # the connection may be gone; the first error matters
-                self._connection.rollback()
-            raise
+
+    def set_lock_timeout(self, seconds: float) -> None:
+        """Limit how long each later statement waits for a lock.
+
+        Args:
+            seconds: at least a millisecond is set, because 0 would mean no limit.
+        """
+        self.execute(f"SET lock_timeout = {max(1, int(seconds * 1000))}")
 
 
 @contextlib.contextmanager
 def connected(address: PostgresAddress) -> Generator[PostgresSession]:
     """Connect, and disconnect at the end of the block.
 
+    Args:
+        address: the database.
+
+    Yields:
+        The connection, with `SESSION_SETTINGS`.
+
     Raises:
         DestinationBusy: the server is starting, full, or cannot be reached right now.
         DestinationRefused: wrong password, no such host or database: somebody has to change something.
     """
     try:
-        # What it prepares on the server is of use for statements that come again and again; ours do not.
-        connection = psycopg.connect(address.conninfo(), prepare_threshold=None)
+        # Prepared statements pay off only when repeated, which these are not.
+        connection = psycopg.connect(
+            address.conninfo(), prepare_threshold=None, cursor_factory=psycopg.RawCursor
+        )
     except psycopg.Error as error:
-        raise no_connection(str(error), address) from error
+        raise connection_error(str(error), address) from error
     with contextlib.closing(connection):
         session = PostgresSession(connection, address)
         settings = (f"set_config('{key}', '{value}', false)" for key, value in SESSION_SETTINGS.items())
         with session.transaction():
             session.rows(f"SELECT {', '.join(settings)}")
-            # While others copy, this one only holds the month. (Older servers know no such limit.)
-            session.rows(f"SELECT set_config(name, '0', false) FROM pg_settings WHERE name = '{IDLE_LIMIT}'")
+            # This connection idles while others copy. (Servers before Postgres 14 have no such limit.)
+            session.rows(
+                "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
+            )
         yield session
 
 
-def no_connection(said: str, address: PostgresAddress) -> TaxiError:
-    """What to raise for a connection that does not come about, by what the driver said."""
-    reason = " ".join(said.split())
+def connection_error(message: str, address: PostgresAddress) -> TaxiError:
+    """The error to raise when a connection cannot be made.
+
+    Args:
+        message: the driver's.
+        address: where the connection was to go.
+
+    Returns:
+        DestinationBusy if another attempt may succeed, otherwise DestinationRefused.
+    """
+    reason = " ".join(message.split())
     for prefix in ("IO: [libpq] Failed to connect: ", "connection failed: "):
         reason = reason.removeprefix(prefix)
-    if PASSES.search(re.sub('"[^"]*"', "", reason)):  # not in the name of a host or database
+    if TRANSIENT_MESSAGES.search(re.sub('"[^"]*"', "", reason)):  # not in a quoted host or database name
         return DestinationBusy(f"no connection to Postgres at {address} ({reason}); is the server running?")
     return DestinationRefused(
         f"no connection to Postgres at {address} ({reason}); correct TAXI_POSTGRES_URL (host, user, "
@@ -211,37 +171,41 @@ def no_connection(said: str, address: PostgresAddress) -> TaxiError:
 
 
 @contextlib.contextmanager
-def _explained() -> Generator[None]:
-    """Raise what the driver raises as one of ours."""
+def _translate_errors() -> Generator[None]:
     try:
         yield
     except psycopg.Error as error:
-        lost = isinstance(error, psycopg.OperationalError)
-        raise refusal(str(error), error.sqlstate, lost=lost) from error
+        is_operational = isinstance(error, psycopg.OperationalError)
+        raise statement_error(str(error), error.sqlstate, is_operational=is_operational) from error
 
 
-def refusal(said: str, state: str | None, *, lost: bool) -> TaxiError:
-    """What to raise for a statement that fails.
+def statement_error(message: str, sqlstate: str | None, *, is_operational: bool) -> TaxiError:
+    """The error to raise when a statement fails.
 
     Args:
-        said: what the driver says.
-        state: the SQLSTATE; None: the server said nothing.
-        lost: without a state, it is the connection that failed.
+        message: the driver's.
+        sqlstate: None if the server sent none.
+        is_operational: the driver raised an OperationalError; without SQLSTATE the connection is lost.
+
+    Returns:
+        LockNotAvailable or DestinationBusy if another attempt may succeed, otherwise DestinationRefused.
     """
-    state, reason = state or "", _reason(said)
-    if state in LOCKED:
-        return Locked(f"Postgres: {LOCKED[state]} ({reason}); let the others finish, then run it again")
-    if not state and lost:
+    state, reason = sqlstate or "", _server_message(message)
+    if state in LOCK_STATES:
+        return LockNotAvailable(
+            f"Postgres: {LOCK_STATES[state]} ({reason}); let the others finish, then run it again"
+        )
+    if not state and is_operational:
         return DestinationBusy(f"the connection to Postgres broke ({reason}); the month there stays")
-    if state.startswith(PASSING_STATES) and state not in LASTING_STATES:
+    if state.startswith(TRANSIENT_STATES) and state not in PERMANENT_STATES:
         return DestinationBusy(f"Postgres cannot do it now ({reason}, SQLSTATE {state})")
     advice = ADVICE.get(state, "see docs/postgres.md")
     return DestinationRefused(f"Postgres refused: {reason} (SQLSTATE {state or 'unknown'}); {advice}")
 
 
-def _reason(text: str) -> str:
-    """The server's own words out of the driver's message, without the statement."""
-    said = re.search(r"(?:ERROR|FATAL|PANIC):\s+(.*)", text, re.DOTALL)
-    lines = (said[1] if said else text).partition("\nQuery was:")[0].split("\n")
-    kept = [line for line in lines if not line.startswith(("LINE ", " ", ". SQLSTATE", "CONTEXT:"))]
-    return " ".join(" ".join(kept).split())
+def _server_message(message: str) -> str:
+    """The server's own words in a driver's message, without the statement."""
+    match = re.search(r"(?:ERROR|FATAL|PANIC):\s+(.*)", message, re.DOTALL)
+    lines = (match[1] if match else message).partition("\nQuery was:")[0].split("\n")
+    noise = ("LINE ", " ", ". SQLSTATE", "CONTEXT:")
+    return " ".join(" ".join(line for line in lines if not line.startswith(noise)).split())

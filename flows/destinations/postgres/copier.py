@@ -1,7 +1,7 @@
-"""COPY of a staged file into a Postgres table, by a process of its own: `postgres_copy_process`.
+"""Copies staged files into Postgres tables by processes of their own; see `copy_process`.
 
-The driver (ADBC) encodes and sends; a server that ends the connection makes it end its process. Here that is
-an error like any other.
+The driver (ADBC) aborts its whole process when the server ends a connection. With a process of its own, that
+is an error like any other.
 """
 
 from __future__ import annotations
@@ -15,21 +15,25 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from flows.destinations.postgres.connection import SESSION_SETTINGS, no_connection, refusal
-from flows.destinations.postgres.tables import quoted
+from flows.destinations.postgres.connection import SESSION_SETTINGS, connection_error, statement_error
 from flows.errors import DestinationBusy, DestinationRefused, LocalStorageError, TaxiError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from flows.destinations.postgres.connection import PostgresSession
-    from flows.destinations.postgres.copy_process import Answer, CopyRequest
     from flows.runtime import ProgressCallback
     from flows.staging import StagedMonth
+
+# NOTE: run by its path. As a module it would import this package's face, and with it psycopg.
+PROGRAM = Path(__file__).with_name("copy_process.py")
+CLOSE_TIMEOUT_SECONDS = 5.0
+IDLE_COPIERS = 2
+"""Idle copier processes kept warm, about 150 MB each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,8 @@ class CopyTarget:
 
     Attributes:
         schema, table: its name.
-        oid: it, and no other one of that name.
-        columns: those to copy, in its order.
+        oid: its object id, because another table may take that name.
+        columns: those to copy, in the table's order.
     """
 
     schema: str
@@ -48,39 +52,31 @@ class CopyTarget:
     columns: list[str]
 
 
-PROGRAM = Path(__file__).with_name("copy_process.py")
-"""NOTE: run by its path. As a module it would import this package's face, and with it psycopg."""
-ENDING_SECONDS = 5.0
-
-KEPT = 2
-"""So many wait for the next month: as many as are loaded at once by default. Each has some 150 MB."""
-
-
 class Copier:
-    """A process that copies, one file after the other. It ends with this process at the latest."""
+    """A process that copies one file after the other. It never outlives this process."""
 
     def __init__(self) -> None:
-        """Start it; it is ready some tenths of a second later, and waited for when it is needed."""
-        # A file, because nobody reads it while all goes well, and a pipe that is full would stop the process.
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        # NOTE: -P, or a file in the working directory could take the place of a library.
-        self._process = subprocess.Popen(  # noqa: S603 - nothing of it comes from outside
+        """Start the process, without waiting the quarter of a second until it is ready."""
+        # A file, because a pipe that nobody reads would block the process when full.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        # NOTE: -P, or a file in the working directory could be imported in place of a library.
+        self._process = subprocess.Popen(  # noqa: S603 - no argument comes from outside
             [sys.executable, "-P", PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
-            bufsize=0,  # a buffer has a lock, on which a fork would wait, and is written twice after one
+            stderr=self._stderr,
+            bufsize=0,  # a buffer has a lock, on which a fork could block, and would be flushed by both
         )
         pipes = self._process.stdin, self._process.stdout
-        self._requests, self._answers = cast("tuple[IO[bytes], IO[bytes]]", pipes)
+        self._stdin, self._stdout = cast("tuple[IO[bytes], IO[bytes]]", pipes)
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The process id."""
         return self._process.pid
 
     def is_running(self) -> bool:
-        """It has not been ended by somebody else."""
+        """Whether the process has not ended, for example by a kill."""
         return self._process.poll() is None
 
     def copy(
@@ -90,98 +86,93 @@ class Copier:
         staged: StagedMonth,
         report: ProgressCallback | None,
     ) -> int:
-        """Copy a staged file into a table, and commit; returns the rows that the server has counted.
+        """Copy a staged file into a table, and commit.
 
-        0 as well if the server is set not to count (`track_counts`).
-
-        NOTE: the driver encodes by the Arrow type and never looks at the table. Compare the two before.
+        NOTE: the driver encodes by the Arrow types and ignores the table's. Compare the two before.
 
         Args:
             session: a connection to the same server.
-            target: where to.
+            target: the table.
             staged: the month.
             report: called with (rows read, rows in all).
 
+        Returns:
+            The rows that the server has counted; 0 if it is set not to count (`track_counts`).
+
         Raises:
             DestinationBusy: the connection broke, or none can be had right now.
-            DestinationRefused: the server does not take it.
+            DestinationRefused: the server does not accept the rows.
             LocalStorageError: the file is damaged.
         """
-        request: CopyRequest = {
+        request = asdict(target) | {
             "conninfo": session.address.conninfo(),
             "settings": SESSION_SETTINGS,
-            "schema": target.schema,
-            "table": target.table,
-            "name": f"{quoted(target.schema)}.{quoted(target.table)}",
-            "oid": target.oid,
             "path": str(staged.path.absolute()),
             "rows": staged.rows,
-            "columns": target.columns,
         }
-        with contextlib.suppress(BrokenPipeError):  # it has ended, which shows in its answers
-            _write_all(self._requests, json.dumps(request).encode() + b"\n")
-        for line in self._answers:
-            answer: Answer = json.loads(line)
-            match answer["kind"]:
-                case "progress" if report:
-                    report(answer["rows"], answer["of"])
-                case "copied":
-                    return answer["rows"]
-                case "damaged":
-                    raise LocalStorageError(answer["message"])
-                case "replaced":
+        with contextlib.suppress(BrokenPipeError):  # the process has ended, and so have its answers
+            _write_all(self._stdin, json.dumps(request).encode() + b"\n")
+        for line in self._stdout:
+            match json.loads(line):
+                case {"progress": [rows, total]} if report:
+                    report(rows, total)
+                case {"copied": rows}:
+                    return rows
+                case {"damaged": message}:
+                    raise LocalStorageError(message)
+                case {"replaced": _}:
                     raise DestinationBusy("another run has begun the same month; the month there stays")
-                case "refused" if answer["connecting"]:
-                    raise no_connection(answer["message"], session.address)
-                case "refused":
-                    raise refusal(answer["message"], answer["sqlstate"], lost=answer["lost"])
+                case {"unreachable": message}:
+                    raise connection_error(message, session.address)
+                case {"failed": [message, sqlstate, is_operational]}:
+                    raise statement_error(message, sqlstate, is_operational=is_operational)
                 case _:
                     pass
-        raise self._ended()
+        raise self._death_error()
 
-    def _ended(self) -> TaxiError:
-        """Why there are no more answers."""
+    def _death_error(self) -> TaxiError:
+        """The error to raise for a process that has ended without an answer."""
         code = self._process.wait()
-        self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip()
+        self._stderr.seek(0)
+        stderr = self._stderr.read().decode(errors="replace").strip()
         if code >= 0:
             return DestinationRefused(
-                f"the process that copies to Postgres failed ({said.rpartition(chr(10))[2]}); the month "
+                f"the process that copies to Postgres failed ({stderr.rpartition(chr(10))[2]}); the month "
                 "there stays. If the installation is whole, please report it"
             )
-        if code == -signal.SIGABRT and "std::logic_error" in said:
-            why = "the connection to Postgres broke"
+        if code == -signal.SIGABRT and "std::logic_error" in stderr:
+            reason = "the connection to Postgres broke"
         else:
-            why = f"the process that copies to Postgres was ended ({signal.strsignal(-code)})"
-        return DestinationBusy(f"{why}; the month there stays")
+            reason = f"the process that copies to Postgres was ended ({signal.strsignal(-code)})"
+        return DestinationBusy(f"{reason}; the month there stays")
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
+        """End the process, even in the middle of a copy."""
         self._close_files()
         try:
-            self._process.wait(ENDING_SECONDS)
+            self._process.wait(CLOSE_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
     def abandon(self) -> None:
-        """After a fork, in the new process: it is the other one's."""
+        """Let go of the process in a forked child: it is the parent's."""
         self._close_files()
         self._process.returncode = 0
 
     def _close_files(self) -> None:
-        for file in (self._requests, self._answers, self._errors):
+        for file in (self._stdin, self._stdout, self._stderr):
             file.close()
 
 
 def _write_all(pipe: IO[bytes], content: bytes) -> None:
-    """A pipe without a buffer takes what has room."""
+    """Write to an unbuffered pipe, which may accept only a part at a time."""
     while content:
         content = content[pipe.write(content) :]
 
 
-class _Copiers:
-    """Those of this process: each is used by one month at a time, and kept for the next."""
+class _Pool:
+    """The copiers of this process: each serves one month at a time, and is kept for the next."""
 
     def __init__(self) -> None:
         self._lock, self._idle, self._busy = threading.Lock(), set[Copier](), set[Copier]()
@@ -189,53 +180,50 @@ class _Copiers:
     def take(self) -> Copier:
         with self._lock:
             while self._idle:
-                one = self._idle.pop()
-                if one.is_running():
+                process = self._idle.pop()
+                if process.is_running():
                     break
-                one.close()
+                process.close()
             else:
-                one = Copier()
-            self._busy.add(one)
-        return one
+                process = Copier()
+            self._busy.add(process)
+        return process
 
-    def give_back(self, one: Copier) -> None:
+    def give_back(self, process: Copier, *, reusable: bool) -> None:
         with self._lock:
-            self._busy.discard(one)
-            if kept := len(self._idle) < KEPT:
-                self._idle.add(one)
-        if not kept:
-            one.close()
+            self._busy.discard(process)
+            if reusable and len(self._idle) < IDLE_COPIERS:
+                self._idle.add(process)
+                return
+        process.close()
 
-    def end(self, one: Copier) -> None:
-        with self._lock:
-            self._busy.discard(one)
-        one.close()
+    def close_all(self) -> None:
+        for process in self._idle | self._busy:
+            process.close()
 
-    def end_all(self) -> None:
-        for one in self._idle | self._busy:
-            one.close()
-
-    def forget_all(self) -> None:
-        for one in self._idle | self._busy:
-            one.abandon()
+    def abandon_all(self) -> None:
+        for process in self._idle | self._busy:
+            process.abandon()
         self.__init__()
 
 
-_copiers = _Copiers()
-atexit.register(_copiers.end_all)
-os.register_at_fork(after_in_child=_copiers.forget_all)
+_pool = _Pool()
+atexit.register(_pool.close_all)
+os.register_at_fork(after_in_child=_pool.abandon_all)
 
 
 @contextlib.contextmanager
 def copier() -> Generator[Copier]:
-    """A process that copies for nobody else; it is kept for the next month if all goes well.
+    """Use a copier that nobody else uses; it is kept for the next month unless the block raises.
 
-    NOTE: begin early. It takes a quarter of a second to be ready, in which other things can be done.
+    NOTE: begin early, so that other work can be done while the process starts.
+
+    Yields:
+        The copier, which is perhaps still starting.
     """
-    one = _copiers.take()
+    process, succeeded = _pool.take(), False
     try:
-        yield one
-    except BaseException:
-        _copiers.end(one)
-        raise
-    _copiers.give_back(one)
+        yield process
+        succeeded = True
+    finally:
+        _pool.give_back(process, reusable=succeeded)

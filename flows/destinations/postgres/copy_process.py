@@ -1,8 +1,8 @@
-"""The process that copies Arrow batches into a Postgres table, through ADBC; see `postgres_copy`.
+"""The process that copies staged files into Postgres tables through ADBC; `copier` starts it.
 
-It is a process of its own because the driver ends the one it is in, with `abort()`, when the server ends a
-connection. One request a line arrives on stdin, the answers go to stdout, one a line; it ends when stdin
-does, whatever it is doing: whoever asked has gone.
+The driver aborts its whole process when the server ends a connection, hence a process of its own. Requests
+arrive on stdin and answers leave on stdout, each a line of JSON: any number of `progress` (rows read, rows of
+the file), then the one of `_answer`. It ends when stdin is closed.
 """
 
 from __future__ import annotations
@@ -17,159 +17,107 @@ import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
+# NOTE: not `adbc_driver_postgresql.dbapi`, whose imports take another second and 90 MB.
 import adbc_driver_manager as adbc
 import adbc_driver_postgresql
 import pyarrow as pa
 
+# NOTE: nothing of this package, whose face imports psycopg.
 from flows.destinations.staged_batches import staged_batches
 from flows.errors import LocalStorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# A batch is encoded whole before any of it is sent: this size keeps both sides busy.
-BATCH_ROWS = 16_384
-
-CONNECTIONS = 2
-"""The server's work for a COPY is done by one process for each connection, and is most of a load."""
+BATCH_ROWS = 16_384  # a batch is encoded whole before it is sent: this size keeps both sides busy
+CONNECTIONS = 2  # most of the time goes by in the server, which has one process for each connection
 
 
 class CopyRequest(TypedDict):
-    """What to copy where.
+    """What to copy, and into which table.
 
     Attributes:
-        conninfo: what libpq connects with; holds the password.
-        settings: for each connection.
-        schema, table: the target, with the columns of the batches in their order.
-        name: both, as SQL writes them.
-        oid: the target; one of the same name may have taken its place.
-        path: a Parquet file.
+        schema, table, oid, columns: as in `copier.CopyTarget`.
+        conninfo: libpq's connection string, password included.
+        settings: session settings of each connection.
+        path: the staged Parquet file.
         rows: how many it has.
-        columns: those to copy, in the table's order.
     """
 
-    conninfo: str
-    settings: dict[str, str]
     schema: str
     table: str
-    name: str
     oid: int
+    columns: list[str]
+    conninfo: str
+    settings: dict[str, str]
     path: str
     rows: int
-    columns: list[str]
 
 
-class Progress(TypedDict):
-    """So many rows have been read, of so many."""
-
-    kind: Literal["progress"]
-    rows: int
-    of: int | None
-
-
-class Copied(TypedDict):
-    """All of it is there; so many rows, as the server counts them."""
-
-    kind: Literal["copied"]
-    rows: int
-
-
-class Damaged(TypedDict):
-    """The file cannot be read."""
-
-    kind: Literal["damaged"]
-    message: str
-
-
-class Refused(TypedDict):
-    """The driver, or the server, did not do it.
-
-    Attributes:
-        message: what the driver says.
-        sqlstate: None: the server said nothing.
-        connecting: there was no connection yet.
-        lost: it is an error of the connection, not of the data.
-    """
-
-    kind: Literal["refused"]
-    message: str
-    sqlstate: str | None
-    connecting: bool
-    lost: bool
-
-
-class Replaced(TypedDict):
-    """The table is another run's; nothing was left in it."""
-
-    kind: Literal["replaced"]
-
-
-Answer: TypeAlias = Progress | Copied | Damaged | Refused | Replaced
+class _TableReplaced(Exception):
+    """The table's name belongs to another run's table."""
 
 
 def main() -> None:
-    """Answer until stdin ends."""
-    # Whoever interrupts interrupts the other process as well, which then ends this one; no core is dumped.
+    """Serve requests until stdin ends."""
+    # Ctrl-C also reaches the parent, which then ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:
-        threading.Thread(target=_work, args=(json.loads(line),), daemon=True).start()
+        threading.Thread(target=_serve, args=(json.loads(line),), daemon=True).start()
     os._exit(0)
 
 
-def _work(request: CopyRequest) -> None:
+def _serve(request: CopyRequest) -> None:
     try:
-        _say(_answer(request))
-    except BaseException:  # noqa: BLE001 - whoever waits for an answer would wait for ever
+        _send(_answer(request))
+    except BaseException:  # noqa: BLE001 - the parent would wait for the answer forever
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
 
 
-def _say(answer: Answer) -> None:
+def _send(answer: dict[str, object]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 
 
-def _answer(request: CopyRequest) -> Answer:
+def _answer(request: CopyRequest) -> dict[str, object]:
+    """The last answer to a request, with one of these keys.
+
+    copied: the rows as the server counts them; they are committed.
+    unreachable: why no connection could be made.
+    failed: the driver's message, the SQLSTATE if any, and whether it is an OperationalError.
+    damaged: why the file cannot be read.
+    replaced: the table is another run's; nothing was left in it.
+    """
     try:
-        connections = _connections(request)
+        connections = _connect(request)
     except adbc.Error as error:
-        return _refused(error, connecting=True)
+        return {"unreachable": str(error)}
     try:
         with contextlib.ExitStack() as closing:
             for connection in connections:
                 closing.enter_context(contextlib.closing(connection))
-            rows = _copy(request, connections)
+            return {"copied": _copy(request, connections)}
     except adbc.Error as error:
-        return _refused(error, connecting=False)
+        return {"failed": [str(error), error.sqlstate, isinstance(error, adbc.OperationalError)]}
     except LocalStorageError as error:
-        return {"kind": "damaged", "message": error.message}
-    except _Replaced:
-        return {"kind": "replaced"}
-    return {"kind": "copied", "rows": rows}
+        return {"damaged": error.message}
+    except _TableReplaced:
+        return {"replaced": True}
 
 
-def _refused(error: adbc.Error, *, connecting: bool) -> Refused:
-    return {
-        "kind": "refused",
-        "message": str(error),
-        "sqlstate": error.sqlstate,
-        "connecting": connecting,
-        "lost": isinstance(error, adbc.OperationalError),
-    }
-
-
-def _connections(request: CopyRequest) -> list[adbc.AdbcConnection]:
-    """As many as there is work for; fewer, if the server does not give more."""
+def _connect(request: CopyRequest) -> list[adbc.AdbcConnection]:
+    """As many connections as are useful; fewer, but one at least, if the server grants no more."""
     database = adbc_driver_postgresql.connect(request["conninfo"])
     connections: list[adbc.AdbcConnection] = []
     while len(connections) < min(CONNECTIONS, 1 + request["rows"] // BATCH_ROWS):
         try:
-            connections.append(_connection(database, request["settings"]))
+            connections.append(_open(database, request["settings"]))
         except adbc.Error:
             if not connections:
                 raise
@@ -177,7 +125,7 @@ def _connections(request: CopyRequest) -> list[adbc.AdbcConnection]:
     return connections
 
 
-def _connection(database: adbc.AdbcDatabase, settings: dict[str, str]) -> adbc.AdbcConnection:
+def _open(database: adbc.AdbcDatabase, settings: dict[str, str]) -> adbc.AdbcConnection:
     connection = adbc.AdbcConnection(database)
     for name, value in settings.items():
         with contextlib.closing(adbc.AdbcStatement(connection)) as statement:
@@ -187,68 +135,45 @@ def _connection(database: adbc.AdbcDatabase, settings: dict[str, str]) -> adbc.A
     return connection
 
 
-class _Replaced(Exception):
-    """The table is another run's."""
+def _copy(request: CopyRequest, connections: Sequence[adbc.AdbcConnection]) -> int:
+    """Copy the file over all connections at once, and commit; returns the rows that the server counted."""
+    lock, errors = threading.Lock(), list[BaseException]()
 
-
-class _Shared:
-    """The batches of a file, for several connections: each takes the next one.
-
-    Attributes:
-        error: what one of them failed with, which ends the others.
-    """
-
-    def __init__(self, batches: pa.RecordBatchReader) -> None:
-        self._batches, self._lock = batches, threading.Lock()
-        self.error: BaseException | None = None
-
-    def reader(self) -> pa.RecordBatchReader:
-        return pa.RecordBatchReader.from_batches(self._batches.schema, self._taken())
-
-    def _taken(self) -> Iterator[pa.RecordBatch]:
-        while (batch := self._next()) is not None:
+    def take_batches() -> Iterator[pa.RecordBatch]:
+        while True:
+            with lock:
+                if errors:
+                    raise BrokenPipeError("another connection has failed")
+                batch = next(batches, None)
+            if batch is None:
+                return
             yield batch
 
-    def _next(self) -> pa.RecordBatch | None:
-        with self._lock:
-            if self.error:
-                raise BrokenPipeError("another connection has failed")
-            try:
-                return self._batches.read_next_batch()
-            except StopIteration:
-                return None
-
-
-def _copy(request: CopyRequest, connections: Sequence[adbc.AdbcConnection]) -> int:
-    """Copy over all connections at once, all of it, or an error; returns the rows that the server counted."""
-
-    def feed(connection: adbc.AdbcConnection) -> int:
+    def copy_part(connection: adbc.AdbcConnection) -> int:
         try:
-            _ingest(connection, request, shared.reader())
-            return _inserted(connection, request)
+            _ingest(connection, request, pa.RecordBatchReader.from_batches(batches.schema, take_batches()))
+            return _inserted_rows(connection, request)
         except BaseException as error:
-            shared.error = shared.error or error
+            errors.append(error)
             raise
 
-    def report(rows: int, of: int | None) -> None:
-        _say({"kind": "progress", "rows": rows, "of": of})
+    def report(rows: int, total: int | None) -> None:
+        _send({"progress": [rows, total]})
 
     with (
         staged_batches(Path(request["path"]), request["columns"], BATCH_ROWS, report) as batches,
         ThreadPoolExecutor(len(connections)) as threads,
     ):
-        shared = _Shared(batches)
-        feeding = [threads.submit(feed, connection) for connection in connections]
-        wait(feeding)
-        if shared.error:
-            raise shared.error
+        parts = [threads.submit(copy_part, connection) for connection in connections]
+        wait(parts)
+        if errors:
+            raise errors[0]
     for connection in connections:
         connection.commit()
-    return sum(one.result() for one in feeding)
+    return sum(part.result() for part in parts)
 
 
 def _ingest(connection: adbc.AdbcConnection, request: CopyRequest, batches: pa.RecordBatchReader) -> None:
-    """COPY into the table."""
     with contextlib.closing(adbc.AdbcStatement(connection)) as statement:
         statement.set_options(
             **{
@@ -261,26 +186,27 @@ def _ingest(connection: adbc.AdbcConnection, request: CopyRequest, batches: pa.R
         statement.execute_update()
 
 
-def _inserted(connection: adbc.AdbcConnection, request: CopyRequest) -> int:
-    """The rows that the server has put into the table in this transaction.
+def _inserted_rows(connection: adbc.AdbcConnection, request: CopyRequest) -> int:
+    """The rows that this transaction has inserted into the table, as the server counts them.
 
-    The connection that holds the month may have ended before this one began, and another run may have dropped
-    the table and made its own: rows in that one must not stay.
+    The session that holds the month may have ended before the COPY began, and another run may have replaced
+    the table by its own, in which our rows must not stay.
 
-    Its answer to COPY has the same number, but the driver keeps that to itself. To look at every row would
-    take a tenth of the load, and have the server write each page a second time (its hint bits).
+    The server's answer to COPY has this number too, but the driver does not pass it on. `count(*)` would take
+    a tenth of the load, and make the server write each page a second time (its hint bits).
     """
     with contextlib.closing(adbc.AdbcStatement(connection)) as statement:
         statement.set_sql_query(
-            "SELECT pg_stat_get_xact_tuples_inserted(oid), oid::bigint FROM to_regclass($1) AS oid"
+            "SELECT pg_stat_get_xact_tuples_inserted(oid), oid::bigint "
+            "FROM to_regclass(format('%I.%I', $1::text, $2::text)) AS oid"
         )
-        statement.bind(pa.record_batch({"name": [request["name"]]}))
+        statement.bind(pa.record_batch({"schema": [request["schema"]], "table": [request["table"]]}))
         statement.prepare()
         stream, _ = statement.execute_query()
-        with pa.RecordBatchReader.from_stream(stream) as found:
-            [[rows], [oid]] = found.read_all().columns
+        with pa.RecordBatchReader.from_stream(stream) as reader:
+            [[rows], [oid]] = reader.read_all().columns
     if oid.as_py() != request["oid"]:
-        raise _Replaced
+        raise _TableReplaced
     return rows.as_py()
 
 

@@ -1,19 +1,14 @@
-"""What is done to the tables in Postgres: created, grown, indexed, cleared away."""
+"""Statements that create, extend and index tables in Postgres, and the checks before them."""
 
 from __future__ import annotations
 
-import logging
-import re
 from typing import TYPE_CHECKING
 
+from flows.destinations.base import columns_to_add
 from flows.destinations.postgres.tables import (
-    LOADING,
-    PARTITION_KEY,
-    SCHEMA,
-    check_names,
+    LONGEST_NAME_BYTES,
     describe,
-    lacking,
-    lock_key,
+    partition_bounds,
     qualified,
     quoted,
 )
@@ -24,70 +19,121 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flows.destinations.postgres.connection import PostgresSession
-    from flows.destinations.postgres.tables import MonthNames
+    from flows.destinations.postgres.tables import MonthNames, PostgresTable
 
-logger = logging.getLogger(__name__)
-
-LOADING_COMMENT = "a month being loaded by taxi-etl; without a holder it is removed by the next run"
+PARTITION_KEY = f"LIST ({FILE_MONTH})"
 
 
-def ensure_parent(session: PostgresSession, name: str, columns: Mapping[str, str]) -> list[str]:
-    """Create the table that people query, if there is none; returns its columns.
+def prepare_parent(
+    session: PostgresSession, names: MonthNames, columns: Mapping[str, str], index: tuple[str, str] | None
+) -> list[str]:
+    """Create the partitioned table that people query, or check that it can take a month.
 
-    Raises:
-        SchemaDrift: there is one of another shape, or a column cannot be called so.
-    """
-    check_names(columns)
-    if parent := describe(session, name):
-        lacking(name, parent, columns)
-        return list(parent.columns)
-    session.execute(f"CREATE TABLE {qualified(name)} ({_defined(columns)}) PARTITION BY {PARTITION_KEY}")
-    return list(columns)
+    Args:
+        session: the connection.
+        names: of the month's tables.
+        columns: type by name, of the month.
+        index: column and method (`brin` or `btree`) of an index that the table has to have.
 
-
-def grow_together(session: PostgresSession, names: MonthNames) -> None:
-    """Give the parent the columns that the month brings, and the month those that others brought.
+    Returns:
+        The names of the table's columns.
 
     Raises:
-        SchemaDrift: the parent has another shape by now.
+        SchemaDrift: it has another shape, another table is in the month's place, or a column's name is
+            too long.
     """
-    parent, month = describe(session, names.parent), describe(session, names.loading)
-    if not parent or not month:
-        raise SchemaDrift(f"{names.parent} has just been dropped or renamed; run the same command again")
-    add_columns(session, names.parent, lacking(names.parent, parent, month.columns))
-    missed = {column: kind for column, kind in parent.columns.items() if column not in month.columns}
-    add_columns(session, names.loading, missed)
+    if long := [column for column in columns if len(column.encode()) > LONGEST_NAME_BYTES]:
+        raise SchemaDrift(
+            f"Postgres has no names of more than {LONGEST_NAME_BYTES} bytes, but the file has the columns "
+            f"{', '.join(long)}; rename them in the file, or run it without --allow-new-columns"
+        )
+    parent = describe(session, names.parent)
+    if parent:
+        missing_columns(names.parent, parent, columns)
+    else:
+        session.execute(
+            f"CREATE TABLE {qualified(names.parent)} ({column_definitions(columns)}) "
+            f"PARTITION BY {PARTITION_KEY}"
+        )
+    _check_month_is_free(session, names)
+    if index:
+        _ensure_index(session, names.parent, *index)
+    return list(parent.columns if parent else columns)
 
 
-def create_loading(session: PostgresSession, names: MonthNames, columns: Mapping[str, str]) -> None:
-    """Create the table into which a month is loaded; it fills in the month by itself.
+def missing_columns(name: str, table: PostgresTable, want: Mapping[str, str]) -> dict[str, str]:
+    """The columns, all nullable, that the parent lacks to take a month.
 
-    The CHECK says what the partition's bound will say, which spares ATTACH looking at every row.
+    Args:
+        name: the parent's.
+        table: the parent.
+        want: type by name of the month's columns.
+
+    Returns:
+        Type by name of the missing ones.
+
+    Raises:
+        SchemaDrift: the parent has another shape; names every difference and the two ways out.
     """
-    check = f"CONSTRAINT {quoted(FILE_MONTH + '_check')} CHECK ({FILE_MONTH} = DATE '{names.first_day}')"
-    session.execute(f"CREATE TABLE {qualified(names.loading)} ({_defined(columns)}, {check})")
-    session.execute(f"COMMENT ON TABLE {qualified(names.loading)} IS '{LOADING_COMMENT}'")
-    session.execute(_alter_month(names, f"SET DEFAULT DATE '{names.first_day}'"))
+    differences = [
+        f"{column} takes no null, and the file does not have it" for column in table.required - {*want}
+    ]
+    if table.partition_key != PARTITION_KEY:
+        actual = table.partition_key and f", but by {table.partition_key}"
+        differences.insert(0, f"it is not partitioned by {PARTITION_KEY}{actual}")
+    try:
+        return columns_to_add(name, table.columns, want, differences)
+    except SchemaDrift as error:
+        raise SchemaDrift(
+            f"{error.message}. Either keep it under another name (ALTER TABLE {qualified(name)} RENAME TO "
+            f"{quoted(name + '_old')}) or drop it (DROP TABLE {qualified(name)}); see docs/postgres.md"
+        ) from None
 
 
-def finish_loading(session: PostgresSession, names: MonthNames) -> None:
-    """Make the loaded table what its siblings are: the parent's indexes, no default."""
-    session.execute(_alter_month(names, "DROP DEFAULT"))
-    index_like(session, names.loading, names.parent)
+def _check_month_is_free(session: PostgresSession, names: MonthNames) -> None:
+    """Refuse another table that has the month's name, or its place in the parent."""
+    bounds = partition_bounds(session, names.parent)
+    if bounds.get(names.month) == names.bound:
+        return
+    conflicts = [f"{name} is {bound}" for name, bound in bounds.items() if f"'{names.first_day}'" in bound]
+    if not conflicts and describe(session, names.month):
+        conflicts = [f"{names.month} exists and is not {names.bound}"]
+    if conflicts:
+        raise SchemaDrift(
+            f"{names.parent} has no room for {names.month}: {'; '.join(conflicts)}. Either keep it under "
+            "another name (ALTER TABLE ... RENAME TO ...; detach it first if it is a partition) or drop it, "
+            "and run the same command again"
+        )
 
 
-def _alter_month(names: MonthNames, change: str) -> str:
-    return f"ALTER TABLE {qualified(names.loading)} ALTER COLUMN {quoted(FILE_MONTH)} {change}"
+def column_definitions(columns: Mapping[str, str]) -> str:
+    """Spell out columns for CREATE TABLE; only the file month is NOT NULL.
+
+    Args:
+        columns: type by name.
+
+    Returns:
+        The definitions, separated by commas.
+    """
+    return ", ".join(
+        f"{quoted(name)} {kind}{' NOT NULL' if name == FILE_MONTH else ''}" for name, kind in columns.items()
+    )
 
 
 def add_columns(session: PostgresSession, table: str, columns: Mapping[str, str]) -> None:
-    """Add nullable columns; the table's rows are not touched."""
+    """Add nullable columns, without rewriting the table.
+
+    Args:
+        session: the connection.
+        table: its name.
+        columns: type by name.
+    """
     for column, kind in columns.items():
         session.execute(f"ALTER TABLE {qualified(table)} ADD COLUMN {quoted(column)} {kind}")
 
 
-def ensure_index(session: PostgresSession, table: str, column: str, method: str) -> None:
-    """Give a table an index of that method on a column, unless it has one."""
+def _ensure_index(session: PostgresSession, table: str, column: str, method: str) -> None:
+    """Create an index on a column, unless there is one of the same method."""
     if not session.rows(
         """
         SELECT 1 FROM pg_index i
@@ -101,57 +147,3 @@ def ensure_index(session: PostgresSession, table: str, column: str, method: str)
         column,
     ):
         session.execute(f"CREATE INDEX ON {qualified(table)} USING {method} ({quoted(column)})")
-
-
-def index_like(session: PostgresSession, table: str, like: str) -> None:
-    """Give a table the indexes of another one.
-
-    Without them ATTACH builds them, with the parent locked. Those of constraints are left to it.
-    """
-    for unique, definition in session.rows(
-        """
-        SELECT i.indisunique, substr(pg_get_indexdef(i.indexrelid), 1 + length(format(
-            'CREATE %sINDEX %I ON ONLY %I.%I ', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END,
-            c.relname, n.nspname, t.relname)))
-        FROM pg_index i
-        JOIN pg_class c ON c.oid = i.indexrelid
-        JOIN pg_class t ON t.oid = i.indrelid
-        JOIN pg_namespace n ON n.oid = t.relnamespace
-        WHERE i.indrelid = to_regclass($1)
-          AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid)
-        """,
-        qualified(like),
-    ):
-        session.execute(f"CREATE {'UNIQUE ' if unique else ''}INDEX ON {qualified(table)} {definition}")
-
-
-def drop_orphaned_tables(session: PostgresSession) -> None:
-    """Remove what killed runs left between beginning to load a month and swapping it in.
-
-    Only tables that bear our comment and our name, and only if nobody holds the lock of that name.
-    """
-    found = session.rows(
-        """
-        SELECT c.relname::text FROM pg_class c
-        WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND NOT c.relispartition
-          AND obj_description(c.oid, 'pg_class') = $2 AND pg_has_role(c.relowner, 'USAGE')
-        """,
-        SCHEMA,
-        LOADING_COMMENT,
-    )
-    strays = [name for (name,) in found if re.search(rf"_\d{{4}}_\d\d{LOADING}$", name)]
-    free = [
-        name
-        for name in strays
-        if session.rows("SELECT pg_try_advisory_xact_lock($1)", lock_key(name)) == [(True,)]
-    ]
-    for name in free:
-        session.execute(f"DROP TABLE IF EXISTS {qualified(name)}")
-        logger.info("removed %s, which a killed run left", name)
-
-
-def _defined(columns: Mapping[str, str]) -> str:
-    """Column definitions; only the file month must be there."""
-    return ", ".join(
-        f"{quoted(name)} {kind}{' NOT NULL' if name == FILE_MONTH else ''}" for name, kind in columns.items()
-    )

@@ -1,8 +1,7 @@
-"""The tables in Postgres: their names, their shape, and what is refused.
+"""The tables in Postgres: their names, and what the server says about them.
 
-`yellow_taxi_trips`, partitioned by `file_month`, holds one table a month: `yellow_taxi_trips_2021_01`. A
-month is loaded as `yellow_taxi_trips_2021_01_loading`, which nobody reads; the lock on it is held by the
-run that loads it, so one without a holder was left by a killed run.
+`yellow_taxi_trips`, partitioned by `file_month`, has one partition per month: `yellow_taxi_trips_2021_01`. A
+month is copied into `yellow_taxi_trips_2021_01_loading` before it is swapped in; see `swap`.
 """
 
 from __future__ import annotations
@@ -12,49 +11,63 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.destinations.base import LEDGER
-from flows.errors import SchemaDrift, UsageError
-from transforms.dataset import FILE_MONTH, ColumnType
+from flows.errors import UsageError
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Collection, Iterable, Mapping
-
-    import pyarrow as pa
 
     from flows.destinations.postgres.connection import PostgresSession
     from transforms.trip_month import TripMonth
 
 SCHEMA = "public"
 LOADING = "_loading"
-PARTITION_KEY = f"LIST ({FILE_MONTH})"
-LONGEST_NAME_BYTES = 63  # Postgres cuts longer ones off without a word
-
-ARROW_TO_POSTGRES = {kind.arrow: kind.postgres for kind in ColumnType}
+LONGEST_NAME_BYTES = 63  # Postgres silently truncates longer ones
 
 
 def quoted(name: str) -> str:
-    """A name as a Postgres identifier, whatever is in it."""
+    """Quote a name.
+
+    Args:
+        name: with any characters.
+
+    Returns:
+        The name as an SQL identifier.
+    """
     return '"' + name.replace('"', '""') + '"'
 
 
 def qualified(table: str) -> str:
-    """A table of ours with its schema, quoted."""
+    """Quote a table's name.
+
+    Args:
+        table: a name in the schema `public`.
+
+    Returns:
+        The name as an SQL identifier, with its schema.
+    """
     return f"{SCHEMA}.{quoted(table)}"
 
 
 def lock_key(name: str) -> int:
-    """The advisory lock that stands for a name: 64 bits, signed."""
+    """Derive the key of an advisory lock.
+
+    Args:
+        name: of what is locked.
+
+    Returns:
+        A signed number of 64 bits.
+    """
     return int.from_bytes(hashlib.sha256(f"taxi-etl {name}".encode()).digest()[:8], signed=True)
 
 
 @dataclass(frozen=True, slots=True)
 class MonthNames:
-    """What the tables of a month are called.
+    """The names of a month's tables.
 
     Attributes:
-        parent: the table that people query.
+        parent: the partitioned table that people query.
         month: the month's partition.
-        first_day: what it holds.
+        first_day: the value of `file_month`.
     """
 
     parent: str
@@ -63,7 +76,14 @@ class MonthNames:
 
     @classmethod
     def of(cls, month: TripMonth, parent: str) -> MonthNames:
-        """The names of a month of a table.
+        """Derive the names of a month's tables.
+
+        Args:
+            month: the month.
+            parent: the table that people query.
+
+        Returns:
+            The names.
 
         Raises:
             UsageError: Postgres cannot have a table of that name.
@@ -78,37 +98,43 @@ class MonthNames:
 
     @property
     def loading(self) -> str:
-        """The table into which the month is loaded."""
+        """The table into which the month is copied."""
         return self.month + LOADING
 
     @property
     def bound(self) -> str:
-        """What the partition holds, as Postgres writes it."""
+        """The partition's bound, spelled as Postgres shows it."""
         return f"FOR VALUES IN ('{self.first_day}')"
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresTable:
-    """A table as Postgres has it.
+    """A table or view as the server describes it.
 
     Attributes:
-        is_partition: it belongs to another table.
-        partition_key: such as `LIST (file_month)`; empty if it has no partitions.
+        partition_key: such as `LIST (file_month)`; empty if it is not partitioned.
         columns: type by name, in the table's order, as `format_type` spells it.
-        required: columns that take no null and have no default.
+        required: columns that accept no null and have no default.
     """
 
-    is_partition: bool
     partition_key: str
     columns: dict[str, str]
     required: frozenset[str]
 
 
 def describe(session: PostgresSession, name: str) -> PostgresTable | None:
-    """The table (or view) of that name, None if there is none."""
-    found = session.rows(
+    """Look up a table or view.
+
+    Args:
+        session: the connection.
+        name: in the schema `public`.
+
+    Returns:
+        Its description, None if it does not exist.
+    """
+    rows = session.rows(
         """
-        SELECT c.relispartition, coalesce(pg_get_partkeydef(c.oid), ''), a.attname::text,
+        SELECT coalesce(pg_get_partkeydef(c.oid), ''), a.attname::text,
                format_type(a.atttypid, a.atttypmod), a.attnotnull AND NOT a.atthasdef
         FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -119,36 +145,23 @@ def describe(session: PostgresSession, name: str) -> PostgresTable | None:
         SCHEMA,
         name,
     )
-    if not found:
+    if not rows:
         return None
-    is_partition, partition_key = found[0][:2]
-    columns = {row[2]: row[3] for row in found if row[2] is not None}
-    return PostgresTable(is_partition, partition_key, columns, frozenset(row[2] for row in found if row[4]))
+    columns = {column: kind for _, column, kind, _ in rows if column is not None}
+    required = frozenset(column for _, column, _, is_required in rows if is_required)
+    return PostgresTable(rows[0][0], columns, required)
 
 
-def is_attached(session: PostgresSession, names: MonthNames) -> bool:
-    """Whether the month has its partition."""
-    return _partitions(session, names.parent).get(names.month) == names.bound
+def partition_bounds(session: PostgresSession, parent: str) -> dict[str, str]:
+    """Look up a table's partitions.
 
+    Args:
+        session: the connection.
+        parent: the table's name.
 
-def check_room(session: PostgresSession, names: MonthNames) -> None:
-    """Raise `SchemaDrift` if the month's name, or its place in the parent, is taken by another table."""
-    partitions = _partitions(session, names.parent)
-    if partitions.get(names.month) == names.bound:
-        return
-    taken = [f"{name} is {bound}" for name, bound in partitions.items() if f"'{names.first_day}'" in bound]
-    if describe(session, names.month) and not taken:
-        taken = [f"{names.month} exists and is not {names.bound}"]
-    if taken:
-        raise SchemaDrift(
-            f"{names.parent} has no room for {names.month}: {'; '.join(taken)}. Either keep it under another "
-            f"name (ALTER TABLE ... RENAME TO ...; detach it first if it is a partition) or drop it, and run "
-            "the same command again"
-        )
-
-
-def _partitions(session: PostgresSession, parent: str) -> dict[str, str]:
-    """Name and bound of each partition."""
+    Returns:
+        Bound by name, such as `FOR VALUES IN ('2021-01-01')`; empty if it has none or does not exist.
+    """
     return dict(
         session.rows(
             """
@@ -164,70 +177,11 @@ def _partitions(session: PostgresSession, parent: str) -> dict[str, str]:
     )
 
 
-def lacking(name: str, table: PostgresTable, want: Mapping[str, str]) -> dict[str, str]:
-    """The columns, all nullable, by which a table has to grow to take a month.
-
-    Raises:
-        SchemaDrift: it is not such a table; names every difference and the two ways on.
-    """
-    differ = [
-        f"{column} is {table.columns[column]}, not {kind}"
-        for column, kind in want.items()
-        if table.columns.get(column, kind) != kind
-    ]
-    if table.partition_key != PARTITION_KEY:
-        now = table.partition_key and f", but by {table.partition_key}"
-        differ.insert(0, f"it is not partitioned by {PARTITION_KEY}{now}")
-    if FILE_MONTH not in table.columns:
-        differ.append(f"there is no column {FILE_MONTH}")
-    differ += [
-        f"{column} takes no null, and the file does not have it" for column in table.required - {*want}
-    ]
-    if differ:
-        raise SchemaDrift(
-            f"table {name} exists in another shape: {'; '.join(differ)}. Either keep it under another name "
-            f"(ALTER TABLE {qualified(name)} RENAME TO {quoted(name + '_old')}) or drop it (DROP TABLE "
-            f"{qualified(name)}), and run the same command again; see docs/postgres.md"
-        )
-    return {column: kind for column, kind in want.items() if column not in table.columns}
-
-
-def check_names(columns: Iterable[str]) -> None:
-    """Raise `SchemaDrift` if Postgres would cut the name of a column."""
-    if cut := [column for column in columns if len(column.encode()) > LONGEST_NAME_BYTES]:
-        raise SchemaDrift(
-            f"Postgres has no names of more than {LONGEST_NAME_BYTES} bytes, but the file has the columns "
-            f"{', '.join(cut)}; rename them in the file, or run it without --allow-new-columns"
-        )
-
-
-def check_target(
-    session: PostgresSession, name: str, batches: pa.Schema, without: Collection[str] = ()
-) -> None:
-    """The guard before a COPY: names, order and types of the table are those of the Arrow batches.
+def is_attached(session: PostgresSession, names: MonthNames) -> bool:
+    """Whether the month's table is the parent's partition for exactly that month.
 
     Args:
-        session: where the table is.
-        name: its name.
-        batches: what will be copied.
-        without: columns that the table fills in.
-
-    Raises:
-        SchemaDrift: they are not. The driver would write a wrong value without an error: int64 appended to
-            a double precision column arrives as 5e-324.
+        session: the connection.
+        names: of the month's tables.
     """
-    table = describe(session, name)
-    columns = {c: kind for c, kind in table.columns.items() if c not in without} if table else {}
-    arriving = {field.name: ARROW_TO_POSTGRES.get(field.type, str(field.type)) for field in batches}
-    differ = [
-        f"{column} is {columns.get(column, 'not there')}, in the file {arriving.get(column, 'not there')}"
-        for column in (columns | arriving)
-        if columns.get(column) != arriving.get(column)
-    ]
-    if not differ and (list(columns) != list(arriving) or len(batches) != len(arriving)):
-        differ = [f"the table's order is {', '.join(columns)}; the file's {', '.join(batches.names)}"]
-    if differ:
-        raise SchemaDrift(
-            f"nothing is copied into {name}, because the staged file holds something else: "
-            f"{'; '.join(differ)}. Stage the month again with --force"
-        )
+    return partition_bounds(session, names.parent).get(names.month) == names.bound

@@ -17,7 +17,8 @@ import pytest
 from support.postgres import PASSWORD
 from support.postgres_harness import destination
 
-from flows.destinations.postgres.connection import PostgresAddress, PostgresSession, connected
+from flows.destinations.postgres.address import PostgresAddress
+from flows.destinations.postgres.connection import PostgresSession, connected
 from flows.destinations.postgres.copier import Copier, CopyTarget, copier
 from flows.errors import DestinationBusy, DestinationRefused, ReconciliationError
 from transforms.trip_month import TripMonth
@@ -33,7 +34,7 @@ LONGEST_WAIT_SECONDS = 20
 FORKING = """
 import os, pathlib, socket, threading
 from types import SimpleNamespace
-from flows.destinations.postgres.connection import PostgresAddress
+from flows.destinations.postgres.address import PostgresAddress
 from flows.destinations.postgres.copier import CopyTarget, copier
 with copier() as free, copier() as busy:
     pids = {free.pid, busy.pid}

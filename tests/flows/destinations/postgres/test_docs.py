@@ -10,7 +10,7 @@ import pytest
 from support.postgres_harness import destination
 
 from flows.destinations import LEDGER
-from flows.destinations.postgres.connection import PostgresAddress
+from flows.destinations.postgres.address import PostgresAddress
 from flows.settings import Settings
 from transforms.trip_month import TripMonth
 

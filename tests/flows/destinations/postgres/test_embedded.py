@@ -15,8 +15,7 @@ import pytest
 from support.postgres import Database, as_url, short_lived_directory
 
 from flows.destinations import make_destination
-from flows.destinations.postgres import embedded as postgres_embedded
-from flows.destinations.postgres.embedded import WHEEL, Cluster
+from flows.destinations.postgres.embedded import WHEEL, EmbeddedServer, release_servers
 from flows.errors import LocalStorageError, UsageError
 from flows.settings import Settings
 from transforms.trip_month import TripMonth
@@ -42,28 +41,28 @@ def data_dir() -> Generator[Path]:
     """A data directory whose server has been made."""
     with short_lived_directory() as directory:
         yield directory
-        postgres_embedded.release()
+        release_servers()
 
 
 def _rows(data_dir: Path) -> int:
-    address = Cluster(data_dir / "postgres").address
+    address = EmbeddedServer(data_dir / "postgres").address
     return Database(as_url(dict(address.parameters))).value(f"SELECT count(*) FROM {TABLE}")
 
 
 def test_it_starts_when_needed_and_keeps_its_data(data_dir: Path, months: Months) -> None:
-    staged, cluster = months.trips(JANUARY), Cluster(data_dir / "postgres")
+    staged, server = months.trips(JANUARY), EmbeddedServer(data_dir / "postgres")
     target = embedded(data_dir)
     assert list(data_dir.iterdir()) == [], "nothing is made before it is used"
 
     assert target.publish(staged).status == "published"
-    assert cluster.is_running()
+    assert server.is_running()
     assert embedded(data_dir).publish(staged).status == "unchanged"
     assert _rows(data_dir) == staged.rows
 
-    postgres_embedded.release()
-    assert not cluster.is_running()
+    release_servers()
+    assert not server.is_running()
     assert target.publish(staged).status == "unchanged"
-    postgres_embedded.release()
+    release_servers()
 
 
 def test_threads_start_it_once(data_dir: Path) -> None:
@@ -75,8 +74,8 @@ def test_threads_start_it_once(data_dir: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(ask, range(4))) == [None] * 4
-    postgres_embedded.release()
-    assert not Cluster(data_dir / "postgres").is_running()
+    release_servers()
+    assert not EmbeddedServer(data_dir / "postgres").is_running()
 
 
 RUN = """
@@ -103,37 +102,37 @@ def _run(data_dir: Path, months: Months, month: TripMonth) -> subprocess.Popen[s
 
 
 def test_runs_at_the_same_time_share_it_and_the_last_one_stops_it(data_dir: Path, months: Months) -> None:
-    cluster = Cluster(data_dir / "postgres")
+    server = EmbeddedServer(data_dir / "postgres")
     with _run(data_dir, months, JANUARY) as first, _run(data_dir, months, FEBRUARY) as second:
         for run in (first, second):
             assert run.stdout
             assert run.stdout.readline() == "50\n"
         assert first.communicate("\n")[0] == "50\n"
         assert first.returncode == 0
-        assert cluster.is_running(), "the second run still uses it"
+        assert server.is_running(), "the second run still uses it"
         assert second.communicate("\n")[0] == "50\n"
         assert second.returncode == 0
-    assert not cluster.is_running()
+    assert not server.is_running()
 
 
 def test_what_a_killed_run_leaves_running_the_next_one_stops(data_dir: Path, months: Months) -> None:
-    cluster = Cluster(data_dir / "postgres")
+    server = EmbeddedServer(data_dir / "postgres")
     with _run(data_dir, months, JANUARY) as killed:
         assert killed.stdout
         assert killed.stdout.readline() == "50\n"
         killed.send_signal(signal.SIGKILL)
-    assert cluster.is_running()
+    assert server.is_running()
     with _run(data_dir, months, JANUARY) as run:
         assert run.communicate("\n")[0] == "50\n50\n"
-    assert not cluster.is_running()
+    assert not server.is_running()
 
 
 def test_a_server_that_was_killed_starts_again(data_dir: Path, months: Months) -> None:
     embedded(data_dir).publish(months.trips(JANUARY))
-    cluster = Cluster(data_dir / "postgres")
-    cluster.stop("immediate")
+    server = EmbeddedServer(data_dir / "postgres")
+    server.stop("immediate")
     assert embedded(data_dir).publish(months.trips(JANUARY)).status == "unchanged"
-    postgres_embedded.release()
+    release_servers()
 
 
 @pytest.mark.parametrize("name", ["x" * 120, 'a, b\'s "c" $(d)'])
@@ -141,28 +140,28 @@ def test_a_directory_in_which_no_socket_can_be(data_dir: Path, months: Months, n
     elsewhere = data_dir / name
     target = embedded(elsewhere)
     target.publish(months.trips(JANUARY))
-    cluster = Cluster(elsewhere / "postgres")
-    sockets = cluster.socket.parent
-    assert sockets != cluster.directory
+    server = EmbeddedServer(elsewhere / "postgres")
+    sockets = server.socket_path.parent
+    assert sockets != server.directory
     assert sockets.stat().st_mode & 0o077 == 0
-    postgres_embedded.release()
+    release_servers()
     assert not sockets.exists()
     assert target.publish(months.trips(JANUARY)).status == "unchanged"
-    postgres_embedded.release()
+    release_servers()
 
 
 def test_only_its_user_can_reach_it(data_dir: Path) -> None:
-    cluster = Cluster(data_dir / "postgres")
-    cluster.start()
-    assert cluster.directory.stat().st_mode & 0o077 == 0
+    server = EmbeddedServer(data_dir / "postgres")
+    server.start()
+    assert server.directory.stat().st_mode & 0o077 == 0
     listens = "SELECT current_setting('listen_addresses')"
-    assert Database(as_url(dict(cluster.address.parameters))).value(listens) == ""
-    cluster.stop()
+    assert Database(as_url(dict(server.address.parameters))).value(listens) == ""
+    server.stop()
 
 
 def test_one_that_does_not_start_says_why(data_dir: Path, months: Months) -> None:
     embedded(data_dir).loaded(JANUARY)
-    postgres_embedded.release()
+    release_servers()
     version = data_dir / "postgres" / "PG_VERSION"
     before = version.read_text()
     try:
@@ -172,7 +171,7 @@ def test_one_that_does_not_start_says_why(data_dir: Path, months: Months) -> Non
         assert "\n" not in str(refused.value)
     finally:
         version.write_text(before)
-    postgres_embedded.release()
+    release_servers()
 
 
 def test_without_the_wheel_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from support.postgres_harness import MOMENTS, PostgresHarness, destination, die_
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from flows.destinations import LEDGER
-from flows.destinations.postgres.ddl import LOADING_COMMENT
+from flows.destinations.postgres.swap import LOADING_COMMENT
 from flows.destinations.postgres.tables import lock_key
 from flows.errors import DestinationBusy, Transient
 from transforms.trip_month import TripMonth
@@ -208,7 +208,7 @@ def test_a_connection_that_is_cut_before_the_commit_is_answered(
 @pytest.fixture
 def killable(own_server: WheelServer) -> Database:
     """An empty database on a server of our own."""
-    own_server.cluster.start()
+    own_server.embedded.start()
     own_server.local.execute("DROP DATABASE IF EXISTS victim WITH (FORCE)", "CREATE DATABASE victim")
     return own_server.database.other(dbname="victim")
 
@@ -220,7 +220,7 @@ def test_a_killed_server(own_server: WheelServer, killable: Database, months: Mo
     loaded = target.loaded(JANUARY)
 
     def kill(done: int, _: int | None) -> None:
-        if 0 < done < new.rows and own_server.cluster.is_running():
+        if 0 < done < new.rows and own_server.embedded.is_running():
             own_server.kill()
 
     with pytest.raises(DestinationBusy, match="connection to Postgres broke"):
@@ -228,7 +228,7 @@ def test_a_killed_server(own_server: WheelServer, killable: Database, months: Mo
     with pytest.raises(DestinationBusy, match="no connection to Postgres"):
         target.loaded(JANUARY)
 
-    own_server.cluster.start()
+    own_server.embedded.start()
     assert target.loaded(JANUARY) == loaded
     assert killable.tables() == {TABLE, MONTH, LOADING, LEDGER}
     assert killable.value(f"SELECT count(*) FROM {TABLE}") == old.rows
@@ -241,7 +241,7 @@ def test_a_server_that_starts_again_is_tried_again(
     own_server: WheelServer, killable: Database, months: Months
 ) -> None:
     own_server.kill()
-    starting = threading.Timer(0.5, own_server.cluster.start)
+    starting = threading.Timer(0.5, own_server.embedded.start)
     starting.start()
     errors: list[BaseException | None] = []
     attempts = Retrying(
@@ -262,7 +262,7 @@ def test_attaching_a_month_looks_at_no_row(
     killable.execute("ALTER DATABASE victim SET log_min_messages = 'debug1'")
     for first in (0, 500):
         destination(killable).publish(months.trips(JANUARY, first=first))
-    log = own_server.cluster.log.read_text()
+    log = own_server.embedded.log.read_text()
     said = [line for line in log.splitlines() if f'partition constraint for table "{MONTH}"' in line]
     assert len(said) == 2
     assert all(line.endswith("is implied by existing constraints") for line in said), said

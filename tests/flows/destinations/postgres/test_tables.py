@@ -13,8 +13,9 @@ from support.destinations import assert_holds
 from support.postgres_harness import destination
 
 from flows.destinations import LEDGER
-from flows.destinations.postgres.connection import PostgresAddress, connected
-from flows.destinations.postgres.tables import check_target
+from flows.destinations.postgres.address import PostgresAddress
+from flows.destinations.postgres.connection import connected
+from flows.destinations.postgres.swap import check_target
 from flows.errors import DestinationRefused, SchemaDrift, UsageError
 from transforms.dataset import FILE_MONTH
 from transforms.trip_month import TripMonth
