@@ -1,27 +1,45 @@
-"""A connection to Google Cloud Storage: what is tried again, and every refusal explained in one line."""
+"""A connection to Google Cloud Storage: Google's client, with our retries and one-line errors."""
 
 from __future__ import annotations
 
 import contextlib
-import random
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from flows.destinations.gcs.http import NO_ANSWER, NO_CONNECTION, NO_TOKEN, Answer, SingleCalls
-from flows.errors import DestinationBusy, DestinationRefused, TaxiError
-from flows.runtime import check_stopped
+import requests
+from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.api_core.retry import Retry
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import storage
+from google.cloud.storage.exceptions import InvalidResponse
+from urllib3.exceptions import NewConnectionError
+
+from flows.destinations.gcs.ledger import StoredObject
+from flows.errors import DestinationBusy, DestinationRefused
+from flows.gcp import describe_network_error, endpoint_url
+from flows.runtime import retry_transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Mapping
+    from collections.abc import Callable, Generator
 
+    from flows.errors import TaxiError
     from flows.gcp import GoogleIdentity
+    from flows.runtime import RetryPolicy
 
-T = TypeVar("T")
+# NOTE: at DEBUG it logs URLs, and the URL of an upload is the key to it.
+logging.getLogger("urllib3").setLevel(logging.INFO)
 
-LONGEST_PAUSE_SECONDS = 30.0
+CONNECT_SECONDS = 8.0
+"""Longest wait for a connection."""
 
-BUSY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+LONGEST_RETRY_AFTER_SECONDS = 30.0
+"""A server that asks for a longer pause is asked again after this one."""
+
+LISTED_FIELDS = "items(name,generation,size,crc32c,metadata),nextPageToken"
+
+BUSY_STATUS = {408, 429, 500, 502, 503, 504}
 ADVICE = {
     400: "see docs/google.md",
     401: "name a key that is valid in TAXI_GCP_KEY_FILE, or sign in again with gcloud auth "
@@ -31,191 +49,231 @@ ADVICE = {
     "storage buckets create gs://{bucket} --location=US`",
 }
 
-
-class NoConnection(DestinationBusy):
-    """Nobody was reached at all."""
+# NOTE: ConnectionError is the builtin one, by which the client reports an incomplete answer.
+_CLIENT_ERRORS = (
+    GoogleAPICallError,
+    InvalidResponse,
+    GoogleAuthError,
+    requests.RequestException,
+    ConnectionError,
+)
 
 
 class Unavailable(DestinationBusy):
-    """The server, or the way to it, failed in a way that may pass.
-
-    Attributes:
-        retry_after_seconds: the pause the server asked for; 0 if it asked for none.
-    """
-
-    retry_after_seconds = 0.0
+    """The server, or the network on the way to it, failed in a way that may pass."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to try.
-
-    Attributes:
-        attempts: in a row without any progress.
-        backoff_seconds: the first pause; it doubles.
-        timeout_seconds: longest wait for an answer.
-    """
-
-    attempts: int = 5
-    backoff_seconds: float = 1.0
-    timeout_seconds: float = 30.0
-
-    def pause_seconds(self, failures: int, error: DestinationBusy) -> float:
-        """How long to wait after so many failures in a row."""
-        doubled = self.backoff_seconds * 2 ** (failures - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
-        asked = error.retry_after_seconds if isinstance(error, Unavailable) else 0.0
-        return min(max(doubled, asked), LONGEST_PAUSE_SECONDS)
+class NoConnection(Unavailable):
+    """No connection could be made at all."""
 
 
-class Session:
+class UploadLost(DestinationBusy):
+    """The server no longer has an unfinished upload; it has to begin again."""
+
+
+class GenerationConflict(DestinationBusy):
+    """The object is no longer the generation that was expected."""
+
+
+class GcsSession:
     """One connection to one bucket.
 
     Attributes:
-        bucket: its name.
-        patience: how long to try.
+        bucket: makes and finds objects.
+        policy: how long a failed request or upload is tried again.
+        timeout_seconds: longest wait for an answer.
+        retry: the policy, as an argument for calls of Google's client.
     """
 
-    def __init__(self, calls: SingleCalls, bucket: str, patience: Patience) -> None:
-        """Talk through `calls`."""
-        self._calls = calls
-        self.bucket = bucket
-        self.patience = patience
+    def __init__(
+        self, client: storage.Client, bucket: str, policy: RetryPolicy, timeout_seconds: float
+    ) -> None:
+        """Keep the client; nothing is sent."""
+        self.bucket = client.bucket(bucket)
+        self.policy = policy
+        self.timeout_seconds = timeout_seconds
+        self.retry = _RequestRetry(policy, self._explain)
+        self._host = urlsplit(client.api_endpoint).netloc
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        *names: str,
-        expect: Collection[int] = (200,),
-        headers: Mapping[str, str] | None = None,
-        data: bytes | None = None,
-        json: Mapping[str, Any] | None = None,
-        **parameters: str | None,
-    ) -> Answer:
-        """Make one call, once.
+    def find(self, name: str) -> StoredObject | None:
+        """Look an object up.
 
         Args:
-            method: of HTTP.
-            path: below `/storage/v1/`, or a whole address; `{}` in it are the `names`, quoted.
-            names: of bucket and object.
-            expect: statuses to return; any other is raised.
-            headers: beside those of gcsfs.
-            data: body, as it is.
-            json: body, to be encoded.
-            parameters: of the query; None leaves one out.
+            name: in the bucket.
+
+        Returns:
+            The object as it is now; None if there is no object of that name.
 
         Raises:
-            NoConnection: nobody was reached.
-            Unavailable: the server failed in a way that may pass.
-            DestinationRefused: any other status.
-        """
-        try:
-            answer = self._calls.call(
-                method, path, *names, headers=headers, data=data, json=json, **parameters
-            )
-        except NO_CONNECTION as error:
-            raise NoConnection(
-                f"no connection to {self.where} ({_kind(error)}); check the network and STORAGE_EMULATOR_HOST"
-            ) from None
-        except NO_ANSWER as error:
-            raise Unavailable(
-                f"the connection to {self.where} broke ({_kind(error)}); run it again later"
-            ) from None
-        except NO_TOKEN as error:
-            raise DestinationRefused(
-                f"Google no longer accepts the credentials ({type(error).__name__}); {ADVICE[401]}"
-            ) from None
-        if answer.status not in expect:
-            raise self.refusal(answer)
-        return answer
-
-    def open_call(
-        self, method: str, path: str, *names: str, expect: Collection[int] = (200,), **parameters: str | None
-    ) -> Answer:
-        """Make the first call of all, patiently; if nobody is reached, there is no network.
-
-        Raises:
-            DestinationRefused: nobody is reached, no bucket, no right to do it.
+            DestinationRefused: no connection, or no permission.
             Unavailable: the server stays busy.
         """
+        with self.explain_errors():
+            blob = self.bucket.get_blob(name, **self._options())
+        return StoredObject.of(blob) if blob else None
 
-        def call() -> Answer:
-            try:
-                return self.call(
-                    method, path, *names, expect=expect, headers=None, data=None, json=None, **parameters
-                )
-            except NoConnection as error:
-                raise DestinationRefused(error.message) from None
+    def list(self, prefix: str) -> list[StoredObject]:
+        """List the objects whose names begin with `prefix`, in pages of a thousand.
 
-        return self.patiently(call)
+        Raises:
+            DestinationRefused: no connection, no such bucket, or no permission.
+            Unavailable: the server stays busy.
+        """
+        with self.explain_errors():
+            blobs = self.bucket.list_blobs(prefix=prefix, fields=LISTED_FIELDS, **self._options())
+            return [StoredObject.of(blob) for blob in blobs]
 
-    def patiently(self, function: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
-        """Call a function again and again until it goes well, or patience ends.
+    def read(self, stored: StoredObject, first: int, end: int) -> bytes:
+        """Read a part of one generation of an object.
 
         Args:
-            function: it may be called again after `NoConnection` and `Unavailable`.
-            progress: grows when something was achieved; failures are then counted anew.
+            stored: the object.
+            first: first byte.
+            end: the byte after the last.
+
+        Returns:
+            The bytes.
+
+        Raises:
+            GenerationConflict: this generation is gone.
+            Unavailable: the server stays busy.
         """
-        best, failures = progress(), 0
-        while True:
+        blob = self.bucket.blob(stored.name, generation=stored.generation)
+        with self.explain_errors():
             try:
-                return function()
-            except (NoConnection, Unavailable) as error:
-                failures = 1 if progress() > best else failures + 1
-                best = max(best, progress())
-                if failures >= self.patience.attempts:
-                    raise
-                _sleep(self.patience.pause_seconds(failures, error))
+                return blob.download_as_bytes(start=first, end=end - 1, checksum=None, **self._options())
+            except NotFound:
+                raise GenerationConflict(
+                    f"gs://{self.bucket.name}/{stored.name} was replaced while it was read; run it again"
+                ) from None
 
-    @property
-    def upload_address(self) -> str:
-        """Where uploads begin; to be filled with the bucket's name."""
-        return f"{self._calls.address}/upload/storage/v1/b/{{}}/o"
+    @contextlib.contextmanager
+    def explain_errors(self) -> Generator[None]:
+        """Turn every error of Google's client into a `TaxiError` with one line."""
+        try:
+            yield
+        except _CLIENT_ERRORS as error:
+            raise self._explain(error) from None
 
-    @property
-    def where(self) -> str:
-        """The server, for messages."""
-        return self._calls.address.partition("://")[2]
+    def _options(self) -> dict[str, Any]:
+        connect_seconds = min(CONNECT_SECONDS, self.timeout_seconds)
+        return {"retry": self.retry, "timeout": (connect_seconds, self.timeout_seconds)}
 
-    def refusal(self, answer: Answer) -> TaxiError:
-        """What to raise for an answer nobody wanted."""
-        if answer.status in BUSY_STATUS:
-            busy = Unavailable(f"{self.where} cannot do it now ({answer.reason}); run it again later")
-            with contextlib.suppress(ValueError):
-                busy.retry_after_seconds = float(answer.headers.get("Retry-After", "0"))
+    def _explain(self, error: Exception) -> TaxiError:
+        """What an error means. NOTE: never its text, in which the URL of an upload may be."""
+        if isinstance(error, GoogleAuthError):
+            return DestinationRefused(
+                f"Google no longer accepts the credentials ({type(error).__name__}); {ADVICE[401]}"
+            )
+        response: Any = getattr(error, "response", None)
+        if response is not None:
+            return self._refusal(response)
+        reason = describe_network_error(error)
+        if _is_unconnected(error):
+            return NoConnection(
+                f"no connection to {self._host} ({reason}); check the network and STORAGE_EMULATOR_HOST"
+            )
+        return Unavailable(f"the connection to {self._host} broke ({reason}); run it again later")
+
+    def _refusal(self, response: requests.Response) -> TaxiError:
+        status, reason = response.status_code, _reason(response)
+        if status in BUSY_STATUS:
+            busy = Unavailable(f"{self._host} cannot do it now ({reason}); run it again later")
+            seconds = response.headers.get("Retry-After", "")
+            if seconds.isdecimal():
+                busy.retry_after_seconds = min(float(seconds), LONGEST_RETRY_AFTER_SECONDS)
             return busy
-        advice = ADVICE.get(answer.status, ADVICE[400]).format(bucket=self.bucket)
-        subject = "there is no bucket" if answer.status == 404 else f"{self.where} refused bucket"
-        return DestinationRefused(f"{subject} {self.bucket} ({answer.reason}); {advice}")
+        if status == 412:
+            return GenerationConflict(
+                f"another run has replaced the object in bucket {self.bucket.name} meanwhile; let it finish, "
+                "then run it again"
+            )
+        if response.request.method == "PUT" and status in (308, 404, 410):
+            return UploadLost(f"{self._host} has forgotten an upload that was under way; run it again")
+        advice = ADVICE.get(status, ADVICE[400]).format(bucket=self.bucket.name)
+        subject = "there is no bucket" if status == 404 else f"{self._host} refused bucket"
+        return DestinationRefused(f"{subject} {self.bucket.name} ({reason}); {advice}")
+
+
+class _RequestRetry(Retry):
+    """Repeats a request as a `RetryPolicy` says.
+
+    Google's own loop knows no number of attempts and no Retry-After, and sleeps on when the run is told to stop:
+    https://github.com/googleapis/python-api-core/issues/535
+    """
+
+    def __init__(self, policy: RetryPolicy, explain: Callable[[Exception], TaxiError]) -> None:
+        super().__init__()
+        self._policy = policy
+        self._explain = explain
+        self._was_reached = False
+
+    def __call__(self, func: Callable[..., Any], on_error: object = None) -> Callable[..., Any]:  # noqa: ARG002 - the base class's argument
+        return lambda *args, **more: retry_transient(
+            lambda: self._attempt(func, *args, **more), self._policy, retry_on=Unavailable
+        )
+
+    def _attempt(self, func: Callable[..., Any], *args: object, **more: object) -> Any:  # noqa: ANN401 - the client's answer
+        try:
+            answer = func(*args, **more)
+        except _CLIENT_ERRORS as error:
+            meaning = self._explain(error)
+            if isinstance(meaning, NoConnection) and not self._was_reached:
+                raise DestinationRefused(meaning.message) from None
+            self._was_reached = True
+            if isinstance(meaning, Unavailable):
+                raise meaning from None
+            raise  # the client itself may know what to do with it
+        self._was_reached = True
+        return answer
 
 
 @contextlib.contextmanager
 def connected(
-    identity: GoogleIdentity, bucket: str, patience: Patience, emulator: str | None
-) -> Generator[Session]:
-    """Sign in, and hang up at the end of the block.
+    identity: GoogleIdentity, bucket: str, policy: RetryPolicy, timeout_seconds: float, emulator: str | None
+) -> Generator[GcsSession]:
+    """Sign in, and close the connection at the end of the block.
+
+    Args:
+        identity: the credentials.
+        bucket: its name.
+        policy: how long a failed request or upload is tried again.
+        timeout_seconds: longest wait for an answer.
+        emulator: endpoint of an emulator to use instead of Google.
+
+    Yields:
+        The session.
 
     Raises:
-        DestinationRefused: no way to Google, or it does not accept the credentials.
+        DestinationRefused: Google cannot be reached, or does not accept the credentials.
     """
     identity.sign_in()
-    calls = SingleCalls(identity, emulator, patience.timeout_seconds)
+    # Always given: otherwise the client reads STORAGE_EMULATOR_HOST itself.
+    endpoint = endpoint_url(emulator) if emulator else "https://storage.googleapis.com"
+    client = storage.Client(
+        project=identity.project or "unused",
+        credentials=identity.credentials,
+        client_options={"api_endpoint": endpoint},
+    )
+    with client:
+        yield GcsSession(client, bucket, policy, timeout_seconds)
+
+
+def _is_unconnected(error: Exception) -> bool:
+    if isinstance(
+        error, (requests.ConnectTimeout, requests.exceptions.ProxyError, requests.exceptions.SSLError)
+    ):
+        return True
+    inner = error.args[0] if error.args else None
+    return isinstance(getattr(inner, "reason", inner), NewConnectionError)
+
+
+def _reason(response: requests.Response) -> str:
+    """The server's own words, in one line and without tokens."""
     try:
-        yield Session(calls, bucket, patience)
-    finally:
-        calls.close()
-
-
-def _sleep(seconds: float) -> None:
-    """Sleep, but end soon if the run is told to stop."""
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        check_stopped()
-        time.sleep(min(left, 0.5))
-
-
-def _kind(error: BaseException) -> str:
-    """What broke; without addresses, which are keys to an upload."""
-    inner = getattr(error, "os_error", None) or error
-    text = getattr(inner, "strerror", None) or ("no answer" if isinstance(inner, TimeoutError) else "")
-    return " ".join(str(text or type(inner).__name__).split())
+        error = response.json()["error"]
+        text = error["message"] if isinstance(error, dict) else error
+    except (ValueError, LookupError, TypeError, requests.RequestException):
+        text = None
+    text = text if isinstance(text, str) and text else f"HTTP {response.status_code}"
+    return " ".join(re.sub(r"Bearer \S+|ya29\.\S+", "***", text).split())[:300]

@@ -1,7 +1,7 @@
 """Destination `gcs`: the staged Parquet file of a month as one object of a bucket.
 
-An object appears whole or not at all, together with its metadata, which is the ledger. How it works, and
-which roles it needs: docs/google.md.
+An object appears whole or not at all, together with its metadata, which is the ledger. How it works, and which
+roles it needs: docs/google.md.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, reconcile
-from flows.destinations.gcs import ledger as ledger
-from flows.destinations.gcs.connection import Patience, Session, connected
+from flows.destinations.gcs.connection import GcsSession, GenerationConflict, connected
 from flows.destinations.gcs.ledger import StoredObject, crc32c_of, object_name, to_metadata
-from flows.destinations.gcs.resumable_upload import GenerationConflict, Transfer, Upload
+from flows.destinations.gcs.upload import upload
 from flows.errors import LocalStorageError, ReconciliationError, UsageError
 from flows.gcp import google_credentials
+from flows.runtime import RetryPolicy, retry_transient
+from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -34,15 +35,11 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from flows.staging import StagedMonth
     from transforms.dataset import Dataset
-    from transforms.trip_month import TripMonth
 
 FOOTER_BYTES = 2**16
-"""Read at once from the end of an object; the footer of a usual month is smaller."""
+"""Read first from the end of an object; the footer of a usual month is smaller."""
 
-OBJECT = "b/{}/o/{}"
-"""The address of an object."""
-
-MOST_CONFLICTS = 5
+AFTER_CONFLICTS = RetryPolicy(attempts=5, first_pause_seconds=0)
 """How often another run of the same month may come first before this one gives up."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
@@ -50,7 +47,12 @@ _FOLDER = re.compile(r"[^\x00-\x1f\x7f#?*\[\]\\]*")
 
 
 class Gcs:
-    """A bucket with one object for each month, below one folder."""
+    """A bucket with one object for each month, below one folder.
+
+    Attributes:
+        bucket: its name.
+        folder: empty, or with a slash at its end.
+    """
 
     name = "gcs"
 
@@ -59,37 +61,49 @@ class Gcs:
         identity: GoogleIdentity,
         bucket: str,
         folder: str = "",
-        patience: Patience | None = None,
+        *,
+        policy: RetryPolicy | None = None,
+        timeout_seconds: float = 30.0,
         emulator: str | None = None,
     ) -> None:
-        """Remember where.
+        """Keep the address; nothing is sent.
 
         Args:
-            identity: who we are.
+            identity: the credentials.
             bucket: its name.
-            folder: below which everything is kept; empty or with a slash at its end.
-            patience: how long to try.
-            emulator: endpoint to talk to instead of Google.
+            folder: below which every object lies; empty, or with a slash at its end.
+            policy: how long a failed request is tried again; five attempts by default.
+            timeout_seconds: longest wait for an answer.
+            emulator: endpoint of an emulator to use instead of Google.
         """
         self.bucket = bucket
         self.folder = folder
-        self._identity = identity
-        self._patience = patience or Patience()
-        self._emulator = emulator
+        self._connection = (identity, bucket, policy or RetryPolicy(attempts=5), timeout_seconds, emulator)
 
     @classmethod
     def from_settings(cls, data_dir: Path, settings: Settings) -> Self:  # noqa: ARG003 - as every destination
-        """The bucket that the settings name; nothing is sent yet.
+        """Make the destination that the settings name; nothing is sent yet.
+
+        Args:
+            data_dir: not used.
+            settings: with the values of Prefect blocks already filled in.
+
+        Returns:
+            The destination.
 
         Raises:
             UsageError: no bucket is named, or there are no credentials; lists every place that was tried.
         """
         emulator = settings.storage_emulator_host
         bucket, folder = bucket_and_folder(settings)
-        patience = Patience(
-            settings.http_attempts, settings.http_backoff_seconds, settings.http_timeout_seconds
+        return cls(
+            google_credentials(settings, emulator=emulator),
+            bucket,
+            folder,
+            policy=RetryPolicy(settings.http_attempts, settings.http_backoff_seconds),
+            timeout_seconds=settings.http_timeout_seconds,
+            emulator=emulator,
         )
-        return cls(google_credentials(settings, emulator=emulator), bucket, folder, patience, emulator)
 
     def object_name(self, month: TripMonth) -> str:
         """The name of a month's object in the bucket."""
@@ -101,101 +115,96 @@ class Gcs:
         """See `Destination.publish`.
 
         Raises:
-            DestinationRefused: no network, no such bucket, no right to do it.
+            DestinationRefused: no connection, no such bucket, or no permission.
+            GenerationConflict: other runs were faster again and again.
         """
         started = time.perf_counter()
         load = Load.of(staged)
         with self._connected() as session:
-            rows, status = self._replace(session, staged, load, force=force, report=report)
+            rows, status = retry_transient(
+                lambda: self._replace(session, staged, load, force=force, report=report),
+                AFTER_CONFLICTS,
+                retry_on=GenerationConflict,
+            )
         if report and status == "published":
             report(rows, staged.rows)
         return Receipt(self.name, rows, status, time.perf_counter() - started)
 
     def loaded(self, month: TripMonth) -> Load | None:
         """See `Destination.loaded`."""
-        with self._connected() as session:
-            stored = self._stored(session, month)
+        stored = self._find(month)
         return stored.load_of(month) if stored else None
 
     def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
         """See `Destination.holdings`."""
+        prefix = f"{self.folder}data/{dataset.name}/"
         with self._connected() as session:
-            return ledger.holdings(session, self.folder, dataset, between)
+            objects = session.list(prefix)
+        holdings: list[Holding] = []
+        for stored in objects:
+            iso = stored.name.removeprefix(f"{prefix}{dataset.name}_tripdata_").removesuffix(".parquet")
+            try:
+                month = TripMonth.of_iso(dataset.name, iso)
+            except ValueError:  # another object
+                continue
+            if stored.name == self.object_name(month) and between[0] <= month.first_day <= between[1]:
+                holdings.append(stored.holding_of(month))
+        return sorted(holdings, key=lambda holding: holding.file_month)
 
-    def _connected(self) -> contextlib.AbstractContextManager[Session]:
-        return connected(self._identity, self.bucket, self._patience, self._emulator)
+    def _connected(self) -> contextlib.AbstractContextManager[GcsSession]:
+        return connected(*self._connection)
 
-    def _stored(self, session: Session, month: TripMonth) -> StoredObject | None:
-        """The object of a month, if there is one."""
-        answer = session.open_call("GET", OBJECT, self.bucket, self.object_name(month), expect=(200, 404))
-        return StoredObject.of(answer.json()) if answer.status == 200 else None
+    def _find(self, month: TripMonth) -> StoredObject | None:
+        with self._connected() as session:
+            return session.find(self.object_name(month))
 
     def _replace(
         self,
-        session: Session,
+        session: GcsSession,
         staged: StagedMonth,
         load: Load,
         *,
         force: bool,
         report: ProgressCallback | None,
     ) -> tuple[int, Status]:
-        """Upload the month unless it is there; look again when another run was faster.
-
-        Raises:
-            GenerationConflict: others were faster again and again.
-        """
-        overtaken = 0
-        while True:
-            before = self._stored(session, staged.month)
-            noted = before.load_of(staged.month) if before else None
-            if noted == load:  # ours: only the answer that said so was lost
-                return load.row_count, "published"
-            if noted and noted.is_same_data(load) and not force:
-                return noted.row_count, "unchanged"
-            try:
-                return self._upload(session, staged, load, before, report), "published"
-            except GenerationConflict:
-                overtaken += 1
-                if overtaken == MOST_CONFLICTS:
-                    raise
+        """Upload the month unless it is there already; returns the rows that the object then has."""
+        before = session.find(self.object_name(staged.month))
+        existing = before.load_of(staged.month) if before else None
+        if existing == load:  # our own: only the answer to its last chunk was lost
+            return load.row_count, "published"
+        if existing and existing.is_same_data(load) and not force:
+            return existing.row_count, "unchanged"
+        replaces = before.generation if before else 0
+        return self._upload(session, staged, load, replaces, report), "published"
 
     def _upload(
         self,
-        session: Session,
+        session: GcsSession,
         staged: StagedMonth,
         load: Load,
-        before: StoredObject | None,
+        replaces: int,
         report: ProgressCallback | None,
     ) -> int:
-        """Put the staged file in place of `before`; returns the rows that the object then has.
-
-        Raises:
-            GenerationConflict: `before` is not there any more.
-            ReconciliationError: the rows are not those that were staged.
-        """
-
         def progress(arrived: int) -> None:
-            if report and arrived < size:  # all of them only when they have been counted
+            if report and 0 < arrived < size:  # all rows only when they have been counted
                 report(staged.rows * arrived // size, staged.rows)
 
         with _opened(staged) as file:
             rows, size, crc32c = pq.read_metadata(file).num_rows, file.seek(0, 2), crc32c_of(file)
-            stored = Transfer(
+            # Before the upload is as good as after it: the checksum lets no other content appear.
+            reconcile(self.name, staged.rows, rows)
+            stored = upload(
                 session,
-                Upload(
-                    name=self.object_name(staged.month),
-                    size=size,
-                    crc32c=crc32c,
-                    metadata=to_metadata(load, crc32c),
-                    replaces=before.generation if before else "0",
-                ),
                 file,
-                before_the_end=lambda: reconcile(self.name, staged.rows, rows),
+                name=self.object_name(staged.month),
+                crc32c=crc32c,
+                metadata=to_metadata(load, crc32c),
+                replaces=replaces,
                 progress=progress,
-            ).run()
-        counted = session.patiently(lambda: _rows_in(session, stored))
-        if counted is None:  # replaced since by another run, which has counted its own
-            counted = rows
+            )
+        counted = rows
+        with contextlib.suppress(GenerationConflict):  # replaced by another run, which counts its own rows
+            counted = _count_rows(session, stored)
         if (stored.crc32c, counted) != (crc32c, staged.rows):
             raise ReconciliationError(
                 f"{staged.rows:,} rows staged, {counted:,} counted in gs://{self.bucket}/{stored.name} "
@@ -204,41 +213,40 @@ class Gcs:
         return counted
 
 
-def _rows_in(session: Session, stored: StoredObject) -> int | None:
-    """The rows an object has by the Parquet footer at its end; None if this generation is gone."""
+def read_footer(session: GcsSession, stored: StoredObject) -> pq.FileMetaData:
+    """Read the Parquet footer at the end of an object.
 
-    def read_last(size: int) -> bytes | None:
-        first = max(0, stored.size - size)
-        answer = session.call(
-            "GET",
-            OBJECT,
-            session.bucket,
-            stored.name,
-            expect=(200, 206, 404),
-            headers={"Range": f"bytes={first}-{stored.size - 1}"},
-            alt="media",
-            generation=stored.generation,
-        )
-        return None if answer.status == 404 else answer.body
+    Args:
+        session: of its bucket.
+        stored: the object.
 
-    end = read_last(FOOTER_BYTES)
-    footer_bytes = int.from_bytes(end[-8:-4], "little") + 8 if end else 0
-    if footer_bytes > FOOTER_BYTES:
-        end = read_last(footer_bytes)
-    if end is None:
-        return None
+    Returns:
+        The footer.
+
+    Raises:
+        GenerationConflict: this generation of the object is gone.
+        pa.ArrowException: it is not Parquet.
+    """
+    tail = session.read(stored, max(0, stored.size - FOOTER_BYTES), stored.size)
+    footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
+    if FOOTER_BYTES < footer_bytes <= stored.size:
+        tail = session.read(stored, stored.size - footer_bytes, stored.size)
+    return pq.read_metadata(pa.BufferReader(tail))
+
+
+def _count_rows(session: GcsSession, stored: StoredObject) -> int:
     try:
-        return int(pq.read_metadata(pa.BufferReader(end)).num_rows)
+        return int(read_footer(session, stored).num_rows)
     except pa.ArrowException as error:
         raise ReconciliationError(
-            f"gs://{session.bucket}/{stored.name} cannot be read as Parquet after it was uploaded "
+            f"gs://{session.bucket.name}/{stored.name} cannot be read as Parquet after it was uploaded "
             f"({' '.join(str(error).split())}); run it again with --force"
         ) from error
 
 
 @contextlib.contextmanager
 def _opened(staged: StagedMonth) -> Generator[BinaryIO]:
-    """The staged file; what cannot be read of it is explained."""
+    """The staged file; explains why it cannot be read."""
     try:
         with staged.path.open("rb") as file:
             yield file
@@ -250,10 +258,16 @@ def _opened(staged: StagedMonth) -> Generator[BinaryIO]:
 
 
 def bucket_and_folder(settings: Settings) -> tuple[str, str]:
-    """The bucket, and the folder in it: empty or with a slash at its end.
+    """Read and check the names of bucket and folder.
+
+    Args:
+        settings: with the values of Prefect blocks already filled in.
+
+    Returns:
+        The bucket, and the folder: empty, or with a slash at its end.
 
     Raises:
-        UsageError: none is named; lists every place that was tried. Or the name is none.
+        UsageError: no bucket is named, and the places that were tried; or a name is not a legal one.
     """
     bucket = (settings.gcs_bucket or "").strip().removeprefix("gs://").rstrip("/")
     if not bucket:
