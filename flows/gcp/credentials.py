@@ -1,7 +1,7 @@
 """Google credentials: a service account's key, or the application default credentials.
 
-Shared by the destinations `gcs` and `bigquery` and by `gs://` sources. Nothing here shows a key or a token, and
-nothing waits longer than `SIGN_IN_SECONDS` for Google, where the library itself would retry for minutes.
+Shared by the destinations `gcs` and `bigquery` and by `gs://` sources. Nothing here shows a key or a token,
+and nothing waits longer than `SIGN_IN_SECONDS` for Google; the library itself would retry for minutes.
 """
 
 from __future__ import annotations
@@ -109,10 +109,10 @@ def google_credentials(settings: Settings, *, emulator: str | None = None) -> Go
         is_absent = reason.startswith("Your default credentials were not found")
         kind, details = (NoCredentials, "") if is_absent else (UsageError, f" ({reason})")
         raise kind(
-            f"no Google credentials{details}. Tried: the environment variable TAXI_GCP_KEY_FILE, the same in "
-            ".env, the Prefect block gcp-credentials, the application default credentials "
-            "(GOOGLE_APPLICATION_CREDENTIALS, gcloud auth application-default login, the metadata server). Or "
-            "name an emulator in STORAGE_EMULATOR_HOST or BIGQUERY_EMULATOR_HOST"
+            f"no Google credentials{details}. Tried: the environment variable TAXI_GCP_KEY_FILE, the same "
+            "in .env, the Prefect block gcp-credentials, the application default credentials "
+            "(GOOGLE_APPLICATION_CREDENTIALS, gcloud auth application-default login, the metadata server). "
+            "Or name an emulator in STORAGE_EMULATOR_HOST or BIGQUERY_EMULATOR_HOST"
         ) from None
     return GoogleIdentity(default[0], project or default[1], "the application default credentials")
 
@@ -197,7 +197,7 @@ def _from_key(key: str, project: str | None, origin: str) -> GoogleIdentity:
 
 
 def _reason(error: Exception) -> str:
-    """The first argument of an error, if it is text for people; the others may be an answer with tokens in it."""
+    """An error's first argument, if it is text for people; the others may be an answer with tokens."""
     first = error.args[0] if error.args else None
     text = " ".join(first.split()) if isinstance(first, str) else ""
     if not text or text.startswith("<"):  # the HTML page of a proxy, for instance

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
     from flows.gcp.credentials import GoogleIdentity
 
-# NOTE: read when gcsfs is imported; otherwise it probes every bucket by gRPC, for up to a minute at an emulator.
+# NOTE: read when gcsfs is imported; otherwise it probes each bucket by gRPC, an emulator for up to a minute.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-# Otherwise google-cloud-storage fetches the metadata of each bucket in another thread, for traces nobody reads.
+# Otherwise google-cloud-storage fetches the metadata of each bucket in another thread, for unused traces.
 os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
 
 

@@ -1,7 +1,7 @@
 """Destination `gcs`: the staged Parquet file of a month as one object of a bucket.
 
-An object appears whole or not at all, together with its metadata, which is the ledger. How it works, and which
-roles it needs: docs/google.md.
+An object appears whole or not at all, together with its metadata, which is the ledger. How it works, and
+which roles it needs: docs/google.md.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from google.api_core.exceptions import NotFound
 
 from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, reconcile
-from flows.destinations.gcs.connection import GcsSession, GenerationConflict, connected
+from flows.destinations.gcs.connection import GcsAddress, GcsSession, GenerationConflict, connected
 from flows.destinations.gcs.ledger import StoredObject, crc32c_of, object_name, to_metadata
 from flows.destinations.gcs.upload import upload
-from flows.errors import LocalStorageError, ReconciliationError, UsageError
+from flows.errors import LocalStorageError, ReconciliationError, SourceCorrupt, UsageError
 from flows.gcp import google_credentials
 from flows.runtime import RetryPolicy, retry_transient
 from transforms.trip_month import TripMonth
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from flows.destinations.base import Status
-    from flows.gcp import GoogleIdentity
     from flows.runtime import ProgressCallback
     from flows.settings import Settings
     from flows.staging import StagedMonth
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 FOOTER_BYTES = 2**16
 """Read first from the end of an object; the footer of a usual month is smaller."""
+
+LISTED_FIELDS = "items(name,generation,size,crc32c,metadata),nextPageToken"
 
 AFTER_CONFLICTS = RetryPolicy(attempts=5, first_pause_seconds=0)
 """How often another run of the same month may come first before this one gives up."""
@@ -56,29 +58,16 @@ class Gcs:
 
     name = "gcs"
 
-    def __init__(
-        self,
-        identity: GoogleIdentity,
-        bucket: str,
-        folder: str = "",
-        *,
-        policy: RetryPolicy | None = None,
-        timeout_seconds: float = 30.0,
-        emulator: str | None = None,
-    ) -> None:
+    def __init__(self, address: GcsAddress, folder: str = "") -> None:
         """Keep the address; nothing is sent.
 
         Args:
-            identity: the credentials.
-            bucket: its name.
+            address: of the bucket.
             folder: below which every object lies; empty, or with a slash at its end.
-            policy: how long a failed request is tried again; five attempts by default.
-            timeout_seconds: longest wait for an answer.
-            emulator: endpoint of an emulator to use instead of Google.
         """
-        self.bucket = bucket
+        self.bucket = address.bucket
         self.folder = folder
-        self._connection = (identity, bucket, policy or RetryPolicy(attempts=5), timeout_seconds, emulator)
+        self._address = address
 
     @classmethod
     def from_settings(cls, data_dir: Path, settings: Settings) -> Self:  # noqa: ARG003 - as every destination
@@ -96,14 +85,9 @@ class Gcs:
         """
         emulator = settings.storage_emulator_host
         bucket, folder = bucket_and_folder(settings)
-        return cls(
-            google_credentials(settings, emulator=emulator),
-            bucket,
-            folder,
-            policy=RetryPolicy(settings.http_attempts, settings.http_backoff_seconds),
-            timeout_seconds=settings.http_timeout_seconds,
-            emulator=emulator,
-        )
+        identity = google_credentials(settings, emulator=emulator)
+        policy = RetryPolicy(settings.http_attempts, settings.http_backoff_seconds)
+        return cls(GcsAddress(identity, bucket, policy, settings.http_timeout_seconds, emulator), folder)
 
     def object_name(self, month: TripMonth) -> str:
         """The name of a month's object in the bucket."""
@@ -120,28 +104,36 @@ class Gcs:
         """
         started = time.perf_counter()
         load = Load.of(staged)
-        with self._connected() as session:
-            rows, status = retry_transient(
-                lambda: self._replace(session, staged, load, force=force, report=report),
-                AFTER_CONFLICTS,
-                retry_on=GenerationConflict,
-            )
+
+        def attempt() -> tuple[int, Status]:
+            before = self._find(session, staged.month)
+            existing = before.load_of(staged.month) if before else None
+            if existing == load:  # our own: only the answer to its last chunk was lost
+                return load.row_count, "published"
+            if existing and existing.is_same_data(load) and not force:
+                return existing.row_count, "unchanged"
+            replaces = before.generation if before else 0
+            return self._upload(session, staged, load, replaces, report), "published"
+
+        with connected(self._address) as session:
+            rows, status = retry_transient(attempt, AFTER_CONFLICTS, retry_on=GenerationConflict)
         if report and status == "published":
             report(rows, staged.rows)
         return Receipt(self.name, rows, status, time.perf_counter() - started)
 
     def loaded(self, month: TripMonth) -> Load | None:
         """See `Destination.loaded`."""
-        stored = self._find(month)
+        with connected(self._address) as session:
+            stored = self._find(session, month)
         return stored.load_of(month) if stored else None
 
     def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
         """See `Destination.holdings`."""
         prefix = f"{self.folder}data/{dataset.name}/"
-        with self._connected() as session:
-            objects = session.list(prefix)
+        with connected(self._address) as session:
+            blobs = list(session.bucket.list_blobs(prefix=prefix, fields=LISTED_FIELDS, **session.options))
         holdings: list[Holding] = []
-        for stored in objects:
+        for stored in map(StoredObject.of, blobs):
             iso = stored.name.removeprefix(f"{prefix}{dataset.name}_tripdata_").removesuffix(".parquet")
             try:
                 month = TripMonth.of_iso(dataset.name, iso)
@@ -151,31 +143,9 @@ class Gcs:
                 holdings.append(stored.holding_of(month))
         return sorted(holdings, key=lambda holding: holding.file_month)
 
-    def _connected(self) -> contextlib.AbstractContextManager[GcsSession]:
-        return connected(*self._connection)
-
-    def _find(self, month: TripMonth) -> StoredObject | None:
-        with self._connected() as session:
-            return session.find(self.object_name(month))
-
-    def _replace(
-        self,
-        session: GcsSession,
-        staged: StagedMonth,
-        load: Load,
-        *,
-        force: bool,
-        report: ProgressCallback | None,
-    ) -> tuple[int, Status]:
-        """Upload the month unless it is there already; returns the rows that the object then has."""
-        before = session.find(self.object_name(staged.month))
-        existing = before.load_of(staged.month) if before else None
-        if existing == load:  # our own: only the answer to its last chunk was lost
-            return load.row_count, "published"
-        if existing and existing.is_same_data(load) and not force:
-            return existing.row_count, "unchanged"
-        replaces = before.generation if before else 0
-        return self._upload(session, staged, load, replaces, report), "published"
+    def _find(self, session: GcsSession, month: TripMonth) -> StoredObject | None:
+        blob = session.bucket.get_blob(self.object_name(month), **session.options)
+        return StoredObject.of(blob) if blob else None
 
     def _upload(
         self,
@@ -185,26 +155,27 @@ class Gcs:
         replaces: int,
         report: ProgressCallback | None,
     ) -> int:
+        """Put the staged file in place of a generation; returns the rows that the object then has."""
+
         def progress(arrived: int) -> None:
             if report and 0 < arrived < size:  # all rows only when they have been counted
                 report(staged.rows * arrived // size, staged.rows)
 
         with _opened(staged) as file:
-            rows, size, crc32c = pq.read_metadata(file).num_rows, file.seek(0, 2), crc32c_of(file)
-            # Before the upload is as good as after it: the checksum lets no other content appear.
+            rows, size = pq.read_metadata(file).num_rows, file.seek(0, 2)
+            # As good as after the upload: the checksum lets no other content appear.
             reconcile(self.name, staged.rows, rows)
-            stored = upload(
-                session,
-                file,
-                name=self.object_name(staged.month),
-                crc32c=crc32c,
-                metadata=to_metadata(load, crc32c),
-                replaces=replaces,
-                progress=progress,
-            )
-        counted = rows
-        with contextlib.suppress(GenerationConflict):  # replaced by another run, which counts its own rows
-            counted = _count_rows(session, stored)
+            blob = session.bucket.blob(self.object_name(staged.month))
+            blob.crc32c = crc32c = crc32c_of(file)
+            blob.metadata = to_metadata(load, crc32c)
+            upload(session, blob, file, replaces, progress)
+        stored = StoredObject.of(blob)
+        try:
+            counted = int(read_footer(session, stored).num_rows)
+        except GenerationConflict:  # replaced by another run, which counts its own rows
+            counted = rows
+        except SourceCorrupt as error:
+            raise ReconciliationError(error.message) from error
         if (stored.crc32c, counted) != (crc32c, staged.rows):
             raise ReconciliationError(
                 f"{staged.rows:,} rows staged, {counted:,} counted in gs://{self.bucket}/{stored.name} "
@@ -213,11 +184,36 @@ class Gcs:
         return counted
 
 
+def read_part(session: GcsSession, stored: StoredObject, first: int, end: int) -> bytes:
+    """Read a part of one generation of an object.
+
+    Args:
+        session: a connection to its bucket.
+        stored: the object.
+        first: first byte.
+        end: the byte after the last.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        GenerationConflict: this generation is gone.
+    """
+    blob = session.bucket.blob(stored.name, generation=stored.generation)
+    options: dict[str, Any] = {**session.options, "checksum": None}
+    try:
+        return blob.download_as_bytes(start=first, end=end - 1, **options)
+    except NotFound:
+        raise GenerationConflict(
+            f"gs://{session.bucket.name}/{stored.name} was replaced while it was read; run it again"
+        ) from None
+
+
 def read_footer(session: GcsSession, stored: StoredObject) -> pq.FileMetaData:
     """Read the Parquet footer at the end of an object.
 
     Args:
-        session: of its bucket.
+        session: a connection to its bucket.
         stored: the object.
 
     Returns:
@@ -225,22 +221,18 @@ def read_footer(session: GcsSession, stored: StoredObject) -> pq.FileMetaData:
 
     Raises:
         GenerationConflict: this generation of the object is gone.
-        pa.ArrowException: it is not Parquet.
+        SourceCorrupt: it is not Parquet.
     """
-    tail = session.read(stored, max(0, stored.size - FOOTER_BYTES), stored.size)
+    tail = read_part(session, stored, max(0, stored.size - FOOTER_BYTES), stored.size)
     footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
     if FOOTER_BYTES < footer_bytes <= stored.size:
-        tail = session.read(stored, stored.size - footer_bytes, stored.size)
-    return pq.read_metadata(pa.BufferReader(tail))
-
-
-def _count_rows(session: GcsSession, stored: StoredObject) -> int:
+        tail = read_part(session, stored, stored.size - footer_bytes, stored.size)
     try:
-        return int(read_footer(session, stored).num_rows)
+        return pq.read_metadata(pa.BufferReader(tail))
     except pa.ArrowException as error:
-        raise ReconciliationError(
-            f"gs://{session.bucket.name}/{stored.name} cannot be read as Parquet after it was uploaded "
-            f"({' '.join(str(error).split())}); run it again with --force"
+        raise SourceCorrupt(
+            f"gs://{session.bucket.name}/{stored.name} cannot be read as Parquet "
+            f"({' '.join(str(error).split())}); upload it again with --force"
         ) from error
 
 

@@ -73,8 +73,8 @@ class StoredObject:
             month: whose object this should be.
 
         Returns:
-            The ledger entry, if it is one of this month, and the rows that were counted when this very content
-            was uploaded; the rows of any other content are unknown.
+            The ledger entry, if it is one of this month, and the rows that were counted when this very
+            content was uploaded; the rows of any other content are unknown.
         """
         load = from_metadata(self.metadata)
         if load is None or (load.dataset, load.file_month) != (month.color, month.first_day):

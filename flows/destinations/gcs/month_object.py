@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from flows.destinations.gcs.destination import Gcs, read_footer
+from flows.destinations.gcs.connection import connected
+from flows.destinations.gcs.destination import Gcs, read_footer, read_part
 from flows.destinations.gcs.ledger import crc32c_of
 from flows.errors import DestinationBusy, ReconciliationError, SchemaDrift, SourceCorrupt, SourceNotFound
 from flows.runtime import atomic_write
@@ -15,6 +14,8 @@ from flows.staging import StagedMonth
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pyarrow as pa
 
     from flows.destinations.base import Load
     from flows.destinations.gcs.ledger import StoredObject
@@ -100,8 +101,8 @@ class MonthsInBucket(Gcs):
         upload = (
             f"python flows/web_to_gcs.py --color {month.color} --year {month.year} --months {month.month}"
         )
-        with self._connected() as session:
-            stored = session.find(self.object_name(month))
+        with connected(self._address) as session:
+            stored = self._find(session, month)
             if stored is None:
                 raise SourceNotFound(f"there is no {uri}; upload the month first: {upload}")
             load = stored.load_of(month)
@@ -110,13 +111,7 @@ class MonthsInBucket(Gcs):
                     f"{uri} does not say what it was made from, or was changed since; upload it again: "
                     f"{upload} --force"
                 )
-            try:
-                footer = read_footer(session, stored)
-            except pa.ArrowException as error:
-                reason = " ".join(str(error).split())
-                raise SourceCorrupt(
-                    f"{uri} cannot be read as Parquet ({reason}); upload it again with --force"
-                ) from error
+            footer = read_footer(session, stored)
         if footer.num_rows != load.row_count:
             raise ReconciliationError(
                 f"{uri} has {footer.num_rows:,} rows, its metadata says {load.row_count:,}; upload it "
@@ -127,7 +122,8 @@ class MonthsInBucket(Gcs):
 
     def is_current(self, found: MonthInBucket) -> bool:
         """Whether the object has not been replaced since it was found."""
-        stored = self._find(found.month)
+        with connected(self._address) as session:
+            stored = self._find(session, found.month)
         return stored is not None and stored.generation == found.stored.generation
 
     def download(self, found: MonthInBucket, path: Path, report: ProgressCallback | None = None) -> None:
@@ -142,9 +138,13 @@ class MonthsInBucket(Gcs):
             DestinationBusy: the object has been replaced meanwhile.
         """
         stored = found.stored
-        with self._connected() as session, atomic_write(path) as temporary, temporary.open("w+b") as file:
+        with (
+            connected(self._address) as session,
+            atomic_write(path) as temporary,
+            temporary.open("w+b") as file,
+        ):
             for first in range(0, stored.size, PIECE_BYTES):
-                file.write(session.read(stored, first, min(first + PIECE_BYTES, stored.size)))
+                file.write(read_part(session, stored, first, min(first + PIECE_BYTES, stored.size)))
                 if report:
                     report(file.tell(), stored.size)
             if crc32c_of(file) != stored.crc32c:

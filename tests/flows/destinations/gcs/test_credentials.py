@@ -13,6 +13,7 @@ from google.auth.compute_engine import _metadata
 from pydantic import SecretStr
 from support.gcs import TOKEN
 
+from flows.destinations.gcs.connection import GcsAddress
 from flows.destinations.gcs.destination import Gcs
 from flows.errors import DestinationRefused, SourceUnreachable, UsageError
 from flows.gcp import credentials as module
@@ -131,7 +132,7 @@ def test_the_token_of_a_key_is_sent_and_shown_nowhere(
     bucket: Bucket, service_account: ServiceAccount, months: Months, caplog: pytest.LogCaptureFixture
 ) -> None:
     identity = google_credentials(settings_with(service_account, token_uri=bucket.front.url + "/token"))
-    target = Gcs(identity, bucket.name, emulator=bucket.front.url)
+    target = Gcs(GcsAddress(identity, bucket.name, emulator=bucket.front.url))
     with caplog.at_level("DEBUG"):
         assert target.publish(months.trips(JANUARY)).rows == 50
     sent = {request.headers.get("authorization") for request in bucket.front.requests[1:]}

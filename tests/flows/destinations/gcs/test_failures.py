@@ -15,7 +15,7 @@ from support.gcs import GRAIN_BYTES
 from support.gcs_harness import SMALL_CHUNK_BYTES, GcsHarness, publish_in_small_chunks
 
 from flows.destinations.gcs import upload as gcs_upload
-from flows.destinations.gcs.connection import LONGEST_RETRY_AFTER_SECONDS
+from flows.destinations.gcs.connection import LONGEST_RETRY_AFTER_SECONDS, GcsAddress
 from flows.destinations.gcs.destination import AFTER_CONFLICTS, Gcs
 from flows.errors import DestinationBusy, DestinationRefused, Stopped
 from flows.gcp import google_credentials
@@ -299,7 +299,7 @@ def signed_in(harness: GcsHarness, bucket: Bucket, service_account: ServiceAccou
     """The bucket with credentials that have a token: without any, 401 cannot be answered with another one."""
     key = {**json.loads(service_account.key_file.read_text()), "token_uri": bucket.front.url + "/token"}
     settings = Settings(_env_file=None, gcp_key_json=SecretStr(json.dumps(key)))
-    return Gcs(google_credentials(settings), bucket.name, emulator=bucket.front.url)
+    return Gcs(GcsAddress(google_credentials(settings), bucket.name, emulator=bucket.front.url))
 
 
 @pytest.mark.parametrize("status", [401, 403])
