@@ -15,7 +15,7 @@ from google.api_core.retry import Retry
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage.exceptions import InvalidResponse
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import HTTPError, NewConnectionError
 
 from flows.errors import DestinationBusy, DestinationRefused
 from flows.gcp import describe_network_error, endpoint_url
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from flows.errors import TaxiError
     from flows.gcp import GoogleIdentity
 
-# NOTE: at DEBUG it logs URLs, and the URL of an upload is the key to it.
-logging.getLogger("urllib3").setLevel(logging.INFO)
+# NOTE: it logs URLs, and the URL of an upload is the key to it. Its warnings are among our own messages.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 CONNECT_SECONDS = 8.0
 """Longest wait for a connection."""
 
 LONGEST_RETRY_AFTER_SECONDS = 30.0
-"""Longest pause that a server is granted."""
+"""Longest pause that is made because the server asks for it."""
 
 DEFAULT_POLICY = RetryPolicy(attempts=5)
 
@@ -46,6 +46,12 @@ ADVICE = {
     404: "name another bucket in TAXI_GCS_BUCKET or the block de-gcs, or create this one with `gcloud "
     "storage buckets create gs://{bucket} --location=US`",
 }
+
+
+_CLIENT_ERRORS = (
+    *(GoogleAPICallError, InvalidResponse, GoogleAuthError),
+    *(requests.RequestException, HTTPError, ConnectionError),
+)
 
 
 class Unavailable(DestinationBusy):
@@ -143,10 +149,7 @@ class _RequestRetry(Retry):
         is_first, self._is_first = self._is_first, False
         try:
             return request()
-        except (
-            *(GoogleAPICallError, InvalidResponse, GoogleAuthError, requests.RequestException),
-            ConnectionError,  # by which the library reports an incomplete answer
-        ) as error:
+        except _CLIENT_ERRORS as error:
             response: Any = getattr(error, "response", None)
             if response is None:
                 raise self._network_error(error, is_first) from None

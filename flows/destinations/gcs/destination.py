@@ -17,7 +17,7 @@ from google.api_core.exceptions import NotFound
 
 from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, reconcile
 from flows.destinations.gcs.connection import GcsAddress, GcsSession, GenerationConflict, connected
-from flows.destinations.gcs.ledger import StoredObject, crc32c_of, object_name, to_metadata
+from flows.destinations.gcs.ledger import StoredObject, crc32c_of, to_metadata
 from flows.destinations.gcs.upload import upload
 from flows.errors import LocalStorageError, ReconciliationError, SourceCorrupt, UsageError
 from flows.gcp import google_credentials
@@ -90,8 +90,8 @@ class Gcs:
         return cls(GcsAddress(identity, bucket, policy, settings.http_timeout_seconds, emulator), folder)
 
     def object_name(self, month: TripMonth) -> str:
-        """The name of a month's object in the bucket."""
-        return object_name(self.folder, month)
+        """The name of a month's object, such as `data/yellow/yellow_tripdata_2021-01.parquet`."""
+        return f"{self.folder}data/{month.color}/{month.stem}.parquet"
 
     def publish(
         self, staged: StagedMonth, *, force: bool = False, report: ProgressCallback | None = None

@@ -83,19 +83,6 @@ class StoredObject:
         return Holding(month.first_day, load, load.row_count if is_ours else None)
 
 
-def object_name(folder: str, month: TripMonth) -> str:
-    """Name the object of a month, such as `data/yellow/yellow_tripdata_2021-01.parquet`.
-
-    Args:
-        folder: empty, or with a slash at its end.
-        month: which month.
-
-    Returns:
-        The name in the bucket.
-    """
-    return f"{folder}data/{month.color}/{month.stem}.parquet"
-
-
 def to_metadata(load: Load, crc32c: str) -> dict[str, str]:
     """Turn a ledger entry into the metadata of an object.
 

@@ -120,24 +120,26 @@ class MonthsInBucket(Gcs):
         new_columns = _new_columns(month, footer.schema.to_arrow_schema(), f"{upload} --force")
         return MonthInBucket(month, self.bucket, stored, load, new_columns)
 
-    def is_current(self, found: MonthInBucket) -> bool:
+    def is_current(self, month_object: MonthInBucket) -> bool:
         """Whether the object has not been replaced since it was found."""
         with connected(self._address) as session:
-            stored = self._find(session, found.month)
-        return stored is not None and stored.generation == found.stored.generation
+            stored = self._find(session, month_object.month)
+        return stored is not None and stored.generation == month_object.stored.generation
 
-    def download(self, found: MonthInBucket, path: Path, report: ProgressCallback | None = None) -> None:
+    def download(
+        self, month_object: MonthInBucket, path: Path, report: ProgressCallback | None = None
+    ) -> None:
         """Download an object; the file appears only when it is whole and its checksum right.
 
         Args:
-            found: the object; another generation is not accepted.
+            month_object: the object; another generation is not accepted.
             path: destination file; replaced.
             report: called with (bytes done, total bytes).
 
         Raises:
             DestinationBusy: the object has been replaced meanwhile.
         """
-        stored = found.stored
+        stored = month_object.stored
         with (
             connected(self._address) as session,
             atomic_write(path) as temporary,
@@ -148,7 +150,7 @@ class MonthsInBucket(Gcs):
                 if report:
                     report(file.tell(), stored.size)
             if crc32c_of(file) != stored.crc32c:
-                raise DestinationBusy(f"{found.uri} arrived damaged (checksum differs); run it again")
+                raise DestinationBusy(f"{month_object.uri} arrived damaged (checksum differs); run it again")
             file.flush()  # atomic_write syncs and renames it before it is closed
 
 

@@ -140,6 +140,7 @@ def test_the_token_of_a_key_is_sent_and_shown_nowhere(
     assert bucket.front.kinds()[0] == "token"
     shown = caplog.text + repr(target) + repr(identity) + str(identity)
     assert TOKEN not in shown
+    assert "upload_id" not in shown
     assert service_account.secret not in shown
 
 
@@ -211,8 +212,17 @@ def test_a_metadata_server_that_never_answers_is_given_up(web: Web, monkeypatch:
 
 
 def test_nothing_of_gcsfs_that_probes_by_grpc_is_imported(tmp_path: Path) -> None:
-    ask = "import sys, flows.destinations.gcs, flows.sources; print('gcsfs.extended_gcsfs' in sys.modules)"
+    ask = (
+        "import sys, flows.destinations.gcs, flows.sources; from flows.gcp import bucket_files; "
+        "print(type(bucket_files(None)).__name__, 'gcsfs.extended_gcsfs' in sys.modules)"
+    )
     found = subprocess.run(
         [sys.executable, "-c", ask], capture_output=True, text=True, check=True, env={}, cwd=tmp_path
     )
-    assert found.stdout.strip() == "False"
+    assert found.stdout.split() == ["GCSFileSystem", "False"]
+
+
+def test_who_we_are_is_known_without_any_client() -> None:
+    ask = "import sys, flows.gcp; print({'gcsfs', 'google.cloud.storage'} & {*sys.modules})"
+    found = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"

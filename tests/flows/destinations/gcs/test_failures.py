@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -211,6 +212,16 @@ def test_an_answer_that_is_lost(
     assert_is(harness, bucket, large)
 
 
+@pytest.mark.parametrize("kind", ["object", "begin", "read"])
+def test_a_connection_that_breaks_outside_the_content(
+    harness: GcsHarness, bucket: Bucket, months: Months, kind: str
+) -> None:
+    bucket.front.misbehave(kind, times=2, lose_answer=True)
+    assert harness.make().publish(months.trips(JANUARY)).status == "published"
+    assert bucket.front.kinds().count(kind) == 3
+    assert_is(harness, bucket, months.trips(JANUARY))
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_the_last_answer_is_lost_and_the_upload_forgotten(
     harness: GcsHarness, bucket: Bucket, old: StagedMonth, large: StagedMonth, force: bool
@@ -323,7 +334,7 @@ def test_no_right_to_do_it_is_one_line_and_not_tried_again(
     assert "ya29" not in message
     assert "upload_id" not in message
     assert len(message.splitlines()) == 1
-    assert refused.value.__suppress_context__, "a traceback would show the address of the upload"
+    assert "upload_id" not in "".join(traceback.format_exception(refused.value))
     # After 401 Google's client asks for a new token, twice, and sends the request with it.
     assert bucket.front.kinds().count(kind) == (1 if status == 403 else 3)
     assert bucket.front.kinds().count("token") == (1 if status == 403 else 3)
