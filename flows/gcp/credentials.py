@@ -1,8 +1,7 @@
-"""Who we are at Google: a service account's key, or the application default credentials.
+"""Google credentials: a service account's key, or the application default credentials.
 
-Shared by the destinations `gcs` and `bigquery` and the sources `gs://`. Nothing here prints a key or a
-token, and nothing waits longer than `SIGN_IN_SECONDS` for Google, where the library itself would go on for
-minutes.
+Shared by the destinations `gcs` and `bigquery` and by `gs://` sources. Nothing here shows a key or a token,
+and nothing waits longer than `SIGN_IN_SECONDS` for Google; the library itself would retry for minutes.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import google.auth
+import requests
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
@@ -27,30 +27,24 @@ if TYPE_CHECKING:
     from flows.settings import Settings
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
-"""What a token is good for; what it may do is decided by the roles of the account."""
+"""Scope of the tokens; what they allow is decided by the roles of the account."""
 
 SIGN_IN_SECONDS = 8.0
 """Longest wait for the metadata server, and for a token."""
 
-PLACES_TRIED = (
-    "the environment variable TAXI_GCP_KEY_FILE, the same in .env, the Prefect block gcp-credentials, the "
-    "application default credentials (GOOGLE_APPLICATION_CREDENTIALS, gcloud auth application-default "
-    "login, the metadata server)"
-)
-
 
 class NoCredentials(UsageError):
-    """Nothing is configured at all."""
+    """No credentials are configured at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoogleIdentity:
-    """Credentials, and whose they are.
+    """Credentials, with the project and the place they come from.
 
     Attributes:
-        credentials: of google-auth; anonymous at an emulator.
-        project: the Google Cloud project to work in; None if nothing says which.
-        origin: where they come from, for messages.
+        credentials: of google-auth; anonymous for an emulator.
+        project: the Google Cloud project to work in; None if neither settings nor credentials name one.
+        origin: where the credentials come from, for messages.
     """
 
     credentials: Credentials = field(repr=False)
@@ -59,16 +53,16 @@ class GoogleIdentity:
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether there is nothing to sign in with, because an emulator asks for nothing."""
+        """Whether there is nothing to sign in with, as for an emulator."""
         return isinstance(self.credentials, AnonymousCredentials)
 
     def sign_in(self) -> None:
-        """Fetch a token, unless there is a good one.
+        """Fetch a token unless a valid one is at hand.
 
-        Clients would do so themselves, but wait for minutes if Google cannot be reached.
+        Google's clients would do so themselves, but wait for minutes if Google cannot be reached.
 
         Raises:
-            DestinationRefused: no way to Google, or Google does not accept the credentials.
+            DestinationRefused: Google cannot be reached, or does not accept the credentials.
         """
         if self.is_anonymous or self.credentials.valid:
             return
@@ -76,8 +70,8 @@ class GoogleIdentity:
             self.credentials.refresh(_BoundedRequest())
         except TransportError as error:
             raise DestinationRefused(
-                f"no connection to Google to sign in with {self.origin} ({_kind(error)}); check the network, "
-                "or name an emulator in STORAGE_EMULATOR_HOST or BIGQUERY_EMULATOR_HOST"
+                f"no connection to Google to sign in with {self.origin} ({describe_network_error(error)}); "
+                "check the network, or name an emulator in STORAGE_EMULATOR_HOST or BIGQUERY_EMULATOR_HOST"
             ) from None
         except (GoogleAuthError, ValueError) as error:
             raise DestinationRefused(
@@ -87,54 +81,47 @@ class GoogleIdentity:
 
 
 def google_credentials(settings: Settings, *, emulator: str | None = None) -> GoogleIdentity:
-    """The identity that the settings name; reads files, fetches no token.
+    """Find the credentials that the settings name; reads files, fetches no token.
 
-    Asks the metadata server of Google's own machines if nothing else is configured.
+    If nothing else is configured, the metadata server of Google's own machines is queried.
 
     Args:
-        settings: those a block has for them already filled in.
-        emulator: endpoint of the emulator that will be talked to; credentials are then anonymous.
+        settings: with the values of Prefect blocks already filled in.
+        emulator: endpoint of the emulator to be used; the credentials are then anonymous.
+
+    Returns:
+        The identity, not signed in yet.
 
     Raises:
-        NoCredentials: there are none; lists every place that was tried.
+        NoCredentials: there are none; the message lists every place that was tried.
         UsageError: they cannot be read.
     """
     project = settings.gcp_project
     if emulator:
         return GoogleIdentity(AnonymousCredentials(), project or "emulator", f"the emulator {emulator}")
-    text = key_text(settings)
-    if text is not None:
-        return _of_key(text, project, _key_origin(settings))
+    key = key_text(settings)
+    if key is not None:
+        return _from_key(key, project, _key_origin(settings))
     try:
-        found: tuple[Any, str | None] = google.auth.default(scopes=SCOPES, request=_BoundedRequest())
+        default: tuple[Any, str | None] = google.auth.default(scopes=SCOPES, request=_BoundedRequest())
     except (GoogleAuthError, OSError, ValueError) as error:
         reason = _reason(error)
-        absent = reason.startswith("Your default credentials were not found")
-        kind, why = (NoCredentials, "") if absent else (UsageError, f" ({reason})")
+        is_absent = reason.startswith("Your default credentials were not found")
+        kind, details = (NoCredentials, "") if is_absent else (UsageError, f" ({reason})")
         raise kind(
-            f"no Google credentials{why}. Tried: {PLACES_TRIED}. Or name an emulator in "
-            "STORAGE_EMULATOR_HOST or BIGQUERY_EMULATOR_HOST"
+            f"no Google credentials{details}. Tried: the environment variable TAXI_GCP_KEY_FILE, the same "
+            "in .env, the Prefect block gcp-credentials, the application default credentials "
+            "(GOOGLE_APPLICATION_CREDENTIALS, gcloud auth application-default login, the metadata server). "
+            "Or name an emulator in STORAGE_EMULATOR_HOST or BIGQUERY_EMULATOR_HOST"
         ) from None
-    return GoogleIdentity(found[0], project or found[1], "the application default credentials")
-
-
-class _BoundedRequest(Request):
-    """Requests that end soon, and together before `SIGN_IN_SECONDS` have passed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._until = time.monotonic() + SIGN_IN_SECONDS
-
-    def __call__(self, url: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:  # noqa: ANN401 - the base class's types
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise TransportError(f"no answer within {SIGN_IN_SECONDS:g} s")
-        bounded: Any = min(timeout or left, left)
-        return super().__call__(url, *args, timeout=bounded, **more)
+    return GoogleIdentity(default[0], project or default[1], "the application default credentials")
 
 
 def key_text(settings: Settings) -> str | None:
-    """The service account's key as JSON; None if the settings have none.
+    """Read the service account's key.
+
+    Returns:
+        The key as JSON text; None if the settings name none.
 
     Raises:
         UsageError: the file cannot be read.
@@ -151,24 +138,58 @@ def key_text(settings: Settings) -> str | None:
         ) from None
 
 
+def describe_network_error(error: BaseException) -> str:
+    """Say what broke, without any URL: one may carry a token or be the key to an upload.
+
+    Args:
+        error: of google-auth, requests or the operating system.
+
+    Returns:
+        A few words, such as `Connection refused` or `no answer`.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (TimeoutError, requests.Timeout)):
+            return "no answer"
+        if reason := getattr(cause, "strerror", None):
+            return " ".join(str(reason).split())
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
+
+
+class _BoundedRequest(Request):
+    """Requests that all together end before `SIGN_IN_SECONDS` have passed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._deadline = time.monotonic() + SIGN_IN_SECONDS
+
+    def __call__(self, url: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:  # noqa: ANN401 - the base class's types
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TransportError(f"no answer within {SIGN_IN_SECONDS:g} s") from TimeoutError()
+        bounded: Any = min(timeout or left, left)
+        return super().__call__(url, *args, timeout=bounded, **more)
+
+
 def _key_origin(settings: Settings) -> str:
     if settings.gcp_key_file:
         return f"the key {settings.gcp_key_file}"
     return "the key in TAXI_GCP_KEY_JSON or the block gcp-credentials"
 
 
-def _of_key(text: str, project: str | None, origin: str) -> GoogleIdentity:
-    """The service account of a key; says what is missing, never what is there."""
+def _from_key(key: str, project: str | None, origin: str) -> GoogleIdentity:
+    """The service account of a key; an error names the missing fields, never a value."""
     reason = "not the JSON key of a service account"
     with contextlib.suppress(json.JSONDecodeError):
-        info = json.loads(text)
+        info = json.loads(key)
         try:
-            made: Any = service_account.Credentials.from_service_account_info(info, scopes=SCOPES)
-            return GoogleIdentity(made, project or info.get("project_id"), origin)
+            credentials: Any = service_account.Credentials.from_service_account_info(info, scopes=SCOPES)
+            return GoogleIdentity(credentials, project or info.get("project_id"), origin)
         except (GoogleAuthError, ValueError, TypeError, AttributeError):
             needed = ("type", "client_email", "private_key", "token_uri")
-            lacking = [name for name in needed if not isinstance(info, dict) or name not in info]
-            reason = f"no {', '.join(lacking)}" if lacking else "its private_key cannot be read"
+            missing = [name for name in needed if not isinstance(info, dict) or name not in info]
+            reason = f"no {', '.join(missing)}" if missing else "its private_key cannot be read"
     raise UsageError(
         f"{origin}: {reason}; create one with `gcloud iam service-accounts keys create FILE "
         "--iam-account NAME@PROJECT.iam.gserviceaccount.com`"
@@ -176,18 +197,9 @@ def _of_key(text: str, project: str | None, origin: str) -> GoogleIdentity:
 
 
 def _reason(error: Exception) -> str:
-    """The first, human part of an error; the rest may be a whole answer with tokens in it."""
-    first = error.args[0] if error.args else ""
-    text = first if isinstance(first, str) else type(first).__name__
-    if not text.strip() or text.lstrip().startswith("<"):  # a page, of a proxy for instance
+    """An error's first argument, if it is text for people; the others may be an answer with tokens."""
+    first = error.args[0] if error.args else None
+    text = " ".join(first.split()) if isinstance(first, str) else ""
+    if not text or text.startswith("<"):  # the HTML page of a proxy, for instance
         return type(error).__name__
-    return " ".join(text.split())[:200]
-
-
-def _kind(error: TransportError) -> str:
-    """What broke; without the URL, which may carry a token."""
-    cause = error.args[0] if error.args else error
-    if isinstance(cause, str):
-        return cause[:200]
-    known = {"ConnectTimeout": "no answer", "ReadTimeout": "no answer", "ConnectionError": "cannot connect"}
-    return known.get(type(cause).__name__, type(cause).__name__)
+    return text[:200]

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
 
-    from flows.gcp import GCSFileSystem
+    from gcsfs.core import GCSFileSystem
+
     from flows.settings import Settings
 
 CHUNK_BYTES = 2**18
@@ -212,9 +213,8 @@ def _bucket_chunks(bucket: GCSFileSystem, url: str, info: dict[str, Any], offset
 @contextlib.contextmanager
 def _bucket_errors(url: str) -> Generator[None]:
     from aiohttp import ClientConnectionError, ClientConnectorError, ClientPayloadError
+    from gcsfs.retry import HttpError
     from google.auth.exceptions import GoogleAuthError
-
-    from flows.gcp import HttpError
 
     try:
         yield

@@ -1,7 +1,8 @@
 """A bucket for tests: gcp-storage-emulator, and a front before it that is as strict as Google.
 
-The emulator stores and serves; it has no preconditions, forgets an upload once it is done, cannot cancel
-one, and would accept chunks of any size. The front adds these four, and misbehaves when it is told to:
+The emulator stores and serves; it has no preconditions, forgets an upload once it is done, stores bytes twice
+that are sent twice, and would accept chunks of any size. The front corrects these four, and misbehaves when
+it is told to:
 
 >>> bucket.front.misbehave("chunk", skip=1, status=503)
 >>> bucket.front.misbehave("chunk", keep_bytes=2**18)
@@ -100,7 +101,7 @@ class Seen:
     """A request as it came in.
 
     Attributes:
-        kind: `begin`, `chunk`, `ask` (how much has arrived), `cancel`, `object`, `list`, `read`, `token`.
+        kind: `begin`, `chunk`, `end` (of an upload, without any bytes), `object`, `list`, `read`, `token`.
         method, path, query, headers: what was asked; header names in lower case.
         body_bytes: of the request.
     """
@@ -132,7 +133,13 @@ class _Upload:
     bucket: str
     name: str
     generation: str | None
+    arrived: int = 0
     finished: Answer | None = None
+
+    @property
+    def incomplete(self) -> Answer:
+        """How much has arrived; Google leaves the header out if it is nothing."""
+        return Answer(308, {"Range": f"bytes=0-{self.arrived - 1}"} if self.arrived else {})
 
 
 class Front:
@@ -245,13 +252,9 @@ class Front:
         if upload_id not in self.uploads:
             return Answer(404)
         upload = self.uploads[upload_id]
-        if seen.kind == "cancel":
-            del self.uploads[upload_id]
-            return Answer(499)
         if upload.finished:
             return upload.finished
-        if seen.kind == "ask":
-            return _without_false_range(self.emulator.forward(seen.method, raw_path, headers, b""))
+        assert seen.method == "PUT", "the public client sends nothing else to an upload"
         return self._chunk(upload, seen, raw_path, headers, body)
 
     def _page(self, seen: Seen, whole: Answer) -> Answer:
@@ -266,7 +269,7 @@ class Front:
 
     def _begin(self, seen: Seen, raw_path: str, headers: dict[str, str], body: bytes) -> Answer:
         bucket = seen.path.split("/b/")[1].split("/")[0]
-        upload = _Upload(bucket, seen.query["name"][0], seen.query.get("ifGenerationMatch", [None])[0])
+        upload = _Upload(bucket, json.loads(body)["name"], seen.query.get("ifGenerationMatch", [None])[0])
         if not self._is_as_expected(upload):
             return Answer(412)
         answer = self.emulator.forward(seen.method, raw_path, headers, body)
@@ -284,13 +287,20 @@ class Front:
         is_last = total is not None and last + 1 == total
         if not is_last and len(body) % GRAIN_BYTES:
             return Answer(400, body=b'{"error": {"message": "a chunk is no multiple of 256 KiB"}}')
+        assert first <= upload.arrived, "a chunk is left out"
+        if last < upload.arrived and not is_last:
+            return upload.incomplete
+        headers["content-range"] = _range_header(upload.arrived, last, total)
         with self.replacing:
             if is_last and not self._is_as_expected(upload):
                 return Answer(412)
-            answer = self.emulator.forward(seen.method, raw_path, headers, body)
+            answer = self.emulator.forward("PUT", raw_path, headers, body[upload.arrived - first :])
         if answer.status == 200:
             upload.finished = answer
-        return answer
+        if answer.status != 308:
+            return answer
+        upload.arrived = last + 1
+        return upload.incomplete
 
     def _is_as_expected(self, upload: _Upload) -> bool:
         there = self.emulator.resource(upload.bucket, upload.name)
@@ -298,16 +308,17 @@ class Front:
 
 
 def _content_range(text: str) -> tuple[int, int, int | None]:
+    """First byte, last byte and size; the last is before the first if a request has none."""
     span, _, total = text.removeprefix("bytes ").partition("/")
+    if span == "*":
+        return int(total), int(total) - 1, int(total)
     first, _, last = span.partition("-")
     return int(first), int(last), None if total == "*" else int(total)
 
 
-def _without_false_range(answer: Answer) -> Answer:
-    """The emulator says that one byte has arrived when it is none."""
-    if answer.status == 308 and answer.headers.get("Range") == "bytes=0-0":
-        del answer.headers["Range"]
-    return answer
+def _range_header(first: int, last: int, total: int | None) -> str:
+    size = "*" if total is None else total
+    return f"bytes {first}-{last}/{size}" if first <= last else f"bytes */{size}"
 
 
 class _Server(ThreadingHTTPServer):
@@ -374,7 +385,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         query = parse_qs(parts.query, keep_blank_values=True)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        kind = _kind(self.command, parts.path, query, headers)
+        kind = _kind(parts.path, query, headers)
         seen = Seen(kind, self.command, parts.path, query, headers, len(body))
         bad = front.take(seen)
         if bad and bad.then:
@@ -395,7 +406,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _keep(self, seen: Seen, kept: bytes) -> None:
         if kept:
             first, _, total = _content_range(seen.headers["content-range"])
-            headers = {**seen.headers, "content-range": f"bytes {first}-{first + len(kept) - 1}/{total}"}
+            headers = {**seen.headers, "content-range": _range_header(first, first + len(kept) - 1, total)}
             shortened = Seen(seen.kind, seen.method, seen.path, seen.query, headers, len(kept))
             answer = self.server.front.answer(shortened, self.path, kept)
             assert answer.status == 308, answer
@@ -416,11 +427,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer.body)
 
 
-def _kind(method: str, path: str, query: dict[str, list[str]], headers: dict[str, str]) -> str:
+def _kind(path: str, query: dict[str, list[str]], headers: dict[str, str]) -> str:
     if "upload_id" in query:
-        if method == "DELETE":
-            return "cancel"
-        return "ask" if headers.get("content-range", "").startswith("bytes */") else "chunk"
+        return "end" if headers.get("content-range", "").startswith("bytes */") else "chunk"
     if path == "/token":
         return "token"
     if path.startswith("/upload/"):

@@ -14,7 +14,7 @@ from support.destinations import Harness, Place
 from support.gcs import GRAIN_BYTES
 
 from flows.destinations import LEDGER, Load
-from flows.destinations.gcs import resumable_upload as gcs_upload
+from flows.destinations.gcs import upload as gcs_upload
 from flows.destinations.gcs.ledger import from_metadata
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Destination `gcs`: one Parquet object a month; and those objects as a source."""
+"""Destination `gcs`: one Parquet object for each month; and those objects as a source."""
 
 from flows.destinations.gcs.destination import Gcs, bucket_and_folder
 from flows.destinations.gcs.month_object import MonthInBucket, MonthsInBucket

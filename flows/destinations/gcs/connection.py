@@ -1,29 +1,45 @@
-"""A connection to Google Cloud Storage: what is tried again, and every refusal explained in one line."""
+"""A connection to Google Cloud Storage: Google's client, with our retries and one-line errors."""
 
 from __future__ import annotations
 
 import contextlib
-import random
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+import logging
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from flows.destinations.gcs.http import NO_ANSWER, NO_CONNECTION, NO_TOKEN, Answer, SingleCalls
-from flows.errors import DestinationBusy, DestinationRefused, TaxiError
-from flows.runtime import check_stopped
+import requests
+from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.retry import Retry
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import storage
+from google.cloud.storage.exceptions import InvalidResponse
+from urllib3.exceptions import HTTPError, NewConnectionError
+
+from flows.errors import DestinationBusy, DestinationRefused
+from flows.gcp import describe_network_error, endpoint_url
+from flows.runtime import RetryPolicy, retry_transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Mapping
+    from collections.abc import Callable, Generator
 
+    from flows.errors import TaxiError
     from flows.gcp import GoogleIdentity
 
-T = TypeVar("T")
+# NOTE: it logs URLs, and the URL of an upload is the key to it. Its warnings are among our own messages.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 
-LONGEST_PAUSE_SECONDS = 30.0
+CONNECT_SECONDS = 8.0
+"""Longest wait for a connection."""
 
-BUSY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+LONGEST_RETRY_AFTER_SECONDS = 30.0
+"""Longest pause that is made because the server asks for it."""
+
+DEFAULT_POLICY = RetryPolicy(attempts=5)
+
+BUSY_STATUS = {408, 429, 500, 502, 503, 504}
 ADVICE = {
-    400: "see docs/google.md",
     401: "name a key that is valid in TAXI_GCP_KEY_FILE, or sign in again with gcloud auth "
     "application-default login",
     403: "grant the role Storage Object User (roles/storage.objectUser) on the bucket, see docs/google.md",
@@ -32,190 +48,160 @@ ADVICE = {
 }
 
 
-class NoConnection(DestinationBusy):
-    """Nobody was reached at all."""
+_CLIENT_ERRORS = (
+    *(GoogleAPICallError, InvalidResponse, GoogleAuthError),
+    *(requests.RequestException, HTTPError, ConnectionError),
+)
 
 
 class Unavailable(DestinationBusy):
-    """The server, or the way to it, failed in a way that may pass.
+    """The server, or the network on the way to it, failed in a way that may pass."""
 
-    Attributes:
-        retry_after_seconds: the pause the server asked for; 0 if it asked for none.
-    """
 
-    retry_after_seconds = 0.0
+class UploadLost(DestinationBusy):
+    """The server no longer has an unfinished upload; it has to begin again."""
+
+
+class GenerationConflict(DestinationBusy):
+    """The object is no longer the generation that was expected."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to try.
+class GcsAddress:
+    """Where a bucket is, and how long to try to reach it.
 
     Attributes:
-        attempts: in a row without any progress.
-        backoff_seconds: the first pause; it doubles.
+        identity: the credentials.
+        bucket: its name.
+        policy: how long a failed request or upload is tried again.
         timeout_seconds: longest wait for an answer.
+        emulator: endpoint of an emulator to use instead of Google.
     """
 
-    attempts: int = 5
-    backoff_seconds: float = 1.0
+    identity: GoogleIdentity = field(repr=False)
+    bucket: str
+    policy: RetryPolicy = DEFAULT_POLICY
     timeout_seconds: float = 30.0
-
-    def pause_seconds(self, failures: int, error: DestinationBusy) -> float:
-        """How long to wait after so many failures in a row."""
-        doubled = self.backoff_seconds * 2 ** (failures - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
-        asked = error.retry_after_seconds if isinstance(error, Unavailable) else 0.0
-        return min(max(doubled, asked), LONGEST_PAUSE_SECONDS)
+    emulator: str | None = None
 
 
-class Session:
+@dataclass(frozen=True, slots=True)
+class GcsSession:
     """One connection to one bucket.
 
     Attributes:
-        bucket: its name.
-        patience: how long to try.
+        bucket: makes and finds objects.
+        policy: how long a lost upload is begun again.
+        options: for every call of the client: `retry` and `timeout`.
     """
 
-    def __init__(self, calls: SingleCalls, bucket: str, patience: Patience) -> None:
-        """Talk through `calls`."""
-        self._calls = calls
-        self.bucket = bucket
-        self.patience = patience
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        *names: str,
-        expect: Collection[int] = (200,),
-        headers: Mapping[str, str] | None = None,
-        data: bytes | None = None,
-        json: Mapping[str, Any] | None = None,
-        **parameters: str | None,
-    ) -> Answer:
-        """Make one call, once.
-
-        Args:
-            method: of HTTP.
-            path: below `/storage/v1/`, or a whole address; `{}` in it are the `names`, quoted.
-            names: of bucket and object.
-            expect: statuses to return; any other is raised.
-            headers: beside those of gcsfs.
-            data: body, as it is.
-            json: body, to be encoded.
-            parameters: of the query; None leaves one out.
-
-        Raises:
-            NoConnection: nobody was reached.
-            Unavailable: the server failed in a way that may pass.
-            DestinationRefused: any other status.
-        """
-        try:
-            answer = self._calls.call(
-                method, path, *names, headers=headers, data=data, json=json, **parameters
-            )
-        except NO_CONNECTION as error:
-            raise NoConnection(
-                f"no connection to {self.where} ({_kind(error)}); check the network and STORAGE_EMULATOR_HOST"
-            ) from None
-        except NO_ANSWER as error:
-            raise Unavailable(
-                f"the connection to {self.where} broke ({_kind(error)}); run it again later"
-            ) from None
-        except NO_TOKEN as error:
-            raise DestinationRefused(
-                f"Google no longer accepts the credentials ({type(error).__name__}); {ADVICE[401]}"
-            ) from None
-        if answer.status not in expect:
-            raise self.refusal(answer)
-        return answer
-
-    def open_call(
-        self, method: str, path: str, *names: str, expect: Collection[int] = (200,), **parameters: str | None
-    ) -> Answer:
-        """Make the first call of all, patiently; if nobody is reached, there is no network.
-
-        Raises:
-            DestinationRefused: nobody is reached, no bucket, no right to do it.
-            Unavailable: the server stays busy.
-        """
-
-        def call() -> Answer:
-            try:
-                return self.call(
-                    method, path, *names, expect=expect, headers=None, data=None, json=None, **parameters
-                )
-            except NoConnection as error:
-                raise DestinationRefused(error.message) from None
-
-        return self.patiently(call)
-
-    def patiently(self, function: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
-        """Call a function again and again until it goes well, or patience ends.
-
-        Args:
-            function: it may be called again after `NoConnection` and `Unavailable`.
-            progress: grows when something was achieved; failures are then counted anew.
-        """
-        best, failures = progress(), 0
-        while True:
-            try:
-                return function()
-            except (NoConnection, Unavailable) as error:
-                failures = 1 if progress() > best else failures + 1
-                best = max(best, progress())
-                if failures >= self.patience.attempts:
-                    raise
-                _sleep(self.patience.pause_seconds(failures, error))
-
-    @property
-    def upload_address(self) -> str:
-        """Where uploads begin; to be filled with the bucket's name."""
-        return f"{self._calls.address}/upload/storage/v1/b/{{}}/o"
-
-    @property
-    def where(self) -> str:
-        """The server, for messages."""
-        return self._calls.address.partition("://")[2]
-
-    def refusal(self, answer: Answer) -> TaxiError:
-        """What to raise for an answer nobody wanted."""
-        if answer.status in BUSY_STATUS:
-            busy = Unavailable(f"{self.where} cannot do it now ({answer.reason}); run it again later")
-            with contextlib.suppress(ValueError):
-                busy.retry_after_seconds = float(answer.headers.get("Retry-After", "0"))
-            return busy
-        advice = ADVICE.get(answer.status, ADVICE[400]).format(bucket=self.bucket)
-        subject = "there is no bucket" if answer.status == 404 else f"{self.where} refused bucket"
-        return DestinationRefused(f"{subject} {self.bucket} ({answer.reason}); {advice}")
+    bucket: storage.Bucket
+    policy: RetryPolicy
+    options: dict[str, Any]
 
 
 @contextlib.contextmanager
-def connected(
-    identity: GoogleIdentity, bucket: str, patience: Patience, emulator: str | None
-) -> Generator[Session]:
-    """Sign in, and hang up at the end of the block.
+def connected(address: GcsAddress) -> Generator[GcsSession]:
+    """Sign in, and close the connection at the end of the block.
+
+    Args:
+        address: of the bucket.
+
+    Yields:
+        The session. Its calls raise `Unavailable`, `GenerationConflict` and `DestinationRefused`.
 
     Raises:
-        DestinationRefused: no way to Google, or it does not accept the credentials.
+        DestinationRefused: Google cannot be reached, or does not accept the credentials.
     """
+    identity, emulator = address.identity, address.emulator
     identity.sign_in()
-    calls = SingleCalls(identity, emulator, patience.timeout_seconds)
-    try:
-        yield Session(calls, bucket, patience)
-    finally:
-        calls.close()
+    # Always given: otherwise the client reads STORAGE_EMULATOR_HOST itself.
+    endpoint = endpoint_url(emulator) if emulator else "https://storage.googleapis.com"
+    options = {
+        "retry": _RequestRetry(address, urlsplit(endpoint).netloc),
+        "timeout": (min(CONNECT_SECONDS, address.timeout_seconds), address.timeout_seconds),
+    }
+    with storage.Client(
+        identity.project or "unused", identity.credentials, client_options={"api_endpoint": endpoint}
+    ) as client:
+        yield GcsSession(client.bucket(address.bucket), address.policy, options)
 
 
-def _sleep(seconds: float) -> None:
-    """Sleep, but end soon if the run is told to stop."""
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        check_stopped()
-        time.sleep(min(left, 0.5))
+class _RequestRetry(Retry):
+    """Repeats a single request as a `RetryPolicy` says, and explains its errors.
+
+    The loop of Google's library counts no attempts, ignores Retry-After, and sleeps on when the run is told
+    to stop: https://github.com/googleapis/python-api-core/issues/535
+    """
+
+    def __init__(self, address: GcsAddress, host: str) -> None:
+        super().__init__()
+        self._address = address
+        self._host = host
+        self._is_first = True
+
+    def __call__(self, func: Callable[..., Any], on_error: object = None) -> Callable[..., Any]:  # noqa: ARG002 - the base class's argument
+        return lambda: retry_transient(
+            lambda: self._attempt(func), self._address.policy, retry_on=Unavailable
+        )
+
+    def _attempt(self, request: Callable[[], Any]) -> Any:  # noqa: ANN401 - the library's answer
+        is_first, self._is_first = self._is_first, False
+        try:
+            return request()
+        except _CLIENT_ERRORS as error:
+            response: Any = getattr(error, "response", None)
+            if response is None:
+                raise self._network_error(error, is_first) from None
+            if response.status_code == 404 and response.request.method == "GET" and "/o/" in response.url:
+                raise  # no such object: left to the library and to our caller
+            raise self._refusal(response) from None
+
+    # NOTE: the text of an error is never shown: the URL of an upload may be in it.
+
+    def _network_error(self, error: Exception, is_first: bool) -> TaxiError:
+        if isinstance(error, GoogleAuthError):
+            return DestinationRefused(
+                f"Google no longer accepts the credentials ({type(error).__name__}); {ADVICE[401]}"
+            )
+        reason = describe_network_error(error)
+        if not _is_unconnected(error):
+            return Unavailable(f"the connection to {self._host} broke ({reason}); run it again later")
+        kind = DestinationRefused if is_first else Unavailable
+        return kind(f"no connection to {self._host} ({reason}); check the network and STORAGE_EMULATOR_HOST")
+
+    def _refusal(self, response: requests.Response) -> TaxiError:
+        status, reason, bucket = response.status_code, _reason(response), self._address.bucket
+        if status in BUSY_STATUS:
+            busy = Unavailable(f"{self._host} cannot do it now ({reason}); run it again later")
+            seconds = response.headers.get("Retry-After", "")
+            if seconds.isdecimal():
+                busy.retry_after_seconds = min(float(seconds), LONGEST_RETRY_AFTER_SECONDS)
+            return busy
+        if status == 412:
+            return GenerationConflict(
+                f"another run has replaced the object in bucket {bucket} meanwhile; let it finish, then run "
+                "it again"
+            )
+        if response.request.method == "PUT" and status in (308, 404, 410):
+            return UploadLost(f"{self._host} has forgotten an upload that was under way; run it again")
+        advice = ADVICE.get(status, "see docs/google.md").format(bucket=bucket)
+        subject = "there is no bucket" if status == 404 else f"{self._host} refused bucket"
+        return DestinationRefused(f"{subject} {bucket} ({reason}); {advice}")
 
 
-def _kind(error: BaseException) -> str:
-    """What broke; without addresses, which are keys to an upload."""
-    inner = getattr(error, "os_error", None) or error
-    text = getattr(inner, "strerror", None) or ("no answer" if isinstance(inner, TimeoutError) else "")
-    return " ".join(str(text or type(inner).__name__).split())
+def _is_unconnected(error: Exception) -> bool:
+    cause = error.args[0] if error.args else None
+    kinds = (requests.ConnectTimeout, requests.exceptions.ProxyError, requests.exceptions.SSLError)
+    return isinstance(error, kinds) or isinstance(getattr(cause, "reason", None), NewConnectionError)
+
+
+def _reason(response: requests.Response) -> str:
+    """The server's own words, in one line and without tokens."""
+    text = None
+    with contextlib.suppress(ValueError, LookupError, TypeError, requests.RequestException):
+        error = response.json()["error"]
+        text = error["message"] if isinstance(error, dict) else error
+    if not isinstance(text, str) or not text:
+        text = f"HTTP {response.status_code}"
+    return " ".join(re.sub(r"Bearer \S+|ya29\.\S+", "***", text).split())[:300]

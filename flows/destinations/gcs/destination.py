@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from google.api_core.exceptions import NotFound
 
 from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, reconcile
-from flows.destinations.gcs import ledger as ledger
-from flows.destinations.gcs.connection import Patience, Session, connected
-from flows.destinations.gcs.ledger import StoredObject, crc32c_of, object_name, to_metadata
-from flows.destinations.gcs.resumable_upload import GenerationConflict, Transfer, Upload
-from flows.errors import LocalStorageError, ReconciliationError, UsageError
+from flows.destinations.gcs.connection import GcsAddress, GcsSession, GenerationConflict, connected
+from flows.destinations.gcs.ledger import StoredObject, crc32c_of, to_metadata
+from flows.destinations.gcs.upload import upload
+from flows.errors import LocalStorageError, ReconciliationError, SourceCorrupt, UsageError
 from flows.gcp import google_credentials
+from flows.runtime import RetryPolicy, retry_transient
+from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -29,20 +31,17 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from flows.destinations.base import Status
-    from flows.gcp import GoogleIdentity
     from flows.runtime import ProgressCallback
     from flows.settings import Settings
     from flows.staging import StagedMonth
     from transforms.dataset import Dataset
-    from transforms.trip_month import TripMonth
 
 FOOTER_BYTES = 2**16
-"""Read at once from the end of an object; the footer of a usual month is smaller."""
+"""Read first from the end of an object; the footer of a usual month is smaller."""
 
-OBJECT = "b/{}/o/{}"
-"""The address of an object."""
+LISTED_FIELDS = "items(name,generation,size,crc32c,metadata),nextPageToken"
 
-MOST_CONFLICTS = 5
+AFTER_CONFLICTS = RetryPolicy(attempts=5, first_pause_seconds=0)
 """How often another run of the same month may come first before this one gives up."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
@@ -50,50 +49,49 @@ _FOLDER = re.compile(r"[^\x00-\x1f\x7f#?*\[\]\\]*")
 
 
 class Gcs:
-    """A bucket with one object for each month, below one folder."""
+    """A bucket with one object for each month, below one folder.
+
+    Attributes:
+        bucket: its name.
+        folder: empty, or with a slash at its end.
+    """
 
     name = "gcs"
 
-    def __init__(
-        self,
-        identity: GoogleIdentity,
-        bucket: str,
-        folder: str = "",
-        patience: Patience | None = None,
-        emulator: str | None = None,
-    ) -> None:
-        """Remember where.
+    def __init__(self, address: GcsAddress, folder: str = "") -> None:
+        """Keep the address; nothing is sent.
 
         Args:
-            identity: who we are.
-            bucket: its name.
-            folder: below which everything is kept; empty or with a slash at its end.
-            patience: how long to try.
-            emulator: endpoint to talk to instead of Google.
+            address: of the bucket.
+            folder: below which every object lies; empty, or with a slash at its end.
         """
-        self.bucket = bucket
+        self.bucket = address.bucket
         self.folder = folder
-        self._identity = identity
-        self._patience = patience or Patience()
-        self._emulator = emulator
+        self._address = address
 
     @classmethod
     def from_settings(cls, data_dir: Path, settings: Settings) -> Self:  # noqa: ARG003 - as every destination
-        """The bucket that the settings name; nothing is sent yet.
+        """Make the destination that the settings name; nothing is sent yet.
+
+        Args:
+            data_dir: not used.
+            settings: with the values of Prefect blocks already filled in.
+
+        Returns:
+            The destination.
 
         Raises:
             UsageError: no bucket is named, or there are no credentials; lists every place that was tried.
         """
         emulator = settings.storage_emulator_host
         bucket, folder = bucket_and_folder(settings)
-        patience = Patience(
-            settings.http_attempts, settings.http_backoff_seconds, settings.http_timeout_seconds
-        )
-        return cls(google_credentials(settings, emulator=emulator), bucket, folder, patience, emulator)
+        identity = google_credentials(settings, emulator=emulator)
+        policy = RetryPolicy(settings.http_attempts, settings.http_backoff_seconds)
+        return cls(GcsAddress(identity, bucket, policy, settings.http_timeout_seconds, emulator), folder)
 
     def object_name(self, month: TripMonth) -> str:
-        """The name of a month's object in the bucket."""
-        return object_name(self.folder, month)
+        """The name of a month's object, such as `data/yellow/yellow_tripdata_2021-01.parquet`."""
+        return f"{self.folder}data/{month.color}/{month.stem}.parquet"
 
     def publish(
         self, staged: StagedMonth, *, force: bool = False, report: ProgressCallback | None = None
@@ -101,101 +99,83 @@ class Gcs:
         """See `Destination.publish`.
 
         Raises:
-            DestinationRefused: no network, no such bucket, no right to do it.
+            DestinationRefused: no connection, no such bucket, or no permission.
+            GenerationConflict: other runs were faster again and again.
         """
         started = time.perf_counter()
         load = Load.of(staged)
-        with self._connected() as session:
-            rows, status = self._replace(session, staged, load, force=force, report=report)
+
+        def attempt() -> tuple[int, Status]:
+            before = self._find(session, staged.month)
+            existing = before.load_of(staged.month) if before else None
+            if existing == load:  # our own: only the answer to its last chunk was lost
+                return load.row_count, "published"
+            if existing and existing.is_same_data(load) and not force:
+                return existing.row_count, "unchanged"
+            replaces = before.generation if before else 0
+            return self._upload(session, staged, load, replaces, report), "published"
+
+        with connected(self._address) as session:
+            rows, status = retry_transient(attempt, AFTER_CONFLICTS, retry_on=GenerationConflict)
         if report and status == "published":
             report(rows, staged.rows)
         return Receipt(self.name, rows, status, time.perf_counter() - started)
 
     def loaded(self, month: TripMonth) -> Load | None:
         """See `Destination.loaded`."""
-        with self._connected() as session:
-            stored = self._stored(session, month)
+        with connected(self._address) as session:
+            stored = self._find(session, month)
         return stored.load_of(month) if stored else None
 
     def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
         """See `Destination.holdings`."""
-        with self._connected() as session:
-            return ledger.holdings(session, self.folder, dataset, between)
-
-    def _connected(self) -> contextlib.AbstractContextManager[Session]:
-        return connected(self._identity, self.bucket, self._patience, self._emulator)
-
-    def _stored(self, session: Session, month: TripMonth) -> StoredObject | None:
-        """The object of a month, if there is one."""
-        answer = session.open_call("GET", OBJECT, self.bucket, self.object_name(month), expect=(200, 404))
-        return StoredObject.of(answer.json()) if answer.status == 200 else None
-
-    def _replace(
-        self,
-        session: Session,
-        staged: StagedMonth,
-        load: Load,
-        *,
-        force: bool,
-        report: ProgressCallback | None,
-    ) -> tuple[int, Status]:
-        """Upload the month unless it is there; look again when another run was faster.
-
-        Raises:
-            GenerationConflict: others were faster again and again.
-        """
-        overtaken = 0
-        while True:
-            before = self._stored(session, staged.month)
-            noted = before.load_of(staged.month) if before else None
-            if noted == load:  # ours: only the answer that said so was lost
-                return load.row_count, "published"
-            if noted and noted.is_same_data(load) and not force:
-                return noted.row_count, "unchanged"
+        prefix = f"{self.folder}data/{dataset.name}/"
+        with connected(self._address) as session:
+            blobs = list(session.bucket.list_blobs(prefix=prefix, fields=LISTED_FIELDS, **session.options))
+        holdings: list[Holding] = []
+        for stored in map(StoredObject.of, blobs):
+            iso = stored.name.removeprefix(f"{prefix}{dataset.name}_tripdata_").removesuffix(".parquet")
             try:
-                return self._upload(session, staged, load, before, report), "published"
-            except GenerationConflict:
-                overtaken += 1
-                if overtaken == MOST_CONFLICTS:
-                    raise
+                month = TripMonth.of_iso(dataset.name, iso)
+            except ValueError:  # another object
+                continue
+            if stored.name == self.object_name(month) and between[0] <= month.first_day <= between[1]:
+                holdings.append(stored.holding_of(month))
+        return sorted(holdings, key=lambda holding: holding.file_month)
+
+    def _find(self, session: GcsSession, month: TripMonth) -> StoredObject | None:
+        blob = session.bucket.get_blob(self.object_name(month), **session.options)
+        return StoredObject.of(blob) if blob else None
 
     def _upload(
         self,
-        session: Session,
+        session: GcsSession,
         staged: StagedMonth,
         load: Load,
-        before: StoredObject | None,
+        replaces: int,
         report: ProgressCallback | None,
     ) -> int:
-        """Put the staged file in place of `before`; returns the rows that the object then has.
-
-        Raises:
-            GenerationConflict: `before` is not there any more.
-            ReconciliationError: the rows are not those that were staged.
-        """
+        """Put the staged file in place of a generation; returns the rows that the object then has."""
 
         def progress(arrived: int) -> None:
-            if report and arrived < size:  # all of them only when they have been counted
+            if report and 0 < arrived < size:  # all rows only when they have been counted
                 report(staged.rows * arrived // size, staged.rows)
 
         with _opened(staged) as file:
-            rows, size, crc32c = pq.read_metadata(file).num_rows, file.seek(0, 2), crc32c_of(file)
-            stored = Transfer(
-                session,
-                Upload(
-                    name=self.object_name(staged.month),
-                    size=size,
-                    crc32c=crc32c,
-                    metadata=to_metadata(load, crc32c),
-                    replaces=before.generation if before else "0",
-                ),
-                file,
-                before_the_end=lambda: reconcile(self.name, staged.rows, rows),
-                progress=progress,
-            ).run()
-        counted = session.patiently(lambda: _rows_in(session, stored))
-        if counted is None:  # replaced since by another run, which has counted its own
+            rows, size = pq.read_metadata(file).num_rows, file.seek(0, 2)
+            # As good as after the upload: the checksum lets no other content appear.
+            reconcile(self.name, staged.rows, rows)
+            blob = session.bucket.blob(self.object_name(staged.month))
+            blob.crc32c = crc32c = crc32c_of(file)
+            blob.metadata = to_metadata(load, crc32c)
+            upload(session, blob, file, replaces, progress)
+        stored = StoredObject.of(blob)
+        try:
+            counted = int(read_footer(session, stored).num_rows)
+        except GenerationConflict:  # replaced by another run, which counts its own rows
             counted = rows
+        except SourceCorrupt as error:
+            raise ReconciliationError(error.message) from error
         if (stored.crc32c, counted) != (crc32c, staged.rows):
             raise ReconciliationError(
                 f"{staged.rows:,} rows staged, {counted:,} counted in gs://{self.bucket}/{stored.name} "
@@ -204,41 +184,61 @@ class Gcs:
         return counted
 
 
-def _rows_in(session: Session, stored: StoredObject) -> int | None:
-    """The rows an object has by the Parquet footer at its end; None if this generation is gone."""
+def read_part(session: GcsSession, stored: StoredObject, first: int, end: int) -> bytes:
+    """Read a part of one generation of an object.
 
-    def read_last(size: int) -> bytes | None:
-        first = max(0, stored.size - size)
-        answer = session.call(
-            "GET",
-            OBJECT,
-            session.bucket,
-            stored.name,
-            expect=(200, 206, 404),
-            headers={"Range": f"bytes={first}-{stored.size - 1}"},
-            alt="media",
-            generation=stored.generation,
-        )
-        return None if answer.status == 404 else answer.body
+    Args:
+        session: a connection to its bucket.
+        stored: the object.
+        first: first byte.
+        end: the byte after the last.
 
-    end = read_last(FOOTER_BYTES)
-    footer_bytes = int.from_bytes(end[-8:-4], "little") + 8 if end else 0
-    if footer_bytes > FOOTER_BYTES:
-        end = read_last(footer_bytes)
-    if end is None:
-        return None
+    Returns:
+        The bytes.
+
+    Raises:
+        GenerationConflict: this generation is gone.
+    """
+    blob = session.bucket.blob(stored.name, generation=stored.generation)
+    options: dict[str, Any] = {**session.options, "checksum": None}
     try:
-        return int(pq.read_metadata(pa.BufferReader(end)).num_rows)
+        return blob.download_as_bytes(start=first, end=end - 1, **options)
+    except NotFound:
+        raise GenerationConflict(
+            f"gs://{session.bucket.name}/{stored.name} was replaced while it was read; run it again"
+        ) from None
+
+
+def read_footer(session: GcsSession, stored: StoredObject) -> pq.FileMetaData:
+    """Read the Parquet footer at the end of an object.
+
+    Args:
+        session: a connection to its bucket.
+        stored: the object.
+
+    Returns:
+        The footer.
+
+    Raises:
+        GenerationConflict: this generation of the object is gone.
+        SourceCorrupt: it is not Parquet.
+    """
+    tail = read_part(session, stored, max(0, stored.size - FOOTER_BYTES), stored.size)
+    footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
+    if FOOTER_BYTES < footer_bytes <= stored.size:
+        tail = read_part(session, stored, stored.size - footer_bytes, stored.size)
+    try:
+        return pq.read_metadata(pa.BufferReader(tail))
     except pa.ArrowException as error:
-        raise ReconciliationError(
-            f"gs://{session.bucket}/{stored.name} cannot be read as Parquet after it was uploaded "
-            f"({' '.join(str(error).split())}); run it again with --force"
+        raise SourceCorrupt(
+            f"gs://{session.bucket.name}/{stored.name} cannot be read as Parquet "
+            f"({' '.join(str(error).split())}); upload it again with --force"
         ) from error
 
 
 @contextlib.contextmanager
 def _opened(staged: StagedMonth) -> Generator[BinaryIO]:
-    """The staged file; what cannot be read of it is explained."""
+    """The staged file; explains why it cannot be read."""
     try:
         with staged.path.open("rb") as file:
             yield file
@@ -250,10 +250,16 @@ def _opened(staged: StagedMonth) -> Generator[BinaryIO]:
 
 
 def bucket_and_folder(settings: Settings) -> tuple[str, str]:
-    """The bucket, and the folder in it: empty or with a slash at its end.
+    """Read and check the names of bucket and folder.
+
+    Args:
+        settings: with the values of Prefect blocks already filled in.
+
+    Returns:
+        The bucket, and the folder: empty, or with a slash at its end.
 
     Raises:
-        UsageError: none is named; lists every place that was tried. Or the name is none.
+        UsageError: no bucket is named, and the places that were tried; or a name is not a legal one.
     """
     bucket = (settings.gcs_bucket or "").strip().removeprefix("gs://").rstrip("/")
     if not bucket:

@@ -1,14 +1,12 @@
-"""A month as it lies in the bucket: what it is, which columns it has, and how it gets here if it has to."""
+"""The bucket as a source: which month an object holds, which columns it has, and how to download it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from flows.destinations.gcs.destination import FOOTER_BYTES, OBJECT, Gcs
+from flows.destinations.gcs.connection import connected
+from flows.destinations.gcs.destination import Gcs, read_footer, read_part
 from flows.destinations.gcs.ledger import crc32c_of
 from flows.errors import DestinationBusy, ReconciliationError, SchemaDrift, SourceCorrupt, SourceNotFound
 from flows.runtime import atomic_write
@@ -17,25 +15,26 @@ from flows.staging import StagedMonth
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pyarrow as pa
+
     from flows.destinations.base import Load
-    from flows.destinations.gcs.connection import Session
     from flows.destinations.gcs.ledger import StoredObject
     from flows.runtime import ProgressCallback
     from transforms.trip_month import TripMonth
 
 PIECE_BYTES = 8 * 2**20
-"""Fetched at once by a download: what is held in memory, and what is fetched again after an error."""
+"""Downloaded by one request: held in memory, and fetched again after an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class MonthInBucket:
-    """One version of a month's object, with what its metadata and its footer say.
+    """One generation of a month's object, with what its metadata and its footer say.
 
     Attributes:
-        month: which one.
-        bucket: its name.
+        month: which month.
+        bucket: name of the bucket.
         stored: the object.
-        load: what it was made from, and how many rows it has.
+        load: its ledger entry.
         new_columns: columns that the dataset does not declare, carried along as text.
     """
 
@@ -51,12 +50,15 @@ class MonthInBucket:
         return f"gs://{self.bucket}/{self.stored.name}"
 
     def as_staged(self, path: Path, rows: int | None = None, more: tuple[str, ...] = ()) -> StagedMonth:
-        """The month as the rest of the program knows it.
+        """Describe the month as a staged one.
 
         Args:
             path: where its rows are.
             rows: how many, if transforms have changed that.
-            more: row transforms that were applied to it here.
+            more: row transforms that were applied after the download.
+
+        Returns:
+            The staged month.
         """
         load = self.load
         before = tuple(filter(None, load.row_transforms.split(",")))
@@ -78,132 +80,92 @@ class MonthInBucket:
 
 
 class MonthsInBucket(Gcs):
-    """The bucket as a source."""
+    """The bucket of the destination `gcs`, read as a source."""
 
     def find(self, month: TripMonth) -> MonthInBucket:
-        """The month's object as it is now.
+        """Look up the object of a month, and check it.
+
+        Args:
+            month: which month.
+
+        Returns:
+            The object as it is now.
 
         Raises:
             SourceNotFound: there is none.
-            SourceCorrupt: it is not one that this program has uploaded, or not Parquet.
+            SourceCorrupt: this program has not uploaded it, or it is not Parquet.
             ReconciliationError: its metadata and its footer count different rows.
             SchemaDrift: its columns are not those of the dataset.
         """
-        with self._connected() as session:
-            stored = self._stored(session, month)
-            where = f"gs://{self.bucket}/{self.object_name(month)}"
-            upload = (
-                f"python flows/web_to_gcs.py --color {month.color} --year {month.year} --months {month.month}"
-            )
+        uri = f"gs://{self.bucket}/{self.object_name(month)}"
+        upload = (
+            f"python flows/web_to_gcs.py --color {month.color} --year {month.year} --months {month.month}"
+        )
+        with connected(self._address) as session:
+            stored = self._find(session, month)
             if stored is None:
-                raise SourceNotFound(f"there is no {where}; upload the month first: {upload}")
+                raise SourceNotFound(f"there is no {uri}; upload the month first: {upload}")
             load = stored.load_of(month)
             if load is None:
                 raise SourceCorrupt(
-                    f"{where} does not say what it was made from, or was changed since; upload it again: "
+                    f"{uri} does not say what it was made from, or was changed since; upload it again: "
                     f"{upload} --force"
                 )
-            footer = _footer(session, stored)
+            footer = read_footer(session, stored)
         if footer.num_rows != load.row_count:
             raise ReconciliationError(
-                f"{where} has {footer.num_rows:,} rows, its metadata says {load.row_count:,}; upload it "
+                f"{uri} has {footer.num_rows:,} rows, its metadata says {load.row_count:,}; upload it "
                 f"again: {upload} --force"
             )
-        return MonthInBucket(
-            month, self.bucket, stored, load, _new_columns(month, footer, f"{upload} --force")
-        )
+        new_columns = _new_columns(month, footer.schema.to_arrow_schema(), f"{upload} --force")
+        return MonthInBucket(month, self.bucket, stored, load, new_columns)
 
-    def is_current(self, found: MonthInBucket) -> bool:
-        """Whether the object is still the one that was found."""
-        with self._connected() as session:
-            now = self._stored(session, found.month)
-        return now is not None and now.generation == found.stored.generation
+    def is_current(self, month_object: MonthInBucket) -> bool:
+        """Whether the object has not been replaced since it was found."""
+        with connected(self._address) as session:
+            stored = self._find(session, month_object.month)
+        return stored is not None and stored.generation == month_object.stored.generation
 
-    def download(self, found: MonthInBucket, path: Path, report: ProgressCallback | None = None) -> None:
-        """Fetch an object; the file is there only when it is whole and its checksum right.
+    def download(
+        self, month_object: MonthInBucket, path: Path, report: ProgressCallback | None = None
+    ) -> None:
+        """Download an object; the file appears only when it is whole and its checksum right.
 
         Args:
-            found: that version of it; another one is not taken for it.
-            path: where to; replaced.
-            report: called with (bytes done, bytes in all).
+            month_object: the object; another generation is not accepted.
+            path: destination file; replaced.
+            report: called with (bytes done, total bytes).
 
         Raises:
-            DestinationBusy: it has been replaced meanwhile.
+            DestinationBusy: the object has been replaced meanwhile.
         """
-        stored = found.stored
-        with self._connected() as session, atomic_write(path) as temporary, temporary.open("w+b") as file:
+        stored = month_object.stored
+        with (
+            connected(self._address) as session,
+            atomic_write(path) as temporary,
+            temporary.open("w+b") as file,
+        ):
             for first in range(0, stored.size, PIECE_BYTES):
-                file.write(_read(session, stored, first, min(first + PIECE_BYTES, stored.size)))
+                file.write(read_part(session, stored, first, min(first + PIECE_BYTES, stored.size)))
                 if report:
                     report(file.tell(), stored.size)
             if crc32c_of(file) != stored.crc32c:
-                raise DestinationBusy(f"{found.uri} arrived damaged (checksum differs); run it again")
-            file.flush()  # it gets its name before it is closed
+                raise DestinationBusy(f"{month_object.uri} arrived damaged (checksum differs); run it again")
+            file.flush()  # atomic_write syncs and renames it before it is closed
 
 
-def _read(session: Session, stored: StoredObject, first: int, end: int) -> bytes:
-    """Bytes `first` to `end`, without the last.
-
-    Raises:
-        DestinationBusy: this version of the object is gone.
-    """
-    answer = session.patiently(
-        lambda: session.call(
-            "GET",
-            OBJECT,
-            session.bucket,
-            stored.name,
-            expect=(200, 206, 404),
-            headers={"Range": f"bytes={first}-{end - 1}"},
-            alt="media",
-            generation=stored.generation,
-        )
-    )
-    if answer.status == 404 or len(answer.body) != end - first:
-        raise DestinationBusy(
-            f"gs://{session.bucket}/{stored.name} was replaced while it was read; run it again"
-        )
-    return answer.body
-
-
-def _footer(session: Session, stored: StoredObject) -> pq.FileMetaData:
-    """The Parquet footer.
-
-    Raises:
-        SourceCorrupt: there is none.
-    """
-    try:
-        end = _read(session, stored, max(0, stored.size - FOOTER_BYTES), stored.size)
-        needed = int.from_bytes(end[-8:-4], "little") + 8
-        if FOOTER_BYTES < needed <= stored.size:
-            end = _read(session, stored, stored.size - needed, stored.size)
-        return pq.read_metadata(pa.BufferReader(end))
-    except pa.ArrowException as error:
-        reason = " ".join(str(error).split())
-        raise SourceCorrupt(
-            f"gs://{session.bucket}/{stored.name} cannot be read as Parquet ({reason}); upload it again with "
-            "--force"
-        ) from error
-
-
-def _new_columns(month: TripMonth, footer: pq.FileMetaData, upload: str) -> tuple[str, ...]:
-    """The undeclared columns, if all the others are exactly the declared ones.
-
-    Raises:
-        SchemaDrift: they are not; lists how.
-    """
-    found = footer.schema.to_arrow_schema()
-    new = tuple(name for name in found.names if name not in month.dataset.types())
-    types = {field.name: str(field.type) for field in month.dataset.arrow_schema(new)}
-    have = {field.name: str(field.type) for field in found}
-    differ = [
-        f"{name} is {have.get(name, 'not there')}, not {kind}"
-        for name, kind in types.items()
-        if have.get(name) != kind
+def _new_columns(month: TripMonth, schema: pa.Schema, upload: str) -> tuple[str, ...]:
+    """The undeclared columns of an object, if all others are exactly the declared ones."""
+    new = tuple(name for name in schema.names if name not in month.dataset.types())
+    types = {field.name: str(field.type) for field in schema}
+    differences = [
+        f"{field.name} is {types.get(field.name, 'not there')}, not {field.type}"
+        for field in month.dataset.arrow_schema(new)
+        if types.get(field.name) != str(field.type)
     ]
-    if differ:
+    if differences:
         raise SchemaDrift(
-            f"the object in the bucket was staged in another shape: {'; '.join(differ)}; upload it "
+            f"the object in the bucket was staged in another shape: {'; '.join(differences)}; upload it "
             f"again: {upload}"
         )
     return new

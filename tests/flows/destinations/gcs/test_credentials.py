@@ -13,6 +13,7 @@ from google.auth.compute_engine import _metadata
 from pydantic import SecretStr
 from support.gcs import TOKEN
 
+from flows.destinations.gcs.connection import GcsAddress
 from flows.destinations.gcs.destination import Gcs
 from flows.errors import DestinationRefused, SourceUnreachable, UsageError
 from flows.gcp import credentials as module
@@ -131,12 +132,14 @@ def test_the_token_of_a_key_is_sent_and_shown_nowhere(
     bucket: Bucket, service_account: ServiceAccount, months: Months, caplog: pytest.LogCaptureFixture
 ) -> None:
     identity = google_credentials(settings_with(service_account, token_uri=bucket.front.url + "/token"))
-    target = Gcs(identity, bucket.name, emulator=bucket.front.url)
+    target = Gcs(GcsAddress(identity, bucket.name, emulator=bucket.front.url))
     with caplog.at_level("DEBUG"):
         assert target.publish(months.trips(JANUARY)).rows == 50
     sent = {request.headers.get("authorization") for request in bucket.front.requests[1:]}
     assert sent == {f"Bearer {TOKEN}"}
     assert bucket.front.kinds()[0] == "token"
+    logged = [one.getMessage() for one in caplog.records if not one.name.startswith("gcp_storage_emulator")]
+    assert "upload_id" not in "".join(logged)
     shown = caplog.text + repr(target) + repr(identity) + str(identity)
     assert TOKEN not in shown
     assert service_account.secret not in shown
@@ -210,8 +213,17 @@ def test_a_metadata_server_that_never_answers_is_given_up(web: Web, monkeypatch:
 
 
 def test_nothing_of_gcsfs_that_probes_by_grpc_is_imported(tmp_path: Path) -> None:
-    ask = "import sys, flows.destinations.gcs, flows.sources; print('gcsfs.extended_gcsfs' in sys.modules)"
+    ask = (
+        "import sys, flows.destinations.gcs, flows.sources; from flows.gcp import bucket_files; "
+        "print(type(bucket_files(None)).__name__, 'gcsfs.extended_gcsfs' in sys.modules)"
+    )
     found = subprocess.run(
         [sys.executable, "-c", ask], capture_output=True, text=True, check=True, env={}, cwd=tmp_path
     )
-    assert found.stdout.strip() == "False"
+    assert found.stdout.split() == ["GCSFileSystem", "False"]
+
+
+def test_who_we_are_is_known_without_any_client() -> None:
+    ask = "import sys, flows.gcp; print({'gcsfs', 'google.cloud.storage'} & {*sys.modules})"
+    found = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"

@@ -14,7 +14,9 @@ from sqlglot import exp
 from flows import gcs_to_bq, web_to_gcs
 from flows.cli import parse_command
 from flows.destinations.bigquery.connection import CONTACT_SECONDS
-from flows.destinations.gcs.ledger import object_name
+from flows.destinations.gcs import Gcs
+from flows.destinations.gcs.connection import GcsAddress
+from flows.gcp import google_credentials
 from flows.gcp.credentials import SIGN_IN_SECONDS
 from flows.settings import Settings, override_settings
 from transforms.trip_month import TripMonth
@@ -63,7 +65,10 @@ def test_the_external_table_reads_the_objects_that_are_written() -> None:
     assert isinstance(statement, exp.Create)
     uris = [found.this for found in statement.find_all(exp.Literal) if found.this.startswith("gs://")]
     assert len(uris) == 1
-    ours = [f"gs://my-taxi-bucket/{object_name('', TripMonth('yellow', 2021, at))}" for at in range(1, 13)]
+    identity = google_credentials(Settings(_env_file=None), emulator="nowhere")
+    bucket = Gcs(GcsAddress(identity, "my-taxi-bucket"))
+    months = [TripMonth("yellow", 2021, number) for number in range(1, 13)]
+    ours = [f"gs://{bucket.bucket}/{bucket.object_name(month)}" for month in months]
     assert fnmatch.filter(ours, uris[0]) == ours
 
 
