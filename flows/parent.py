@@ -21,6 +21,7 @@ from flows.request import (
     IsoMonth,
     LoadRequest,
     Month,
+    Ratio,
     RunnerName,
     Year,
     checked_request,
@@ -55,6 +56,7 @@ def etl_parent_flow(
     latest: Count | None = None,
     force: bool = False,
     allow_new_columns: bool = False,
+    max_reject_ratio: Ratio | None = None,
     row_transforms: Sequence[str] = (),
     runner: RunnerName = "threads",
     dask_address: str | None = None,
@@ -77,6 +79,7 @@ def etl_parent_flow(
         latest: how many of the newest months that the source has.
         force: fetch, stage and publish even what is unchanged.
         allow_new_columns: carry undeclared columns along as text.
+        max_reject_ratio: share of a month's rows that may be rejected; None: the setting.
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
         runner: `threads` here, `dask` on its workers, `deployment` on the workers of a pool.
         dask_address: of the scheduler, for `dask`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from dataclasses import dataclass
 from itertools import chain
@@ -126,6 +127,12 @@ def _shared_options() -> dict[str, dict[str, Any]]:
             "action": "store_true",
             "help": "carry columns that the dataset does not declare along as text instead of failing",
         },
+        "--max-reject-ratio": {
+            "type": _ratio,
+            "metavar": "R",
+            "help": "share of a month's rows that may be rejected before the month fails, 0 to 1; default: "
+            f"{settings.max_reject_ratio:g}",
+        },
         "--transform": {
             "dest": "row_transforms",
             "nargs": "+",
@@ -147,10 +154,25 @@ def _shared_options() -> dict[str, dict[str, Any]]:
     }
 
 
+def _ratio(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (ratio := float(text)) <= 1:
+            return ratio
+    raise argparse.ArgumentTypeError(f"{text!r} is no share; legal are 0 to 1, such as 0.05")
+
+
 MONTH_OPTIONS = ("--months", "--year", "--since", "--until")
 LOAD_OPTIONS = (
     *("--color", *MONTH_OPTIONS, "--latest", "--to", "--source", "--data-dir", "--concurrency", "--force"),
-    *("--dry-run", "--summary", "--allow-new-columns", "--transform", "--runner", "--dask-address"),
+    *(
+        "--dry-run",
+        "--summary",
+        "--allow-new-columns",
+        "--max-reject-ratio",
+        "--transform",
+        "--runner",
+        "--dask-address",
+    ),
 )
 
 

@@ -76,5 +76,5 @@ def too_many_rejects(rejects: Sequence[Reject], most: int) -> TooManyRejects:
     first = "; ".join(f"line {r.line}: {r.reason} ({r.raw[:60]!r})" for r in rejects[:3])
     return TooManyRejects(
         f"more than the allowed {most:,} rows do not fit, so nothing is published. {first}. "
-        "Repair the source, or allow more with TAXI_MAX_REJECT_RATIO"
+        "Repair the source, or allow more with --max-reject-ratio or TAXI_MAX_REJECT_RATIO"
     )

@@ -227,6 +227,22 @@ def test_broken_rows_go_to_the_rejects_file(cli: Cli) -> None:
     assert all(line > 1 and raw and reason for line, raw, reason in found)
 
 
+def test_more_rejects_may_be_allowed_by_an_option_which_goes_before_the_setting(cli: Cli) -> None:
+    call = ("--color", "green", "--months", "1", "--source", "synthetic")
+    trips = {"TAXI_SYNTHETIC_ROWS": "1000", "TAXI_SYNTHETIC_BROKEN_ROWS": "50"}
+    assert cli(*call, **trips).code == 1
+    allowed = cli(*call, "--max-reject-ratio", "0.05", **trips, TAXI_MAX_REJECT_RATIO="0.01")
+    assert (allowed.code, by_month(allowed, "rejected_rows")) == (0, [50])
+
+
+@pytest.mark.parametrize("ratio", ["1.5", "-0.1", "nan", "many"])
+def test_a_share_of_rejects_that_is_none_is_wrong_usage(cli: Cli, ratio: str) -> None:
+    result = cli("--color", "green", "--months", "1", f"--max-reject-ratio={ratio}")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "legal are 0 to 1" in result.err
+    assert not cli.data_dir.exists()
+
+
 def test_too_many_rejects_fail_the_month_and_the_old_data_stays(cli: Cli) -> None:
     call = ("--color", "yellow", "--months", "1", "--source", "synthetic")
     assert cli(*call, TAXI_SYNTHETIC_ROWS="1000").code == 0
