@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from flows.destinations.base import Status
+    from flows.destinations.base import ReceiptStatus
     from flows.gcp import GoogleIdentity
     from flows.runtime import ProgressCallback
     from flows.settings import Settings
@@ -138,7 +138,7 @@ class Gcs:
         *,
         force: bool,
         report: ProgressCallback | None,
-    ) -> tuple[int, Status]:
+    ) -> tuple[int, ReceiptStatus]:
         """Upload the month unless it is there; look again when another run was faster.
 
         Raises:
