@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
-from flows.destinations.base import Holding, Load
+from flows.destinations.base import LEDGER, Holding, Load
 from transforms.dataset import FILE_MONTH, ColumnType
 
 if TYPE_CHECKING:
@@ -27,31 +27,25 @@ SQL_TYPES: Mapping[object, ColumnType | SqlType] = {
     dt.date: ColumnType.DATE,
     dt.datetime: SqlType("TIMESTAMP WITH TIME ZONE", "timestamp with time zone", "TIMESTAMP"),
 }
-COLUMN_NAMES = ", ".join(field.name for field in fields(Load))
+NAMES = [field.name for field in fields(Load)]
 
 
-class Relation(NamedTuple):
-    """A table as the warehouse has it.
-
-    Attributes:
-        name: qualified and quoted.
-        columns: type by name; empty if there is no such table.
-    """
-
-    name: str
-    columns: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How a warehouse writes the ledger's statements.
+@dataclass(frozen=True)
+class Ledger:
+    """The ledger of one warehouse, over an open connection.
 
     Attributes:
-        type_name: the name of a type.
-        value: the n-th value of a statement, counted from 1: its placeholder, or the value as a literal.
+        query: runs a statement, given with the values of its placeholders, and returns the rows.
+        describe: returns the columns of a table, type by name; empty if there is no such table.
+        qualified: writes the name of a table as it stands in a statement.
+        type_name: names a type.
+        value: writes the n-th value of a statement, counted from 1: a placeholder for it, or a literal.
         loaded_at: how the column `loaded_at` is selected.
     """
 
+    query: Callable[..., Sequence[Sequence[Any]]]
+    describe: Callable[[str], Mapping[str, str]]
+    qualified: Callable[[str], str]
     type_name: Callable[[ColumnType | SqlType], str]
     value: Callable[[int, Any], str] = lambda n, _: f"${n}"
     loaded_at: str = "loaded_at"
@@ -70,81 +64,71 @@ class Dialect:
         """
         return f"dataset = {self.value(1, dataset)} AND {FILE_MONTH} = {self.value(2, month)}"
 
-    def replace_row(self, ledger: str, load: Load) -> list[tuple[str, tuple[Any, ...]]]:
-        """The statements that replace the row of a month.
+    def replace_row(self, load: Load) -> list[tuple[str, tuple[Any, ...]]]:
+        """The statements that replace the row of a month, each with the values of its placeholders.
 
         Args:
-            ledger: the table, qualified and quoted.
             load: the new row.
-
-        Returns:
-            Each statement with the values of its placeholders.
         """
-        values, key = astuple(load), (load.dataset, load.file_month)
+        ledger, key, values = self.qualified(LEDGER), (load.dataset, load.file_month), astuple(load)
         written = ", ".join(self.value(n, value) for n, value in enumerate(values, 1))
         return [
             (f"DELETE FROM {ledger} WHERE {self.is_month(*key)}", key),
-            (f"INSERT INTO {ledger} ({COLUMN_NAMES}) VALUES ({written})", values),
+            (f"INSERT INTO {ledger} ({', '.join(NAMES)}) VALUES ({written})", values),
         ]
 
-    def holdings(
-        self,
-        ledger: Relation,
-        table: Relation,
-        dataset: str,
-        between: tuple[dt.date, dt.date],
-        query: Callable[..., Sequence[Sequence[Any]]],
-    ) -> list[Holding]:
-        """The months that the ledger or the table has; see `Destination.holdings`.
-
-        A ledger or a table that is missing, or has another shape, counts as empty.
+    def read(self, table: str, dataset: str, month: dt.date) -> Load | None:
+        """The row of a month, if the table has the rows it records; otherwise None.
 
         Args:
-            ledger: the ledger.
+            table: the table with the dataset's trips.
+            dataset: the dataset's name in the ledger.
+            month: its first day.
+        """
+        holdings = self.holdings(table, dataset, (month, month))
+        return holdings[0].load if len(holdings) == 1 and holdings[0].reconciles else None
+
+    def holdings(self, table: str, dataset: str, between: tuple[dt.date, dt.date]) -> list[Holding]:
+        """The months that the ledger or the table has; see `Destination.holdings`.
+
+        NOTE: one statement reads both, so that it sees them at the same moment. If one is missing, or has
+        another shape, it counts as empty.
+
+        Args:
             table: the table with the dataset's trips.
             dataset: the dataset's name in the ledger.
             between: first and last month, both included.
-            query: called with a statement and the values of its placeholders; returns the rows.
         """
         month_column = {FILE_MONTH: self.columns[FILE_MONTH]}
-        has_ledger = self.columns.items() <= ledger.columns.items()
-        has_table = month_column.items() <= table.columns.items()
+        has_ledger = self.columns.items() <= self.describe(LEDGER).items()
+        has_table = month_column.items() <= self.describe(table).items()
         if not has_ledger and not has_table:
             return []
-        statement = self._compare(
-            ledger.name if has_ledger else self._no_rows(self.columns),
-            table.name if has_table else self._no_rows(month_column),
-            *(self.value(n, value) for n, value in enumerate((dataset, *between), 1)),
-        )
-        return [
-            Holding(month, to_load(row) if row[-1] else None, counted)
-            for month, counted, *row in query(statement, dataset, *between)
-        ]
-
-    def _compare(self, ledger: str, table: str, dataset: str, first: str, last: str) -> str:
-        """NOTE: one statement, so that it sees ledger and table at the same moment."""
-        *names, loaded_at = self.columns
-        return f"""
+        key, first, last = (self.value(n, value) for n, value in enumerate((dataset, *between), 1))
+        rows = self.query(
+            f"""
             WITH recorded AS (
-                SELECT {", ".join(names)}, {self.loaded_at} AS {loaded_at} FROM {ledger}
-                WHERE dataset = {dataset} AND {FILE_MONTH} BETWEEN {first} AND {last}
+                SELECT {", ".join(NAMES[:-1])}, {self.loaded_at} AS {NAMES[-1]}
+                FROM {self.qualified(LEDGER) if has_ledger else _no_rows(self.columns)}
+                WHERE dataset = {key} AND {FILE_MONTH} BETWEEN {first} AND {last}
             ), counted AS (
-                SELECT {FILE_MONTH}, count(*) AS row_count FROM {table}
+                SELECT {FILE_MONTH}, count(*) AS row_count
+                FROM {self.qualified(table) if has_table else _no_rows(month_column)}
                 WHERE {FILE_MONTH} BETWEEN {first} AND {last} GROUP BY {FILE_MONTH}
             )
             SELECT coalesce(recorded.{FILE_MONTH}, counted.{FILE_MONTH}), coalesce(counted.row_count, 0),
-                   {", ".join(f"recorded.{name}" for name in self.columns)}
+                   {", ".join(f"recorded.{name}" for name in NAMES)}
             FROM recorded FULL JOIN counted ON recorded.{FILE_MONTH} = counted.{FILE_MONTH}
             ORDER BY 1
-            """
-
-    def _no_rows(self, columns: Mapping[str, str]) -> str:
-        nulls = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
-        return f"(SELECT {nulls} LIMIT 0) AS no_rows"
+            """,
+            dataset,
+            *between,
+        )
+        return [Holding(month, to_load(row) if row[-1] else None, count) for month, count, *row in rows]
 
 
 def to_load(row: Sequence[Any]) -> Load:
-    """The ledger row that a warehouse returned.
+    """The ledger row that a query returned.
 
     Args:
         row: the columns of `Load`, in order; a time without a zone is in UTC.
@@ -154,6 +138,6 @@ def to_load(row: Sequence[Any]) -> Load:
     return Load(*values, loaded_at=in_utc)
 
 
-def only_load(holdings: Sequence[Holding]) -> Load | None:
-    """The ledger row of the only month in a list, if its table has the rows it records; otherwise None."""
-    return holdings[0].load if len(holdings) == 1 and holdings[0].reconciles else None
+def _no_rows(columns: Mapping[str, str]) -> str:
+    nulls = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
+    return f"(SELECT {nulls} LIMIT 0) AS no_rows"

@@ -98,8 +98,8 @@ class BigQueryHarness(Harness):
 
 
 MOMENTS = {
-    "after some requests": ("flows.destinations.bigquery.write_streams.AppendStream", "_receive"),
-    "after the streams are sealed": ("flows.destinations.bigquery.write_streams", "commit"),
+    "after some requests": ("flows.destinations.bigquery.write_streams._AppendStream", "_receive"),
+    "after the streams are sealed": ("flows.destinations.bigquery.write_streams", "_commit"),
     "after the commit, before the transaction": ("flows.destinations.bigquery.destination", "ensure_tables"),
     "after the transaction": ("flows.destinations.bigquery.staging_table", "drop"),
 }

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Self
 import pyarrow as pa
 
 from flows.destinations.base import ALL_MONTHS, LEDGER, Holding, Load, Receipt, reconcile
-from flows.destinations.bigquery import ledger
 from flows.destinations.bigquery.append_requests import AppendTarget
 from flows.destinations.bigquery.connection import (
     BigQueryAddress,
@@ -21,6 +20,7 @@ from flows.destinations.bigquery.connection import (
     emulator_endpoints,
     transaction,
 )
+from flows.destinations.bigquery.ledger import ledger_of, ledger_table, read_load
 from flows.destinations.bigquery.staging_table import drop_orphaned_tables, staging_table
 from flows.destinations.bigquery.tables import (
     check_batches,
@@ -129,13 +129,13 @@ class BigQuery:
             session.ensure_dataset()
             drop_orphaned_tables(session, dataset.table)
             tables = describe_tables(session, dataset.table, LEDGER)
-            before = None if force else ledger.read(session, staged.month, tables)
+            before = None if force else read_load(session, staged.month, tables)
             if before and before.is_same_data(Load.of(staged)):
                 return Receipt(self.name, before.row_count, "unchanged", time.perf_counter() - started)
-            definitions = [trips_table(session, dataset, staged.new_columns), ledger.ledger_table(session)]
+            definitions = [trips_table(session, dataset, staged.new_columns), ledger_table(session)]
             check_tables(definitions, tables)
             tables = self._replace(session, staged, definitions, tables, report)
-            load = ledger.read(session, staged.month, tables)
+            load = read_load(session, staged.month, tables)
         if load is None:
             raise DestinationBusy(
                 f"{staged.month.label} was changed by somebody else while it was published; run it again"
@@ -147,12 +147,14 @@ class BigQuery:
     def loaded(self, month: TripMonth) -> Load | None:
         """See `Destination.loaded`."""
         with connected(self._address) as session:
-            return ledger.read(session, month) if session.location else None
+            return read_load(session, month) if session.location else None
 
     def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
         """See `Destination.holdings`."""
         with connected(self._address) as session:
-            return ledger.holdings(session, dataset, between) if session.location else []
+            if not session.location:
+                return []
+            return ledger_of(session).holdings(dataset.table, dataset.name, between)
 
     def _replace(
         self,
@@ -199,7 +201,7 @@ def _swap_script(session: BigQuerySession, staging: str, staged: StagedMonth) ->
     return transaction(
         f"DELETE FROM {table} WHERE {FILE_MONTH} = {literal(staged.month.first_day)}",
         f"INSERT INTO {table} ({names}) SELECT {names} FROM {qualified(session, staging)}",
-        *ledger.replace_row(session, Load.of(staged)),
+        *(statement for statement, _ in ledger_of(session).replace_row(Load.of(staged))),
     )
 
 

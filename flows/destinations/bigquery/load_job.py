@@ -23,10 +23,10 @@ from google.api_core import exceptions as google_errors
 from google.cloud import bigquery
 
 from flows.destinations.base import LEDGER, Load, Receipt
-from flows.destinations.bigquery import ledger
 from flows.destinations.bigquery.connection import REST_LIMITS, connected, transaction
 from flows.destinations.bigquery.destination import BigQuery
 from flows.destinations.bigquery.errors import translate_errors
+from flows.destinations.bigquery.ledger import ledger_of, ledger_table, read_load
 from flows.destinations.bigquery.tables import (
     CLUSTERED_BY,
     check_names,
@@ -36,6 +36,7 @@ from flows.destinations.bigquery.tables import (
     qualified,
     trips_table,
 )
+from flows.destinations.ledger import NAMES, to_load
 from flows.errors import DestinationBusy, ReconciliationError
 from transforms.dataset import FILE_MONTH
 
@@ -77,13 +78,13 @@ class LoadJobs(BigQuery):
         with connected(self._address) as session:
             session.ensure_dataset()
             tables = describe_tables(session, month.dataset.table, LEDGER)
-            before = None if force else ledger.read(session, month, tables)
+            before = None if force else read_load(session, month, tables)
             if before and before.is_same_data(source.load):
                 return Receipt(self.name, before.row_count, "unchanged", time.perf_counter() - started)
             check_names(month.dataset.bigquery_columns(source.new_columns))
             definitions = [
                 trips_table(session, month.dataset, source.new_columns),
-                ledger.ledger_table(session),
+                ledger_table(session),
             ]
             tables = ensure_tables(session, definitions, tables)
             pending = self._begin(session, source)
@@ -100,7 +101,7 @@ class LoadJobs(BigQuery):
                     "again"
                 )
             self._finish(session, source, pending)
-            load = ledger.read(session, month, tables)
+            load = read_load(session, month, tables)
         if load is None or not load.is_same_data(source.load):
             raise DestinationBusy(
                 f"{month.label} was changed by somebody else while it was loaded; run it again"
@@ -109,7 +110,7 @@ class LoadJobs(BigQuery):
 
     def _begin(self, session: BigQuerySession, source: MonthInBucket) -> Load:
         """The pending row of this load: that of a killed run, or a new one."""
-        row = ledger.read_row(session, source.month)
+        row = _ledger_row(session, source.month)
         if row and row.is_same_data(replace(source.load, row_count=PENDING)):
             logger.info("%s: going on with a load that was begun at %s", source.month.label, row.loaded_at)
             return row
@@ -117,7 +118,8 @@ class LoadJobs(BigQuery):
 
     def _write_pending(self, session: BigQuerySession, source: MonthInBucket) -> Load:
         row = replace(source.load, row_count=PENDING, loaded_at=dt.datetime.now(dt.UTC))
-        self._change_ledger(session, transaction(*ledger.replace_row(session, row)))
+        statements = [statement for statement, _ in ledger_of(session).replace_row(row)]
+        self._change_ledger(session, transaction(*statements))
         return row
 
     def _finish(self, session: BigQuerySession, source: MonthInBucket, pending: Load) -> None:
@@ -126,7 +128,7 @@ class LoadJobs(BigQuery):
             session,
             f"UPDATE {qualified(session, LEDGER)} SET row_count = {source.load.row_count}, "
             f"source = {literal(source.load.source)}, loaded_at = {literal(dt.datetime.now(dt.UTC))} "
-            f"WHERE {ledger.DIALECT.is_month(pending.dataset, pending.file_month)} "
+            f"WHERE {ledger_of(session).is_month(pending.dataset, pending.file_month)} "
             f"AND row_count = {PENDING} AND loaded_at = {literal(pending.loaded_at)}",
         )
 
@@ -157,6 +159,13 @@ def _job_id(month: TripMonth, pending: Load, number: int) -> str:
     identity = "|".join([*load, pending.loaded_at.isoformat()])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return f"taxi_etl_load_{month.dataset.table}_{month.year:04}{month.month:02}_{digest}_{number}"
+
+
+def _ledger_row(session: BigQuerySession, month: TripMonth) -> Load | None:
+    """The row of a month, whatever it records; None if there is none, or several."""
+    is_month = ledger_of(session).is_month(month.color, month.first_day)
+    rows = session.rows(f"SELECT {', '.join(NAMES)} FROM {qualified(session, LEDGER)} WHERE {is_month}")
+    return to_load(rows[0]) if len(rows) == 1 else None
 
 
 def _run_job(session: BigQuerySession, source: MonthInBucket, pending: Load) -> int:

@@ -70,12 +70,12 @@ def write(
         DestinationRefused: the server refuses the rows.
         ReconciliationError: the server counted other rows than were sent.
     """
-    opened: deque[AppendStream] = deque()
+    opened: deque[_AppendStream] = deque()
     acknowledged = 0
     try:
         for rows in split_into_requests(target, batches):
             if len(opened) < streams:
-                opened.appendleft(AppendStream(session.writer, target))
+                opened.appendleft(_AppendStream(session.writer, target))
             acknowledged += opened[0].append(rows)
             opened.rotate(-1)
             if report:
@@ -86,21 +86,11 @@ def write(
         for stream in opened:
             stream.close()
     if opened:
-        commit(session.writer, target.parent, [stream.name for stream in opened])
+        _commit(session.writer, target.parent, [stream.name for stream in opened])
 
 
-def commit(client: BigQueryWriteClient, parent: str, streams: list[str]) -> None:
-    """Make the rows of finalized streams visible, all at once.
-
-    Args:
-        client: connected.
-        parent: the table's name in the Write API.
-        streams: names of its streams.
-
-    Raises:
-        DestinationBusy: not committed; writing the month again may succeed.
-        DestinationRefused: not committed.
-    """
+def _commit(client: BigQueryWriteClient, parent: str, streams: list[str]) -> None:
+    """Make the rows of finalized streams visible, all at once."""
     request = types.BatchCommitWriteStreamsRequest(parent=parent, write_streams=streams)
     with translate_errors():
         retry = GRPC_RETRY.with_timeout(2 * COMMIT_SECONDS)
@@ -115,20 +105,11 @@ def commit(client: BigQueryWriteClient, parent: str, streams: list[str]) -> None
         raise kind(f"BigQuery did not commit the streams ({reasons}); the month there stays, run it again")
 
 
-class AppendStream:
-    """One PENDING stream and its connection, used by one thread.
-
-    Attributes:
-        name: given by the server.
-    """
+class _AppendStream:
+    """One PENDING stream and its connection, used by one thread."""
 
     def __init__(self, client: BigQueryWriteClient, target: AppendTarget) -> None:
-        """Create the stream; the first rows open the connection.
-
-        Args:
-            client: connected.
-            target: the table.
-        """
+        """Create the stream; the first rows open the connection."""
         self._client, self._target = client, target
         pending = types.WriteStream(type_=types.WriteStream.Type.PENDING)
         with translate_errors():
@@ -142,18 +123,7 @@ class AppendStream:
         self._progress_at = time.monotonic()
 
     def append(self, rows: Rows) -> int:
-        """Send rows; waits while too many requests are unanswered.
-
-        Args:
-            rows: at least one.
-
-        Returns:
-            The number of rows acknowledged meanwhile.
-
-        Raises:
-            DestinationBusy: the server, or the connection to it, kept failing.
-            DestinationRefused: the server refuses the rows.
-        """
+        """Send rows, waiting while too many requests are unanswered; returns how many were acknowledged."""
         if not self._unanswered:
             self._progress_at = time.monotonic()
         self._unanswered.append((self._next_offset, rows))
@@ -162,11 +132,7 @@ class AppendStream:
         return self._receive_until(IN_FLIGHT)
 
     def finish(self) -> None:
-        """Wait for every answer and finalize the stream.
-
-        Raises:
-            ReconciliationError: the server counts other rows.
-        """
+        """Wait for every answer, finalize the stream, and check the server's count."""
         self._receive_until(0)
         self.close()
         with translate_errors():

@@ -7,9 +7,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, reconcile
-from flows.destinations.duckdb import ledger
+from flows.destinations.base import ALL_MONTHS, LEDGER, Holding, Load, Receipt, reconcile
 from flows.destinations.duckdb.connection import connected
+from flows.destinations.duckdb.ledger import ledger_of
 from flows.destinations.duckdb.tables import ensure_table, quoted
 from flows.errors import UsageError
 from flows.runtime import fsync
@@ -82,7 +82,7 @@ class DuckDBFile:
             started = time.perf_counter()
             with connected(self.path, self._lock_timeout_seconds) as connection:
                 load = Load.of(staged)
-                before = None if force else ledger.read(connection, staged.month)
+                before = None if force else _loaded(connection, staged.month)
                 if before and before.is_same_data(load):
                     return Receipt(self.name, before.row_count, "unchanged", time.perf_counter() - started)
                 if report:
@@ -100,14 +100,18 @@ class DuckDBFile:
         if not self.path.exists():
             return None
         with _turn, connected(self.path, self._lock_timeout_seconds, read_only=True) as connection:
-            return ledger.read(connection, month)
+            return _loaded(connection, month)
 
     def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
         """See `Destination.holdings`."""
         if not self.path.exists():
             return []
         with _turn, connected(self.path, self._lock_timeout_seconds, read_only=True) as connection:
-            return ledger.holdings(connection, dataset, between)
+            return ledger_of(connection).holdings(dataset.table, dataset.name, between)
+
+
+def _loaded(connection: DuckDBPyConnection, month: TripMonth) -> Load | None:
+    return ledger_of(connection).read(month.dataset.table, month.color, month.first_day)
 
 
 def _replace_month(connection: DuckDBPyConnection, staged: StagedMonth, load: Load) -> int:
@@ -124,5 +128,8 @@ def _replace_month(connection: DuckDBPyConnection, staged: StagedMonth, load: Lo
     )
     [[rows]] = connection.execute(f"SELECT count(*) FROM {table} WHERE {FILE_MONTH} = ?", month).fetchall()
     reconcile("duckdb", staged.rows, rows)
-    ledger.write(connection, load)
+    ledger = ledger_of(connection)
+    ensure_table(connection, LEDGER, ledger.columns)
+    for statement, values in ledger.replace_row(load):
+        connection.execute(statement, values)
     return int(rows)

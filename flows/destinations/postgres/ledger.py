@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flows.destinations.base import LEDGER, Holding, Load, columns_to_add
-from flows.destinations.ledger import Dialect, Relation, only_load
+from flows.destinations.ledger import Ledger
 from flows.destinations.postgres.ddl import add_columns
 from flows.destinations.postgres.tables import describe, is_attached, qualified, quoted
 from transforms.dataset import FILE_MONTH
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from flows.destinations.postgres.connection import PostgresSession
     from flows.destinations.postgres.tables import MonthNames
 
-DIALECT = Dialect(lambda kind: kind.postgres)
+
+def _ledger(session: PostgresSession) -> Ledger:
+    def columns(name: str) -> dict[str, str]:
+        table = describe(session, name)
+        return table.columns if table else {}
+
+    return Ledger(session.rows, columns, qualified, lambda kind: kind.postgres)
 
 
 def ensure(session: PostgresSession) -> None:
@@ -28,11 +34,12 @@ def ensure(session: PostgresSession) -> None:
     Raises:
         SchemaDrift: it exists in another shape.
     """
+    want = _ledger(session).columns
     if (ledger := describe(session, LEDGER)) is None:
-        columns = ", ".join(f"{quoted(name)} {kind} NOT NULL" for name, kind in DIALECT.columns.items())
+        columns = ", ".join(f"{quoted(name)} {kind} NOT NULL" for name, kind in want.items())
         session.execute(f"CREATE TABLE {qualified(LEDGER)} ({columns}, PRIMARY KEY (dataset, {FILE_MONTH}))")
         return
-    add_columns(session, LEDGER, columns_to_add(LEDGER, ledger.columns, DIALECT.columns))
+    add_columns(session, LEDGER, columns_to_add(LEDGER, ledger.columns, want))
 
 
 def write(session: PostgresSession, load: Load) -> None:
@@ -42,28 +49,27 @@ def write(session: PostgresSession, load: Load) -> None:
         session: in a transaction.
         load: the new row.
     """
-    for statement, values in DIALECT.replace_row(qualified(LEDGER), load):
+    for statement, values in _ledger(session).replace_row(load):
         session.execute(statement, *values)
 
 
 def read(session: PostgresSession, names: MonthNames, dataset: str) -> Load | None:
-    """The row of a month, if the month's table has the rows it records.
+    """The row of a month, if the month's table has the rows it records; otherwise None.
 
     Args:
         session: connected.
         names: the month's tables.
         dataset: the dataset's name in the ledger.
     """
-    if not is_attached(session, names):
-        return None
-    # Counted through the parent: whoever may query that may not be allowed to read the partition itself.
-    return only_load(holdings(session, names.parent, dataset, (names.first_day, names.first_day)))
+    # The rows are counted in the parent, the only table that an account may be allowed to read.
+    is_there = is_attached(session, names)
+    return _ledger(session).read(names.parent, dataset, names.first_day) if is_there else None
 
 
 def holdings(
     session: PostgresSession, parent: str, dataset: str, between: tuple[dt.date, dt.date]
 ) -> list[Holding]:
-    """The months that the ledger or a table has; see `Destination.holdings`.
+    """The months that the ledger or the table has; see `Destination.holdings`.
 
     Args:
         session: connected.
@@ -71,8 +77,4 @@ def holdings(
         dataset: the dataset's name in the ledger.
         between: first and last month, both included.
     """
-    ledger, table = (
-        Relation(qualified(name), described.columns if (described := describe(session, name)) else {})
-        for name in (LEDGER, parent)
-    )
-    return DIALECT.holdings(ledger, table, dataset, between, session.rows)
+    return _ledger(session).holdings(parent, dataset, between)

@@ -287,7 +287,7 @@ def test_what_the_answer_to_a_commit_says_is_raised(
 def test_a_commit_that_did_nothing_is_found_out(
     harness: BigQueryHarness, months: Months, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery_write, "commit", lambda *_: None)
+    monkeypatch.setattr(bigquery_write, "_commit", lambda *_: None)
     with pytest.raises(ReconciliationError, match="50 rows staged, 0 counted"):
         harness.make().publish(months.trips(JANUARY))
 
