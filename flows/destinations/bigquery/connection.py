@@ -38,20 +38,16 @@ REST_LIMITS: dict[str, Any] = {
 }
 """Keyword arguments of every REST call."""
 
-GRPC_RETRY = Retry(
-    predicate=if_exception_type(
-        google_errors.ServiceUnavailable,
-        google_errors.Aborted,
-        google_errors.InternalServerError,
-        google_errors.DeadlineExceeded,
-    ),
-    initial=0.1,
-    maximum=5.0,
-    timeout=2 * CALL_SECONDS,
+TRANSIENT_ERRORS = (
+    google_errors.ServiceUnavailable,
+    google_errors.Aborted,
+    google_errors.InternalServerError,
+    google_errors.DeadlineExceeded,
 )
+GRPC_RETRY = Retry(if_exception_type(*TRANSIENT_ERRORS), initial=0.1, maximum=5.0, timeout=2 * CALL_SECONDS)
 # Not every server knows a table that has just been created.
 OPEN_STREAM_RETRY = Retry(
-    predicate=if_exception_type(google_errors.ServiceUnavailable, google_errors.NotFound),
+    if_exception_type(google_errors.ServiceUnavailable, google_errors.NotFound),
     initial=0.1,
     maximum=2.0,
     timeout=10.0,
@@ -198,10 +194,10 @@ class BigQuerySession:
                 job = self.client.get_job(job_id, location=self.location, **REST_LIMITS)
             job.result(retry=REST_LIMITS["retry"], job_retry=None, timeout=SCRIPT_SECONDS)
 
-    def run_without_conflict(
+    def run_with_retry(
         self, sql: str, table: str, lock_timeout_seconds: float, job_name: str | None = None
     ) -> None:
-        """Run a transaction again until no other one is in its way.
+        """Run a transaction, and run it again as long as it conflicts with others.
 
         Args:
             sql: statements that have the same effect however often they run.
@@ -210,7 +206,7 @@ class BigQuerySession:
             job_name: the n-th attempt runs as the job `{job_name}_{n}`.
 
         Raises:
-            LockTimeout: the last attempt was in conflict, too; nothing has changed.
+            LockTimeout: the last attempt conflicted, too; nothing has changed.
         """
         job_name = job_name or f"taxi_etl_{secrets.token_hex(16)}"
         numbers = itertools.count(1)

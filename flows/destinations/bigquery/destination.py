@@ -181,7 +181,7 @@ class BigQuery:
             with _turn:
                 tables = ensure_tables(session, definitions, tables)
                 # The job's name comes from the staging table, so that a job is never sent twice.
-                session.run_without_conflict(
+                session.run_with_retry(
                     _swap_script(session, staging, staged),
                     staged.month.dataset.table,
                     self._lock_timeout_seconds,

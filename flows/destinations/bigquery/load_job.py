@@ -133,7 +133,7 @@ class LoadJobs(BigQuery):
         )
 
     def _change_ledger(self, session: BigQuerySession, sql: str) -> None:
-        session.run_without_conflict(sql, LEDGER, self._lock_timeout_seconds)
+        session.run_with_retry(sql, LEDGER, self._lock_timeout_seconds)
 
 
 def _job_config(source: MonthInBucket) -> bigquery.LoadJobConfig:

@@ -85,7 +85,7 @@ def drop_orphaned_tables(session: BigQuerySession, table: str) -> None:
     """
     with translate_errors():
         tables = session.client.list_tables(session.dataset, page_size=1000, **REST_LIMITS)
-        matches = [match for found in tables if (match := NAME.fullmatch(found.table_id))]
+        matches = [match for item in tables if (match := NAME.fullmatch(item.table_id))]
     for match in matches:
         is_ours = (match["table"], match["machine"]) == (table, _machine())
         if is_ours and not _is_running(int(match["process"])):

@@ -61,9 +61,10 @@ def read(session: PostgresSession, names: MonthNames, dataset: str) -> Load | No
         names: the month's tables.
         dataset: the dataset's name in the ledger.
     """
-    # The rows are counted in the parent, the only table that an account may be allowed to read.
-    is_there = is_attached(session, names)
-    return _ledger(session).read(names.parent, dataset, names.first_day) if is_there else None
+    if not is_attached(session, names):
+        return None
+    # Counted through the parent, because an account may have the right to read only that.
+    return _ledger(session).read(names.parent, dataset, names.first_day)
 
 
 def holdings(
