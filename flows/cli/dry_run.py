@@ -158,7 +158,7 @@ def _would_do(request: LoadRequest, plan: MonthPlan, held: Mapping[dt.date, Hold
         rows = "what is there" if holding.rows is None else f"{holding.rows:,} rows"
         noted = f"{load.row_count:,} rows" if load else "nothing"
         return f"replace {rows}; the ledger says {noted}"
-    as_asked = (plan.sha256, schema_version(plan.month), ",".join(request.staging.row_transforms))
-    if not request.force and as_asked == (load.source_sha256, load.schema_version, load.row_transforms):
+    is_same = load.is_of(plan.sha256, schema_version(plan.month), request.staging.row_transforms)
+    if is_same and not request.force:
         return f"nothing: has its {load.row_count:,} rows"
     return f"replace {load.row_count:,} rows of {load.loaded_at:%Y-%m-%d}"

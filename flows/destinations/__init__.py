@@ -1,4 +1,4 @@
-"""Where data goes: one package for each destination, one line each in the registry."""
+"""Where data goes: one package and one line in the registry for each destination."""
 
 from flows.destinations.base import ALL_MONTHS, LEDGER, Destination, Holding, Load, Receipt
 from flows.destinations.registry import DEFAULT_DESTINATION, DESTINATIONS, make_destination

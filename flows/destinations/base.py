@@ -1,20 +1,21 @@
-"""What every destination is: `publish` a staged month, and say what is there.
+"""What every destination offers, and the checks that all of them share.
 
-A destination replaces a month as a whole, in one atomic step together with its row in the ledger
-`taxi_loads`. Whoever reads meanwhile sees the old month or the new one; whoever is interrupted leaves
-the old one; whoever comes again with the same month changes nothing.
+A destination replaces a month as a whole, in one atomic step together with the month's row in the ledger
+`taxi_loads`: readers see the old month or the new one, an interrupted run leaves the old one, and publishing
+the same month again changes nothing.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from flows.errors import ReconciliationError, SchemaDrift
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from flows.runtime import ProgressCallback
     from flows.staging import StagedMonth
@@ -24,35 +25,43 @@ if TYPE_CHECKING:
 LEDGER = "taxi_loads"
 """The name of the ledger table in every warehouse."""
 
-Status = Literal["published", "unchanged"]
+ALL_MONTHS = (dt.date.min, dt.date.max)
+"""The range of every file month."""
+
+ReceiptStatus = Literal["published", "unchanged"]
+
+_same_data = attrgetter("source_sha256", "schema_version", "row_transforms", "row_count")
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One row of the ledger: what a month was loaded from, and how many rows that made.
+    """One row of the ledger: what a month was loaded from, and how many rows it has.
+
+    The fields are the columns of the ledger table, in its order; `flows.destinations.ledger` derives its SQL
+    from them.
 
     Attributes:
         dataset, file_month: the key.
-        source, source_sha256: the file it came from.
-        schema_version, row_transforms: how it was staged.
-        source_rows, rejected_rows, row_count: in the file, refused, loaded.
-        loaded_at: UTC.
+        source, source_sha256: the file the month came from.
+        schema_version, row_transforms: how it was staged; names of transforms, joined by commas.
+        source_rows, rejected_rows, row_count: rows in the file, refused, loaded.
+        loaded_at: in UTC.
     """
 
-    dataset: str
-    file_month: dt.date
-    source: str
-    source_sha256: str
-    schema_version: str
-    row_transforms: str
-    source_rows: int
-    rejected_rows: int
-    row_count: int
-    loaded_at: dt.datetime
+    dataset: str = field(metadata={"description": "yellow, green, fhv or fhvhv"})
+    file_month: dt.date = field(metadata={"description": "first day of the month of the file"})
+    source: str = field(metadata={"description": "URL of the file"})
+    source_sha256: str = field(metadata={"description": "of the file's bytes"})
+    schema_version: str = field(metadata={"description": "of the declaration it was staged by"})
+    row_transforms: str = field(metadata={"description": "what was done to the rows on request"})
+    source_rows: int = field(metadata={"description": "rows in the file"})
+    rejected_rows: int = field(metadata={"description": "rows refused"})
+    row_count: int = field(metadata={"description": "rows loaded"})
+    loaded_at: dt.datetime = field(metadata={"description": "when"})
 
     @classmethod
     def of(cls, staged: StagedMonth) -> Self:
-        """The ledger row that a staged month will have, loaded now."""
+        """The ledger row of a staged month, loaded now."""
         return cls(
             dataset=staged.month.color,
             file_month=staged.month.first_day,
@@ -66,42 +75,46 @@ class Load:
             loaded_at=dt.datetime.now(dt.UTC),
         )
 
+    def is_of(self, source_sha256: str | None, schema_version: str, row_transforms: Sequence[str]) -> bool:
+        """Whether the month was loaded from these bytes, staged in this way.
+
+        Args:
+            source_sha256: of the source file, in hex; None matches nothing.
+            schema_version: `Dataset.schema_version` of the staged file.
+            row_transforms: names of the transforms, in order.
+        """
+        origin = (self.source_sha256, self.schema_version, self.row_transforms)
+        return origin == (source_sha256, schema_version, ",".join(row_transforms))
+
     def is_same_data(self, other: Load) -> bool:
-        """Whether both come from the same bytes, staged in the same way, with the same result."""
-        return all(
-            getattr(self, name) == getattr(other, name)
-            for name in ("source_sha256", "schema_version", "row_transforms", "row_count")
-        )
+        """Whether both come from the same bytes, staged in the same way, with the same number of rows."""
+        return _same_data(self) == _same_data(other)
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a destination says of a month it has.
+    """What a destination returns for a month that it holds.
 
     Attributes:
         destination: its name.
         rows: rows of the month as the destination itself counts them.
-        status: `published`: replaced now; `unchanged`: it was there already, nothing was done.
-        seconds: how long it took.
+        status: `published`: replaced now; `unchanged`: it was up to date, nothing was done.
+        seconds: how long that took.
     """
 
     destination: str
     rows: int
-    status: Status
+    status: ReceiptStatus
     seconds: float
-
-
-ALL_MONTHS = (dt.date.min, dt.date.max)
-"""Every file month."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a destination has of a month: what its ledger says, and what it counts.
+    """What a destination has of a month: the row of its ledger, and the rows of its table.
 
     Attributes:
-        file_month: which month.
-        load: the ledger's row; None: there are rows that no ledger speaks of.
+        file_month: first day of the month.
+        load: the ledger's row; None: there are rows without a row in the ledger.
         rows: rows of the month as the destination itself counts them now; None: it has something for the
             month that cannot be counted, because it is not what was published.
     """
@@ -112,26 +125,29 @@ class Holding:
 
     @property
     def reconciles(self) -> bool:
-        """Whether the ledger's count is the counted one, as `Destination.loaded` asks for."""
+        """Whether the ledger's count equals the rows counted, which is what makes a month loaded."""
         return self.load is not None and self.load.row_count == self.rows
 
 
 class Destination(Protocol):
-    """A place a month can be published to. Cheap to make; connects only when used."""
+    """A place a month can be published to. Cheap to create; connects only when used."""
 
     name: str
 
     def publish(
         self, staged: StagedMonth, *, force: bool = False, report: ProgressCallback | None = None
     ) -> Receipt:
-        """Replace the month by the staged one, atomically, unless it is there already.
+        """Replace the month by the staged one, atomically, unless the same data is already loaded.
 
-        The table is created if it does not exist, and grows by nullable columns.
+        The table is created if it does not exist; nullable columns that it lacks are added.
 
         Args:
             staged: the month.
-            force: replace it even if it is there already.
+            force: replace it even if the same data is already loaded.
             report: called with (rows done, rows in all).
+
+        Returns:
+            The rows counted, and whether anything was done.
 
         Raises:
             DestinationBusy: locked or not ready; worth trying again.
@@ -142,32 +158,48 @@ class Destination(Protocol):
         ...
 
     def loaded(self, month: TripMonth) -> Load | None:
-        """The ledger's row for a month if the month is really there, None if it is not.
+        """The ledger's row of a month, if the table has the rows it records.
 
-        A ledger row whose count differs from the table's is reported as None: such a month is loaded
-        again. `holdings` shows it.
+        A month whose count differs is reported as None, so that it is loaded again; `holdings` shows it.
+
+        Args:
+            month: which one.
+
+        Returns:
+            The row, or None if the month is not loaded.
         """
         ...
 
     def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
-        """Every month that the ledger or the table of a dataset knows, in calendar order.
+        """Every month of a dataset that the ledger or the table has.
 
-        With one query (a listing, for a bucket) however many months there are. `Holding.reconciles` is true
-        for exactly the months of which `loaded` is not None. Nothing is created, and an empty or missing
-        ledger or table is no error: there are no months then.
+        Takes one query (for a bucket, one listing) however many months there are, and creates nothing.
 
         Args:
             dataset: whose months.
             between: first and last `file_month`, both included; others are not counted.
 
+        Returns:
+            The months in calendar order; none if ledger and table are empty or missing. `Holding.reconciles`
+            is true for exactly the months of which `loaded` is not None.
+
         Raises:
-            DestinationBusy, DestinationRefused, LocalStorageError: it cannot be asked.
+            DestinationBusy, DestinationRefused, LocalStorageError: the destination cannot be read.
         """
         ...
 
 
 def reconcile(destination: str, staged_rows: int, counted_rows: int) -> None:
-    """Raise `ReconciliationError` unless the destination counts what was staged."""
+    """Check that the destination counts the rows that were staged.
+
+    Args:
+        destination: its name, for the message.
+        staged_rows: rows of the staged file.
+        counted_rows: rows of the month in the destination.
+
+    Raises:
+        ReconciliationError: the two differ.
+    """
     if staged_rows != counted_rows:
         raise ReconciliationError(
             f"{staged_rows:,} rows staged, {counted_rows:,} counted in {destination}; the month "
@@ -176,32 +208,40 @@ def reconcile(destination: str, staged_rows: int, counted_rows: int) -> None:
 
 
 def columns_to_add(
-    table: str, have: Mapping[str, str], want: Mapping[str, str], differences: Sequence[str] = ()
+    table: str,
+    have: Mapping[str, str],
+    want: Mapping[str, str],
+    *,
+    required: Collection[str] = (),
+    differences: Sequence[str] = (),
+    advice: str = "Rename or drop it, and run the same command again",
 ) -> dict[str, str]:
-    """The columns a table lacks, by name and type; they can be added, because all are nullable.
+    """The columns that a table lacks to take a month; all are nullable, so they can be added.
 
     Args:
-        table: for the message.
-        have: the table's columns and their types as the destination names them.
-        want: the staged file's columns and their types in the same words.
-        differences: what else the destination found to be different, in words.
+        table: its name, for the message.
+        have: the table's columns and their types, as the destination names them.
+        want: the columns to be written and their types, named in the same way.
+        required: columns of the table that take no null and have no default.
+        differences: what else differs, such as the partitioning, in words.
+        advice: what to do about a table of another shape, for the end of the message.
+
+    Returns:
+        Type by name, in the order of `want`.
 
     Raises:
-        SchemaDrift: a column is there in another type, or the table has never been ours.
+        SchemaDrift: the table has another shape; names every difference.
     """
-    differ = [
+    differences = [
         *differences,
         *(
             f"{name} is {have[name]}, not {kind}"
             for name, kind in want.items()
-            if name in have and have[name] != kind
+            if have.get(name, kind) != kind
         ),
+        *(["there is no column file_month"] if "file_month" not in have else []),
+        *(f"{name} takes no null, and the file does not have it" for name in sorted({*required} - {*want})),
     ]
-    if "file_month" not in have:
-        differ.append("there is no column file_month")
-    if differ:
-        raise SchemaDrift(
-            f"table {table} exists in another shape: {'; '.join(differ)}. Rename or drop it, and run "
-            "the same command again"
-        )
+    if differences:
+        raise SchemaDrift(f"table {table} exists in another shape: {'; '.join(differences)}. {advice}")
     return {name: kind for name, kind in want.items() if name not in have}

@@ -1,4 +1,4 @@
-"""The destinations of `--to`: one line each."""
+"""The registry of destinations: one line for each value of `--to`."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ if TYPE_CHECKING:
     from flows.destinations.base import Destination
     from flows.settings import Settings
 
-# NOTE: names of packages, not classes: a driver is imported only for a destination that is used.
+# NOTE: names instead of classes, so that a driver is imported only for a destination that is used.
 DESTINATIONS = {
     "duckdb": "flows.destinations.duckdb:DuckDBFile",
     "postgres": "flows.destinations.postgres:Postgres",
     "bigquery": "flows.destinations.bigquery:BigQuery",
     "gcs": "flows.destinations.gcs:Gcs",
 }
-"""The destinations of `--to`, by name."""
+"""Package and class of each destination, by its name in `--to`."""
 
 DEFAULT_DESTINATION = "duckdb"
 
 
 def make_destination(name: str, data_dir: Path, settings: Settings) -> Destination:
-    """The destination of that name; nothing is opened yet.
+    """Create a destination by its class method `from_settings`; nothing is opened yet.
 
-    Every destination class has `from_settings(data_dir, settings)`, which says what is missing.
+    Args:
+        name: a key of `DESTINATIONS`.
+        data_dir: the data directory.
+        settings: what the destination needs of them.
 
     Raises:
         KeyError: no such name.
-        UsageError: a setting it needs is missing; lists every place that was tried.
+        UsageError: a setting that it needs is missing; lists every place that was tried.
     """
     module, _, attribute = DESTINATIONS[name].partition(":")
-    made: Destination = getattr(import_module(module), attribute).from_settings(data_dir, settings)
-    return made
+    destination: Destination = getattr(import_module(module), attribute).from_settings(data_dir, settings)
+    return destination

@@ -1,4 +1,4 @@
-"""A staged file in Arrow batches, for destinations that are fed rather than read a file themselves."""
+"""Staged files as Arrow batches, for destinations that cannot read a Parquet file themselves."""
 
 from __future__ import annotations
 
@@ -18,52 +18,53 @@ if TYPE_CHECKING:
 
     from flows.runtime import ProgressCallback
 
-
-BATCHES_AHEAD = 8
+BATCHES_AHEAD = 8  # decoded while earlier ones are being sent
 
 
 def staged_schema(path: Path, order: Collection[str], without: Collection[str] = ()) -> pa.Schema:
-    """What a staged file holds: its columns in `order`, those that are not named after them.
-
-    A column that the file does not have is left out.
+    """The schema of a staged file, in another order.
 
     Args:
         path: the file.
-        order: column names.
+        order: names of columns, which come first in this order; those that the file lacks are ignored.
         without: columns to leave out.
 
+    Returns:
+        The Arrow schema.
+
     Raises:
-        LocalStorageError: the file is not there, or damaged.
+        LocalStorageError: the file is missing or damaged.
     """
-    with _readable(path):
+    with _translate_errors(path):
         schema = pq.read_schema(path)
-    named = [name for name in order if name in schema.names]
-    others = [name for name in schema.names if name not in order]
-    return pa.schema([schema.field(name) for name in named + others if name not in without])
+    names = dict.fromkeys([*(name for name in order if name in schema.names), *schema.names])
+    return pa.schema([schema.field(name) for name in names if name not in without])
 
 
 @contextlib.contextmanager
 def staged_batches(
     path: Path, columns: Sequence[str], batch_rows: int, report: ProgressCallback | None = None
 ) -> Generator[pa.RecordBatchReader]:
-    """Open a staged file.
+    """Open a staged file for the length of a block.
 
     Args:
         path: the file.
         columns: which of its columns, in which order.
-        batch_rows: most rows of a batch.
+        batch_rows: the largest number of rows in a batch.
         report: called with (rows read, rows in all).
 
+    Yields:
+        The record batches.
+
     Raises:
-        LocalStorageError: the file is not there, or damaged.
+        LocalStorageError: the file is missing or damaged.
     """
-    raised: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def read(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
         rows = 0
         try:
-            reading = file.iter_batches(batch_rows, columns=columns, use_threads=False)
-            for batch in _read_ahead(reading):
+            for batch in _read_ahead(file.iter_batches(batch_rows, columns=columns, use_threads=False)):
                 yield batch.select(columns)
                 rows += batch.num_rows
                 if report:
@@ -71,27 +72,33 @@ def staged_batches(
         except GeneratorExit:
             raise
         except BaseException as error:
-            raised.append(error)  # a driver that pulls would turn it into an error of its own
+            errors.append(error)  # the driver that pulls the batches would wrap it in an error of its own
             raise
 
-    # With its own buffering, which is the default, it ends up with the whole file in memory.
-    with _readable(path), pq.ParquetFile(path, pre_buffer=False) as file:
+    # With pre_buffer, the default, the whole file would end up in memory.
+    with _translate_errors(path), pq.ParquetFile(path, pre_buffer=False) as file:
         schema = pa.schema([file.schema_arrow.field(name) for name in columns])
         try:
             yield pa.RecordBatchReader.from_batches(schema, read(file))
         except Exception:
-            if raised:
-                raise raised[0] from None
+            if errors:
+                raise errors[0] from None
             raise
 
 
 def empty_columns(path: Path) -> set[str]:
-    """The columns of a staged file that are null in every row, by the statistics in it.
+    """The columns of a staged file that are null in every row, by the statistics in its footer.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Their names.
 
     Raises:
-        LocalStorageError: the file is not there, or damaged.
+        LocalStorageError: the file is missing or damaged.
     """
-    with _readable(path):
+    with _translate_errors(path):
         footer = pq.read_metadata(path)
     groups = [footer.row_group(at) for at in range(footer.num_row_groups)]
     return {
@@ -107,7 +114,7 @@ def _is_null(group: pq.RowGroupMetaData, at: int) -> bool:
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Generator[None]:
+def _translate_errors(path: Path) -> Generator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
@@ -118,7 +125,7 @@ def _readable(path: Path) -> Generator[None]:
 
 
 def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same batches, decoded by another thread while the last ones are being sent."""
+    """The same batches, decoded in another thread."""
     with ThreadPoolExecutor(1, "read-ahead") as reader:
         ahead = deque(reader.submit(next, batches, None) for _ in range(BATCHES_AHEAD))
         while (batch := ahead.popleft().result()) is not None:

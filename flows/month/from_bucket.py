@@ -77,11 +77,7 @@ def _through_here(
     destination = configured_destination(WAREHOUSE, layout.data_dir)
     there = None if force else destination.loaded(month)
     wanted = found.as_staged(Path(found.stored.name), more=row_transforms)
-    if there and (there.source_sha256, there.schema_version, there.row_transforms) == (
-        wanted.source_sha256,
-        wanted.schema_version,
-        ",".join(wanted.row_transforms),
-    ):
+    if there and there.is_of(wanted.source_sha256, wanted.schema_version, wanted.row_transforms):
         return Receipt(WAREHOUSE, there.row_count, "unchanged", time.perf_counter() - started)
     directory = layout.data_dir / "gcs_to_bq" / month.color
     download = reporter(month.label, "download")

@@ -16,7 +16,7 @@ from support.bigquery import DATASET, client_of, settings_for
 from support.destinations import LONGEST_WAIT_SECONDS, Harness, Place
 
 from flows.destinations import LEDGER, Load
-from flows.destinations.bigquery.staging_table import NAMED
+from flows.destinations.bigquery.staging_table import NAME
 from flows.destinations.bigquery.tables import ILLEGAL_IN_NAMES
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class BigQueryHarness(Harness):
         return {table.name for table in self.server.catalog.tables(DATASET)}
 
     def staging_tables(self) -> set[str]:
-        return {name for name in self.all_tables() if NAMED.fullmatch(name)}
+        return {name for name in self.all_tables() if NAME.fullmatch(name)}
 
     def tables(self) -> set[str]:
         return self.all_tables() - self._left
@@ -98,9 +98,9 @@ class BigQueryHarness(Harness):
 
 
 MOMENTS = {
-    "after some requests": ("flows.destinations.bigquery.write_streams.AppendStream", "_hear"),
-    "after the streams are sealed": ("flows.destinations.bigquery.write_streams", "commit"),
-    "after the commit, before the transaction": ("flows.destinations.bigquery.destination", "ensure_target"),
+    "after some requests": ("flows.destinations.bigquery.write_streams._AppendStream", "_receive"),
+    "after the streams are sealed": ("flows.destinations.bigquery.write_streams", "_commit"),
+    "after the commit, before the transaction": ("flows.destinations.bigquery.destination", "ensure_tables"),
     "after the transaction": ("flows.destinations.bigquery.staging_table", "drop"),
 }
 """Where a publish can be killed: when it looks up that name."""

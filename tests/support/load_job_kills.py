@@ -25,11 +25,11 @@ def die_while_loading(
     """Load the month, and be killed at one of `MOMENTS`."""
     match moment:
         case "before the job":
-            module._run = _be_killed
+            module._run_job = _be_killed
         case "after the job":
             module.bigquery.LoadJob.result = _be_killed
         case "before the ledger":
-            module.LoadJobs._settle = _be_killed
+            module.LoadJobs._finish = _be_killed
         case _:
             module.Receipt = _be_killed
     given = Settings(_env_file=None, **settings)

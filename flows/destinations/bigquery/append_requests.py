@@ -1,4 +1,4 @@
-"""Arrow batches cut into requests of the Storage Write API, none of them too large."""
+"""Arrow batches split into requests of the Storage Write API that are never too large."""
 
 from __future__ import annotations
 
@@ -17,22 +17,18 @@ if TYPE_CHECKING:
 
     from flows.destinations.bigquery.connection import BigQuerySession
 
-MAX_REQUEST_BYTES = 9_500_000
-"""Of a serialized request. The documents say 10 MB in some places and 20 MB in others."""
-
-LENGTHS_BYTES = 16
-"""The most that three nested messages take to say how long they are, beyond what empty ones take."""
-
+MAX_REQUEST_BYTES = 9_500_000  # the documentation says 10 MB in some places and 20 MB in others
+MAX_LENGTH_BYTES = 16  # how much longer the lengths of three nested messages get than those of empty ones
 TRACE_ID = "taxi-etl"
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a request carries.
+    """The rows of one request.
 
     Attributes:
-        count: rows.
-        content: a record batch as Arrow IPC has it, without schema.
+        count: how many.
+        content: a record batch in Arrow's IPC format, without schema.
     """
 
     count: int
@@ -41,11 +37,11 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class AppendTarget:
-    """Where the rows go.
+    """The table that rows are appended to.
 
     Attributes:
-        parent: the table, as the Write API names it.
-        schema: of the batches, serialized.
+        parent: its name in the Write API.
+        schema: of the batches, in Arrow's IPC format.
     """
 
     parent: str
@@ -53,64 +49,88 @@ class AppendTarget:
 
     @classmethod
     def of(cls, session: BigQuerySession, table: str, schema: pa.Schema) -> AppendTarget:
-        """A table of the session's dataset."""
+        """A table of the session's dataset.
+
+        Args:
+            session: connected.
+            table: its name, without project and dataset.
+            schema: of the batches.
+        """
         address = session.address
         parent = f"projects/{address.project}/datasets/{address.dataset}/tables/{table}"
         return cls(parent, schema.serialize().to_pybytes())
 
     def request(self, stream: str, offset: int, rows: Rows, *, first: bool) -> types.AppendRowsRequest:
-        """One request; the first one of a connection says what comes."""
-        made: Any = types.AppendRowsRequest.pb(types.AppendRowsRequest())
-        made.write_stream = stream
-        made.offset.value = offset
+        """One request.
+
+        Args:
+            stream: its name.
+            offset: number of the first row in the stream, from 0.
+            rows: what to append.
+            first: it is the first request of a connection, which carries the schema.
+        """
+        message: Any = types.AppendRowsRequest.pb(types.AppendRowsRequest())
+        message.write_stream = stream
+        message.offset.value = offset
         if first:
-            made.arrow_rows.writer_schema.serialized_schema = self.schema
-            made.trace_id = TRACE_ID
-        made.arrow_rows.rows.serialized_record_batch = rows.content
-        return types.AppendRowsRequest.wrap(made)
+            message.arrow_rows.writer_schema.serialized_schema = self.schema
+            message.trace_id = TRACE_ID
+        message.arrow_rows.rows.serialized_record_batch = rows.content
+        return types.AppendRowsRequest.wrap(message)
 
     def request_bytes(self, rows: Rows) -> int:
-        """Bytes of the largest request that may carry the rows, the first one of a connection; or a few more.
+        """The size of the largest request that may carry the rows, or a few bytes more.
 
-        Reckoned, because a request that is made only to be measured would copy every row once more.
+        It is computed, because serializing a request to measure it would copy every row once more.
+
+        Args:
+            rows: the rows.
         """
         longest_name = f"{self.parent}/streams/{'x' * 256}"
         without_rows = self.request(longest_name, 2**62, Rows(rows.count, b""), first=True)
-        made: Any = types.AppendRowsRequest.pb(without_rows)
-        return made.ByteSize() + len(rows.content) + LENGTHS_BYTES
+        message: Any = types.AppendRowsRequest.pb(without_rows)
+        return message.ByteSize() + len(rows.content) + MAX_LENGTH_BYTES
 
 
-def requests_of(
-    target: AppendTarget, batches: Iterable[pa.RecordBatch], limit: int = MAX_REQUEST_BYTES
+def split_into_requests(
+    target: AppendTarget, batches: Iterable[pa.RecordBatch], max_bytes: int = MAX_REQUEST_BYTES
 ) -> Iterator[Rows]:
-    """The batches, in order, in parts that fit into a request.
+    """Split batches into parts that fit into a request.
+
+    Args:
+        target: where they go.
+        batches: record batches with the target's schema.
+        max_bytes: of a serialized request.
+
+    Yields:
+        The rows of each request, in order.
 
     Raises:
         DestinationRefused: a single row does not fit.
     """
-    before = 0
+    rows_before = 0
     for batch in batches:
-        for rows in _fitting(target, batch, limit, before):
-            before += rows.count
+        for rows in _split(target, batch, max_bytes, rows_before):
+            rows_before += rows.count
             yield rows
 
 
-def _fitting(target: AppendTarget, batch: pa.RecordBatch, limit: int, before: int) -> Iterator[Rows]:
+def _split(target: AppendTarget, batch: pa.RecordBatch, max_bytes: int, rows_before: int) -> Iterator[Rows]:
     if not batch.num_rows:
         return
     rows = Rows(batch.num_rows, batch.serialize().to_pybytes())
     size = target.request_bytes(rows)
-    if size <= limit:
+    if size <= max_bytes:
         yield rows
         return
     if batch.num_rows == 1:
         raise DestinationRefused(
-            f"row {before + 1:,} of the month takes {size:,} bytes, but a request to BigQuery may have "
-            f"{limit:,} at most; shorten its texts, or load the month by flows/gcs_to_bq.py, where a row may "
-            "have 100 MB"
+            f"row {rows_before + 1:,} of the month takes {size:,} bytes, but a request to BigQuery may have "
+            f"{max_bytes:,} at most; shorten its texts, or load the month by flows/gcs_to_bq.py, where a row "
+            "may have 100 MB"
         )
-    part_rows = max(1, batch.num_rows // math.ceil(size / limit))
+    part_rows = max(1, batch.num_rows // math.ceil(size / max_bytes))
     if part_rows == batch.num_rows:
         part_rows //= 2
     for start in range(0, batch.num_rows, part_rows):
-        yield from _fitting(target, batch.slice(start, part_rows), limit, before + start)
+        yield from _split(target, batch.slice(start, part_rows), max_bytes, rows_before + start)

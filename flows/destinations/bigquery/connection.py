@@ -1,12 +1,12 @@
-"""A connection to BigQuery: where it goes, and how long it waits.
+"""The two official clients of BigQuery, and how long their calls wait: REST, and gRPC for the Write API.
 
-Two official clients: REST for datasets, tables and queries, gRPC for the Storage Write API. Left alone they
-retry for ten minutes and more, so every call here says how long it may take.
+By default they retry for ten minutes and more, so every call sets its own limits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,34 +18,42 @@ from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import BigQueryWriteClient
 from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
 
-from flows.destinations.bigquery.errors import NoConnection, explained
-from flows.errors import DestinationRefused, UsageError
+from flows.destinations.bigquery.errors import NoConnection, TransactionConflict, translate_errors
+from flows.errors import DestinationRefused, LockTimeout, UsageError
+from flows.runtime import RetryPolicy, retry_transient
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
     from flows.gcp import GoogleIdentity
 
-CONTACT_SECONDS = 4.0
-"""Longest wait for the first answer: without a network one wants to know at once."""
+CONTACT_SECONDS = 4.0  # longest wait for the first answer: a missing network is reported at once
+CALL_SECONDS = 30.0  # longest wait for any other answer; retried for twice as long if the server is busy
+QUERY_SECONDS = 300.0
+SCRIPT_SECONDS = 600.0
 
-CALL_SECONDS = 30.0
-"""Longest wait for one answer later on; a call is repeated for twice as long if the server is busy."""
+REST_LIMITS: dict[str, Any] = {
+    "retry": bigquery.DEFAULT_RETRY.with_timeout(2 * CALL_SECONDS),
+    "timeout": CALL_SECONDS,
+}
+"""Keyword arguments of every REST call."""
 
-PATIENT = bigquery.DEFAULT_RETRY.with_timeout(2 * CALL_SECONDS)
-PATIENT_GRPC = Retry(
-    predicate=if_exception_type(
-        google_errors.ServiceUnavailable,
-        google_errors.Aborted,
-        google_errors.InternalServerError,
-        google_errors.DeadlineExceeded,
-    ),
+TRANSIENT_ERRORS = (
+    google_errors.ServiceUnavailable,
+    google_errors.Aborted,
+    google_errors.InternalServerError,
+    google_errors.DeadlineExceeded,
+)
+GRPC_RETRY = Retry(if_exception_type(*TRANSIENT_ERRORS), initial=0.1, maximum=5.0, timeout=2 * CALL_SECONDS)
+# Not every server knows a table that has just been created.
+OPEN_STREAM_RETRY = Retry(
+    if_exception_type(google_errors.ServiceUnavailable, google_errors.NotFound),
     initial=0.1,
-    maximum=5.0,
-    timeout=2 * CALL_SECONDS,
+    maximum=2.0,
+    timeout=10.0,
 )
 
-NO_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+NO_MESSAGE_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +61,9 @@ class BigQueryAddress:
     """Where a dataset is.
 
     Attributes:
-        identity: who asks; asked for a token when it connects.
+        identity: the account; it signs in when a session is opened.
         project, dataset: of Google Cloud.
-        location: where the dataset is created if it is not there, such as `US` or `europe-west1`.
+        location: where the dataset is created if it does not exist, such as `US` or `europe-west1`.
         rest_url: of an emulator; None for Google.
         grpc_address: of an emulator, `host:port`; None for Google.
     """
@@ -68,22 +76,29 @@ class BigQueryAddress:
     grpc_address: str | None = None
 
     def __str__(self) -> str:
-        """What people may read."""
+        """The address without credentials."""
         return f"{self.project}.{self.dataset}" + (f" at {self.rest_url}" if self.rest_url else "")
 
 
 def emulator_endpoints(rest: str | None, storage: str | None) -> tuple[str | None, str | None]:
-    """The REST URL and the gRPC address of an emulator, in the form the clients want.
+    """The endpoints of an emulator as the clients expect them.
+
+    Args:
+        rest: BIGQUERY_EMULATOR_HOST, with or without a scheme.
+        storage: BIGQUERY_STORAGE_EMULATOR_HOST, with or without a scheme.
+
+    Returns:
+        REST URL and gRPC address; both None for Google.
 
     Raises:
-        UsageError: only one of the two is given: half of the work would go to Google.
+        UsageError: only one of the two is set; half of the calls would go to Google.
     """
     if not rest and not storage:
         return None, None
     if not rest or not storage:
-        lacking = "BIGQUERY_STORAGE_EMULATOR_HOST" if rest else "BIGQUERY_EMULATOR_HOST"
+        missing = "BIGQUERY_STORAGE_EMULATOR_HOST" if rest else "BIGQUERY_EMULATOR_HOST"
         raise UsageError(
-            f"{lacking} is not set, but the other one is. Legal are none of the two, or both: "
+            f"{missing} is not set, but the other one is. Legal are none of the two, or both: "
             "BIGQUERY_EMULATOR_HOST=http://127.0.0.1:9050 (REST) and "
             "BIGQUERY_STORAGE_EMULATOR_HOST=127.0.0.1:9060 (gRPC)"
         )
@@ -92,17 +107,19 @@ def emulator_endpoints(rest: str | None, storage: str | None) -> tuple[str | Non
 
 
 class BigQuerySession:
-    """The two clients, for as long as a `connected` block.
+    """The two clients, for the length of a `connected` block.
 
     Attributes:
-        address: where they go.
-        location: where the dataset really is; None if there is no dataset yet.
-        client: REST.
+        address: the dataset's.
+        dataset: `project.dataset`.
+        location: where the dataset is; None if it does not exist.
+        client: for REST.
     """
 
     def __init__(self, address: BigQueryAddress) -> None:
-        """Make the REST client; asks nothing."""
+        """Create the REST client, without a call."""
         self.address = address
+        self.dataset = f"{address.project}.{address.dataset}"
         self.location: str | None = None
         options: Any = {"api_endpoint": address.rest_url} if address.rest_url else None
         self.client = bigquery.Client(
@@ -116,90 +133,117 @@ class BigQuerySession:
         if self._writer:
             self._writer.transport.close()
 
-    @property
-    def dataset(self) -> str:
-        """`project.dataset`."""
-        return f"{self.address.project}.{self.address.dataset}"
+    def find_location(self, limits: dict[str, Any] = REST_LIMITS) -> None:
+        """Set `location`, if the dataset exists.
 
-    def find_dataset(self, retry: Retry = PATIENT, timeout: float = CALL_SECONDS) -> bool:
-        """Whether the dataset is there; notes where."""
-        try:
-            found = self.client.get_dataset(self.dataset, retry=retry, timeout=timeout)
-        except google_errors.NotFound:
-            return False
-        self.location = str(found.location or self.address.location)
-        return True
+        Args:
+            limits: `retry` and `timeout` of the call.
+        """
+        with contextlib.suppress(google_errors.NotFound):
+            dataset = self.client.get_dataset(self.dataset, **limits)
+            self.location = str(dataset.location or self.address.location)
 
     def ensure_dataset(self) -> None:
-        """Create the dataset if it is not there."""
+        """Create the dataset if it does not exist."""
         if self.location:
             return
-        wanted = bigquery.Dataset(self.dataset)
-        wanted.location = self.address.location
-        with explained():
-            self.client.create_dataset(wanted, exists_ok=True, retry=PATIENT, timeout=CALL_SECONDS)
-            self.find_dataset()
+        dataset = bigquery.Dataset(self.dataset)
+        dataset.location = self.address.location
+        with translate_errors():
+            self.client.create_dataset(dataset, exists_ok=True, **REST_LIMITS)
+            self.find_location()
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """The rows of one query, in one round trip; if the answer is lost, it is asked again."""
-        never: Any = None  # the client's own types do not know that it takes it
-        with explained():
-            found: Iterator[Any] = iter(
-                self.client.query_and_wait(
-                    sql,
-                    location=self.location,
-                    retry=PATIENT,
-                    job_retry=never,
-                    api_timeout=CALL_SECONDS,
-                    wait_timeout=10 * CALL_SECONDS,
-                )
+        """Run one query in one round trip; if the answer is lost, it is run again.
+
+        Args:
+            sql: a statement that changes nothing.
+
+        Returns:
+            Its rows.
+        """
+        never: Any = None  # the client's type hints do not allow None
+        with translate_errors():
+            rows: Any = self.client.query_and_wait(
+                sql,
+                location=self.location,
+                retry=REST_LIMITS["retry"],
+                job_retry=never,
+                api_timeout=CALL_SECONDS,
+                wait_timeout=QUERY_SECONDS,
             )
-            return [tuple(row.values()) for row in found]
+            return [tuple(row.values()) for row in rows]
 
-    def change(self, sql: str) -> None:
-        """Run statements that change something, once, whichever answers are lost.
+    def run(self, sql: str, job_id: str | None = None) -> None:
+        """Run statements that change something, exactly once, even if an answer is lost.
 
-        Raises:
-            Conflicting: another transaction changed the same table; nothing of a transaction stays.
-        """
-        self.run(sql, f"taxi_etl_{secrets.token_hex(16)}", 10 * CALL_SECONDS)
-
-    def run(self, sql: str, job_id: str, seconds: float) -> None:
-        """Run a script as the job of that id; asked again, with the same id, it waits for the same job.
+        Args:
+            sql: the statements.
+            job_id: of the job that runs them; if there is such a job already, it is waited for instead.
 
         Raises:
-            Conflicting: another transaction changed the same table; nothing of the script stays.
+            TransactionConflict: another transaction changed the same table; this one was rolled back.
         """
-        with explained():
+        job_id = job_id or f"taxi_etl_{secrets.token_hex(16)}"
+        with translate_errors():
             try:
                 job: Any = self.client.query(
-                    sql,
-                    job_id=job_id,
-                    location=self.location,
-                    retry=PATIENT,
-                    job_retry=None,
-                    timeout=CALL_SECONDS,
+                    sql, job_id=job_id, location=self.location, job_retry=None, **REST_LIMITS
                 )
             except google_errors.Conflict:  # sent before, and the answer was lost
-                job = self.client.get_job(job_id, location=self.location, retry=PATIENT, timeout=CALL_SECONDS)
-            job.result(retry=PATIENT, job_retry=None, timeout=seconds)
+                job = self.client.get_job(job_id, location=self.location, **REST_LIMITS)
+            job.result(retry=REST_LIMITS["retry"], job_retry=None, timeout=SCRIPT_SECONDS)
+
+    def run_with_retry(
+        self, sql: str, table: str, lock_timeout_seconds: float, job_name: str | None = None
+    ) -> None:
+        """Run a transaction, and run it again as long as it conflicts with others.
+
+        Args:
+            sql: statements that have the same effect however often they run.
+            table: what they change, for the message.
+            lock_timeout_seconds: no new attempt after that.
+            job_name: the n-th attempt runs as the job `{job_name}_{n}`.
+
+        Raises:
+            LockTimeout: the last attempt conflicted, too; nothing has changed.
+        """
+        job_name = job_name or f"taxi_etl_{secrets.token_hex(16)}"
+        numbers = itertools.count(1)
+        policy = RetryPolicy(
+            first_pause_seconds=0.2, longest_pause_seconds=10.0, total_seconds=lock_timeout_seconds
+        )
+        try:
+            retry_transient(
+                lambda: self.run(sql, f"{job_name}_{next(numbers)}"), policy, retry_on=TransactionConflict
+            )
+        except TransactionConflict as error:
+            raise LockTimeout(
+                f"other runs have been changing {table} for {lock_timeout_seconds:g} s; let them finish, or "
+                "give it more time with TAXI_LOCK_TIMEOUT_SECONDS"
+            ) from error
 
     @property
     def writer(self) -> BigQueryWriteClient:
-        """The client of the Storage Write API; one channel for all streams of this session.
+        """The client of the Storage Write API; all streams of the session share its channel.
 
         Raises:
-            DestinationRefused: there is no way to it.
+            DestinationRefused: no connection to it can be made.
         """
         if self._writer is None:
             address = self.address.grpc_address
             if address:
-                channel = grpc.insecure_channel(address, NO_LIMIT)
+                channel = grpc.insecure_channel(address, NO_MESSAGE_LIMIT)
                 self._writer = BigQueryWriteClient(transport=BigQueryWriteGrpcTransport(channel=channel))
             else:
                 self._writer = BigQueryWriteClient(credentials=self.address.identity.credentials)
             _check_contact(self._writer, address or "bigquerystorage.googleapis.com")
         return self._writer
+
+
+def transaction(*statements: str) -> str:
+    """The script that runs statements as one transaction."""
+    return ";\n".join(["BEGIN TRANSACTION", *statements, "COMMIT TRANSACTION", ""])
 
 
 def _check_contact(writer: BigQueryWriteClient, address: str) -> None:
@@ -215,17 +259,24 @@ def _check_contact(writer: BigQueryWriteClient, address: str) -> None:
 
 @contextlib.contextmanager
 def connected(address: BigQueryAddress) -> Generator[BigQuerySession]:
-    """Sign in, look for the dataset, and disconnect at the end of the block.
+    """Open a session for the length of a block.
+
+    Args:
+        address: the dataset's; it need not exist.
+
+    Yields:
+        The session, signed in, with `location` set if the dataset exists.
 
     Raises:
-        DestinationRefused: no way to BigQuery, or no right to look.
+        DestinationRefused: no connection to BigQuery, or no right to read the dataset.
     """
     address.identity.sign_in()
     session = BigQuerySession(address)
     with contextlib.closing(session):
+        retry = bigquery.DEFAULT_RETRY.with_timeout(CONTACT_SECONDS)
         try:
-            with explained():
-                session.find_dataset(bigquery.DEFAULT_RETRY.with_timeout(CONTACT_SECONDS), CONTACT_SECONDS)
+            with translate_errors():
+                session.find_location({"retry": retry, "timeout": CONTACT_SECONDS})
         except NoConnection as error:
             raise DestinationRefused(
                 f"no connection to BigQuery for {address} ({error.reason}); check the network, "

@@ -1,4 +1,4 @@
-"""Every refusal of BigQuery, REST or gRPC, explained in one line; and whether it is worth another try."""
+"""The errors of BigQuery's clients, REST and gRPC, as one-line errors of ours."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from flows.errors import DestinationBusy, DestinationRefused, TaxiError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-# How BigQuery says that somebody else changed the same table; the reason is no more than `invalidQuery`.
+# The only sign of a transaction in conflict is its text; the reason is just `invalidQuery`.
 # https://cloud.google.com/bigquery/docs/transactions#transaction_concurrency
 CONFLICT = re.compile(r"due to concurrent update|concurrent transaction", re.IGNORECASE)
 
 QUOTA_REASONS = {"quotaExceeded", "billingNotEnabled", "billingTierLimitExceeded", "RESOURCE_EXHAUSTED"}
-PASSING_REASONS = {
+TRANSIENT_REASONS = {
     "rateLimitExceeded",
     "backendError",
     "internalError",
@@ -42,73 +42,82 @@ ROLES = (
 )
 
 
-class Conflicting(DestinationBusy):
-    """Another transaction changed the same table; nothing of ours stays."""
+class TransactionConflict(DestinationBusy):
+    """Another transaction changed the same table; this one was rolled back."""
 
 
 class NoConnection(DestinationBusy):
-    """The way to the server broke.
+    """The connection to the server failed.
 
     Attributes:
-        reason: in a word.
+        reason: the name of the client's error.
     """
 
     def __init__(self, reason: str) -> None:
-        """Say what it means for the month."""
+        """Build the message from the reason."""
         super().__init__(f"the connection to BigQuery broke ({reason}); the month there stays as it was")
         self.reason = reason
 
 
 @contextlib.contextmanager
-def explained() -> Generator[None]:
-    """Raise what the clients raise as one of ours."""
+def translate_errors() -> Generator[None]:
+    """Raise every error of the clients as a `TaxiError`.
+
+    Raises:
+        DestinationBusy: the call may succeed later.
+        DestinationRefused: it would fail again.
+    """
     try:
         yield
     except (google_errors.GoogleAPIError, GoogleAuthError, grpc.RpcError, requests.RequestException) as error:
-        raise refusal(error) from error
+        raise to_taxi_error(error) from error
     except TimeoutError as error:  # concurrent.futures: a job that is not done in time
         raise DestinationBusy("BigQuery did not finish a job in time; the month there stays") from error
 
 
-def refusal(error: Exception) -> TaxiError:
-    """What to raise for a call that failed."""
+def to_taxi_error(error: Exception) -> TaxiError:
+    """The `TaxiError` that an error of the clients is raised as.
+
+    Args:
+        error: as a client raised it.
+    """
     if isinstance(error, google_errors.RetryError) and isinstance(error.cause, Exception):
-        return refusal(error.cause)
+        return to_taxi_error(error.cause)
     if isinstance(error, grpc.RpcError):
         error = google_errors.from_grpc_error(error)
     if isinstance(error, (requests.RequestException, GoogleAuthError)):
         return NoConnection(type(error).__name__)
     if not isinstance(error, google_errors.GoogleAPICallError):
         return DestinationBusy(f"BigQuery cannot do it now ({type(error).__name__}); try again later")
-    return _refusal_of_call(error)
+    return _translate_refusal(error)
 
 
-def _refusal_of_call(error: google_errors.GoogleAPICallError) -> TaxiError:
-    reason, said = _reason(error), _said(error)
-    if CONFLICT.search(said):
-        return Conflicting(f"BigQuery: another run changes the same table ({said}); let it finish")
-    busy = isinstance(
+def _translate_refusal(error: google_errors.GoogleAPICallError) -> TaxiError:
+    reason, message = _reason(error), _message(error)
+    if CONFLICT.search(message):
+        return TransactionConflict(f"BigQuery: another run changes the same table ({message}); let it finish")
+    is_busy = isinstance(
         error, (google_errors.ServerError, google_errors.TooManyRequests, google_errors.Aborted)
     ) and not isinstance(error, google_errors.MethodNotImplemented)
-    if reason not in QUOTA_REASONS and (reason in PASSING_REASONS or busy):
-        return DestinationBusy(f"BigQuery cannot do it now: {said} ({reason}); the month there stays")
-    lacks_right = isinstance(error, (google_errors.Forbidden, google_errors.Unauthorized))
-    advice = ADVICE.get(reason) or (ROLES if lacks_right else "see docs/google.md")
-    return DestinationRefused(f"BigQuery refused: {said} ({reason}); {advice}")
+    if reason not in QUOTA_REASONS and (reason in TRANSIENT_REASONS or is_busy):
+        return DestinationBusy(f"BigQuery cannot do it now: {message} ({reason}); the month there stays")
+    lacks_role = isinstance(error, (google_errors.Forbidden, google_errors.Unauthorized))
+    advice = ADVICE.get(reason) or (ROLES if lacks_role else "see docs/google.md")
+    return DestinationRefused(f"BigQuery refused: {message} ({reason}); {advice}")
 
 
 def _reason(error: google_errors.GoogleAPICallError) -> str:
-    """BigQuery's word for it (`quotaExceeded`), gRPC's (`RESOURCE_EXHAUSTED`), or the HTTP status."""
-    for detail in error.errors:
-        if isinstance(detail, dict) and detail.get("reason"):
-            return str(detail["reason"])
+    """BigQuery's reason (`quotaExceeded`), gRPC's status (`RESOURCE_EXHAUSTED`), or the HTTP status."""
     status: Any = error.grpc_status_code
-    return str(status.name if status else error.code)
+    return _first_detail(error, "reason") or str(status.name if status else error.code)
 
 
-def _said(error: google_errors.GoogleAPICallError) -> str:
-    """The server's own words; the client's message repeats them and adds the URL or the job."""
-    for detail in error.errors:
-        if isinstance(detail, dict) and detail.get("message"):
-            return " ".join(str(detail["message"]).split())
-    return " ".join(str(error.message).partition("; reason:")[0].split())
+def _message(error: google_errors.GoogleAPICallError) -> str:
+    """The server's own message; the client's repeats it and adds the URL or the job."""
+    message = _first_detail(error, "message") or str(error.message).partition("; reason:")[0]
+    return " ".join(message.split())
+
+
+def _first_detail(error: google_errors.GoogleAPICallError, key: str) -> str:
+    details = [detail for detail in error.errors if isinstance(detail, dict)]
+    return next((str(detail[key]) for detail in details if detail.get(key)), "")

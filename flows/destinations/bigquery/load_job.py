@@ -1,13 +1,13 @@
-"""From the bucket into BigQuery by a load job: on the server's side, free of charge, a partition at a time.
+"""From the bucket into BigQuery by a load job: on Google's side, free of charge, a partition at a time.
 
 A load job replaces `table$YYYYMM` atomically, but it cannot write the ledger in the same step. So that the
-ledger never says of rows what is not true of them, whenever a run is killed:
+ledger never describes other rows than those in the table, whenever a run is killed:
 
-1. The month's row of the ledger is replaced by a *pending* one, `row_count` -1, which no count can equal:
-   from here on the month counts as not loaded. Its `loaded_at` tells this load from all others.
-2. The load job runs under an id made from that row. Whoever comes again after a crash finds the pending row,
-   asks for the same id, and is told that there is such a job already: the month is not loaded twice.
-3. The rows are counted, and the pending row becomes a real one, unless somebody else has begun meanwhile.
+1. The month's row of the ledger is replaced by a *pending* one, `row_count` -1, which equals no count: from
+   here on the month is not loaded. Its `loaded_at` identifies this load.
+2. The load job runs under an id derived from that row. A run after a crash reads the pending row, uses the
+   same id, and gets the job that exists already: the month is not loaded twice.
+3. The rows are counted, and the pending row becomes a final one, unless another run has begun meanwhile.
 """
 
 from __future__ import annotations
@@ -21,232 +21,189 @@ from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as google_errors
 from google.cloud import bigquery
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from flows.destinations.base import LEDGER, Load, Receipt
-from flows.destinations.bigquery import ledger as ledger
-from flows.destinations.bigquery.connection import CALL_SECONDS, PATIENT, connected
+from flows.destinations.bigquery.connection import REST_LIMITS, connected, transaction
 from flows.destinations.bigquery.destination import BigQuery
-from flows.destinations.bigquery.errors import Conflicting, explained
-from flows.destinations.bigquery.tables import CLUSTERED_BY, ensure_target, literal, quoted, schema_fields
-from flows.errors import DestinationBusy, LockTimeout, ReconciliationError
+from flows.destinations.bigquery.errors import translate_errors
+from flows.destinations.bigquery.ledger import ledger_of, ledger_table, read_load
+from flows.destinations.bigquery.tables import (
+    CLUSTERED_BY,
+    check_names,
+    describe_tables,
+    ensure_tables,
+    literal,
+    qualified,
+    trips_table,
+)
+from flows.destinations.ledger import NAMES, to_load
+from flows.errors import DestinationBusy, ReconciliationError
 from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flows.destinations.bigquery.connection import BigQuerySession
-    from flows.destinations.bigquery.ledger import Tables
     from flows.destinations.gcs import MonthInBucket
     from transforms.trip_month import TripMonth
 
 logger = logging.getLogger(__name__)
 
-PENDING = -1
-"""The `row_count` of a ledger row whose load job is not known to have ended."""
-
-LOAD_SECONDS = 1800.0
-"""Longest wait for one load job; a month takes seconds, but jobs may have to queue."""
-
-MOST_JOBS = 50
-"""Failed jobs of one load that are passed over, because the id of a failed job is used up."""
+PENDING = -1  # the `row_count` of a ledger row whose load job is not known to have ended
+LOAD_SECONDS = 1800.0  # longest wait for one load job; it takes seconds, but may have to queue
+MOST_JOBS = 50  # jobs tried for one load: the id of a failed job cannot be used again
 
 
 class LoadJobs(BigQuery):
-    """The dataset of the destination `bigquery`, filled by load jobs."""
+    """The BigQuery dataset of the destination `bigquery`, filled by load jobs."""
 
-    def load(self, found: MonthInBucket, *, is_current: Callable[[], bool], force: bool = False) -> Receipt:
-        """Replace the month by the object's rows, unless they are there already.
+    def load(self, source: MonthInBucket, *, is_current: Callable[[], bool], force: bool = False) -> Receipt:
+        """Replace the month by the object's rows, unless the same data is already loaded.
 
         Args:
-            found: the object.
-            is_current: whether it is still that version of the object.
-            force: load it even if it is there already.
+            source: the object.
+            is_current: tells whether the bucket still has this version of the object.
+            force: load it even if the same data is already loaded.
+
+        Returns:
+            The rows that the job counted, and whether anything was done.
 
         Raises:
-            DestinationBusy: the job failed in a way that may pass, or the object was replaced meanwhile.
-            DestinationRefused: no network, no right to do it, no quota left.
+            DestinationBusy: the job may succeed later, or the object was replaced meanwhile.
+            DestinationRefused: no network, missing rights, or an exhausted quota.
             ReconciliationError: the job counts other rows than the bucket; the month counts as not loaded.
             SchemaDrift: the table exists in another shape; it is not touched.
         """
-        started = time.perf_counter()
+        started, month = time.perf_counter(), source.month
         with connected(self._address) as session:
             session.ensure_dataset()
-            tables = ledger.look(session, found.month.dataset)
-            before = None if force else ledger.read(session, found.month, tables)
-            if before and before.is_same_data(found.load):
-                seconds = time.perf_counter() - started
-                return Receipt(self.name, before.row_count, "unchanged", seconds)
-            tables = ledger.Tables(
-                ensure_target(session, found.month.dataset, found.new_columns, tables.target),
-                ledger.ensure(session, tables.ledger),
-            )
-            pending = self._announce(session, found)
-            rows = _run(session, found, pending)
-            if rows != found.load.row_count:
+            tables = describe_tables(session, month.dataset.table, LEDGER)
+            before = None if force else read_load(session, month, tables)
+            if before and before.is_same_data(source.load):
+                return Receipt(self.name, before.row_count, "unchanged", time.perf_counter() - started)
+            check_names(month.dataset.bigquery_columns(source.new_columns))
+            definitions = [
+                trips_table(session, month.dataset, source.new_columns),
+                ledger_table(session),
+            ]
+            tables = ensure_tables(session, definitions, tables)
+            pending = self._begin(session, source)
+            rows = _run_job(session, source, pending)
+            if rows != source.load.row_count:
                 raise ReconciliationError(
-                    f"{found.uri} has {found.load.row_count:,} rows, the load job counts {rows:,}; the month "
-                    "counts as not loaded. Upload it again with --force, and load it again"
+                    f"{source.uri} has {source.load.row_count:,} rows, the load job counts {rows:,}; the "
+                    "month counts as not loaded. Upload it again with --force, and load it again"
                 )
             if not is_current():
-                self._note(session, _writing_pending(session, _pending_row(found)))
+                self._write_pending(session, source)
                 raise DestinationBusy(
-                    f"{found.uri} was replaced while it was loaded; the month counts as not loaded, run it "
+                    f"{source.uri} was replaced while it was loaded; the month counts as not loaded, run it "
                     "again"
                 )
-            self._settle(session, found, pending, tables)
+            self._finish(session, source, pending)
+            load = read_load(session, month, tables)
+        if load is None or not load.is_same_data(source.load):
+            raise DestinationBusy(
+                f"{month.label} was changed by somebody else while it was loaded; run it again"
+            )
         return Receipt(self.name, rows, "published", time.perf_counter() - started)
 
-    def _announce(self, session: BigQuerySession, found: MonthInBucket) -> Load:
-        """The pending row of this load: that of a run that was killed, or a new one."""
-        row = _ledger_row(session, found.month)
-        wanted = _pending_row(found)
-        if row and row.row_count == PENDING and row.is_same_data(wanted):
-            logger.info("%s: going on with a load that was begun at %s", found.month.label, row.loaded_at)
+    def _begin(self, session: BigQuerySession, source: MonthInBucket) -> Load:
+        """The pending row of this load: that of a killed run, or a new one."""
+        row = _ledger_row(session, source.month)
+        if row and row.is_same_data(replace(source.load, row_count=PENDING)):
+            logger.info("%s: going on with a load that was begun at %s", source.month.label, row.loaded_at)
             return row
-        self._note(session, _writing_pending(session, wanted))
-        return wanted
+        return self._write_pending(session, source)
 
-    def _settle(self, session: BigQuerySession, found: MonthInBucket, pending: Load, tables: Tables) -> None:
-        """Turn the pending row into a real one.
+    def _write_pending(self, session: BigQuerySession, source: MonthInBucket) -> Load:
+        row = replace(source.load, row_count=PENDING, loaded_at=dt.datetime.now(dt.UTC))
+        statements = [statement for statement, _ in ledger_of(session).replace_row(row)]
+        self._change_ledger(session, transaction(*statements))
+        return row
 
-        Raises:
-            DestinationBusy: it is not there any more: somebody else loads this month.
-        """
-        self._note(
+    def _finish(self, session: BigQuerySession, source: MonthInBucket, pending: Load) -> None:
+        """Make the pending row final; without effect if another run has replaced it."""
+        self._change_ledger(
             session,
-            f"UPDATE {_ledger(session)} SET row_count = {found.load.row_count}, source = "
-            f"{literal(found.load.source)}, loaded_at = {literal(dt.datetime.now(dt.UTC))} "
-            f"WHERE {_key(found.month)} AND row_count = {PENDING} "
-            f"AND loaded_at = {literal(pending.loaded_at)}",
+            f"UPDATE {qualified(session, LEDGER)} SET row_count = {source.load.row_count}, "
+            f"source = {literal(source.load.source)}, loaded_at = {literal(dt.datetime.now(dt.UTC))} "
+            f"WHERE {ledger_of(session).is_month(pending.dataset, pending.file_month)} "
+            f"AND row_count = {PENDING} AND loaded_at = {literal(pending.loaded_at)}",
         )
-        load = ledger.read(session, found.month, tables)
-        if load is None or not load.is_same_data(found.load):
-            raise DestinationBusy(
-                f"{found.month.label} was changed by somebody else while it was loaded; run it again"
-            )
 
-    def _note(self, session: BigQuerySession, statements: str) -> None:
-        """Change the ledger, as soon as others that change it are through.
-
-        Raises:
-            LockTimeout: they never were.
-        """
-        attempts = Retrying(
-            retry=retry_if_exception_type(Conflicting),
-            wait=wait_random_exponential(multiplier=0.2, max=10),
-            stop=stop_after_delay(self._lock_timeout_seconds),
-            reraise=True,
-        )
-        try:
-            attempts(session.change, statements)
-        except Conflicting as error:
-            raise LockTimeout(
-                f"other runs have been changing {LEDGER} for {self._lock_timeout_seconds:g} s; let them "
-                "finish, or give it more time with TAXI_LOCK_TIMEOUT_SECONDS"
-            ) from error
+    def _change_ledger(self, session: BigQuerySession, sql: str) -> None:
+        session.run_with_retry(sql, LEDGER, self._lock_timeout_seconds)
 
 
-def job_config(found: MonthInBucket) -> bigquery.LoadJobConfig:
-    """Everything said, nothing left to guess: format, schema, partition, what becomes of the old rows."""
+def _job_config(source: MonthInBucket) -> bigquery.LoadJobConfig:
+    """Everything is given explicitly: format, schema, partitioning, what happens to the old rows."""
     options = bigquery.ParquetOptions()
-    options.enum_as_string = True  # text stays text, whatever the file calls it
+    options.enum_as_string = True  # an ENUM would be loaded as BYTES
     options.enable_list_inference = False
     config: Any = bigquery.LoadJobConfig(
         source_format=bigquery.SourceFormat.PARQUET,
-        schema=schema_fields(found.month.dataset.bigquery_schema(found.new_columns)),
+        schema=source.month.dataset.bigquery_schema(source.new_columns),
         write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
         create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
         time_partitioning=bigquery.TimePartitioning("MONTH", FILE_MONTH),
-        clustering_fields=list(CLUSTERED_BY),
+        clustering_fields=CLUSTERED_BY,
     )
     config.parquet_options = options
     return config
 
 
-def job_id(month: TripMonth, pending: Load, number: int) -> str:
-    """The same for the same load, and another one for every job of it that failed for good."""
-    load = (
-        pending.source_sha256,
-        pending.schema_version,
-        pending.row_transforms,
-        pending.loaded_at.isoformat(),
-    )
-    digest = hashlib.sha256("|".join(load).encode()).hexdigest()[:16]
+def _job_id(month: TripMonth, pending: Load, number: int) -> str:
+    """The same in every run that goes on with this load; each job that failed makes room for another one."""
+    load = (pending.source_sha256, pending.schema_version, pending.row_transforms)
+    identity = "|".join([*load, pending.loaded_at.isoformat()])
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return f"taxi_etl_load_{month.dataset.table}_{month.year:04}{month.month:02}_{digest}_{number}"
 
 
-def _run(session: BigQuerySession, found: MonthInBucket, pending: Load) -> int:
-    """Run the load job, or find the one that has run; the rows it counts.
+def _ledger_row(session: BigQuerySession, month: TripMonth) -> Load | None:
+    """The row of a month, whatever it records; None if there is none, or several."""
+    is_month = ledger_of(session).is_month(month.color, month.first_day)
+    rows = session.rows(f"SELECT {', '.join(NAMES)} FROM {qualified(session, LEDGER)} WHERE {is_month}")
+    return to_load(rows[0]) if len(rows) == 1 else None
+
+
+def _run_job(session: BigQuerySession, source: MonthInBucket, pending: Load) -> int:
+    """Run the load job, or find the one that a killed run started; returns the rows it counts.
 
     Raises:
         DestinationBusy: it failed in a way that may pass, or too many have failed.
         DestinationRefused: it failed.
     """
     for number in range(1, MOST_JOBS + 1):
-        name = job_id(found.month, pending, number)
-        with explained():
-            job, is_old = _insert(session, found, name)
+        with translate_errors():
+            job, is_old = _insert(session, source, _job_id(source.month, pending, number))
             if is_old and job.state == "DONE" and job.error_result:
-                continue  # its id is used up
-            job.result(retry=PATIENT, timeout=LOAD_SECONDS)
+                continue
+            job.result(retry=REST_LIMITS["retry"], timeout=LOAD_SECONDS)
         rows = int(job.output_rows or 0)
-        if is_old and _count(session, found.month) != rows:
-            continue  # what it loaded is gone
+        if is_old and _count(session, source.month) != rows:
+            continue  # the rows it loaded have been replaced or deleted since
         return rows
     raise DestinationBusy(
-        f"{MOST_JOBS} load jobs of {found.month.label} have failed; see what they say in the job history, "
+        f"{MOST_JOBS} load jobs of {source.month.label} have failed; see what they say in the job history, "
         "and begin anew with --force"
     )
 
 
-def _insert(session: BigQuerySession, found: MonthInBucket, name: str) -> tuple[Any, bool]:
-    """Insert a job, and whether there was one of that id already."""
-    month = found.month
+def _insert(session: BigQuerySession, source: MonthInBucket, name: str) -> tuple[Any, bool]:
+    """Insert a job, or get the one that has this id; returns whether it existed."""
+    month = source.month
     target = f"{session.dataset}.{month.dataset.table}${month.year:04}{month.month:02}"
+    where: Any = {"job_id": name, "location": session.location, **REST_LIMITS}
     try:
-        job = session.client.load_table_from_uri(
-            found.uri,
-            target,
-            job_id=name,
-            location=session.location,
-            job_config=job_config(found),
-            retry=PATIENT,
-            timeout=CALL_SECONDS,
-        )
+        job = session.client.load_table_from_uri(source.uri, target, job_config=_job_config(source), **where)
     except google_errors.Conflict:
-        return session.client.get_job(
-            name, location=session.location, retry=PATIENT, timeout=CALL_SECONDS
-        ), True
+        return session.client.get_job(**where), True
     return job, False
 
 
 def _count(session: BigQuerySession, month: TripMonth) -> int:
-    table = quoted(f"{session.dataset}.{month.dataset.table}")
+    table = qualified(session, month.dataset.table)
     [[rows]] = session.rows(f"SELECT count(*) FROM {table} WHERE {FILE_MONTH} = {literal(month.first_day)}")
     return int(rows)
-
-
-def _pending_row(found: MonthInBucket) -> Load:
-    return replace(found.load, row_count=PENDING, loaded_at=dt.datetime.now(dt.UTC))
-
-
-def _writing_pending(session: BigQuerySession, row: Load) -> str:
-    return ";\n".join(["BEGIN TRANSACTION", *ledger.writing(session, row), "COMMIT TRANSACTION", ""])
-
-
-def _ledger_row(session: BigQuerySession, month: TripMonth) -> Load | None:
-    """The month's row, whatever it says."""
-    found = session.rows(f"SELECT {ledger.NAMES} FROM {_ledger(session)} WHERE {_key(month)}")
-    if len(found) != 1:
-        return None
-    *values, loaded_at = found[0]
-    return Load(*values, loaded_at=loaded_at.astimezone(dt.UTC))
-
-
-def _ledger(session: BigQuerySession) -> str:
-    return quoted(f"{session.dataset}.{LEDGER}")
-
-
-def _key(month: TripMonth) -> str:
-    return f"dataset = {literal(month.color)} AND {FILE_MONTH} = {literal(month.first_day)}"

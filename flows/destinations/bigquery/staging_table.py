@@ -1,7 +1,7 @@
-"""The tables into which months are loaded, where nobody looks, and what killed runs left of them.
+"""The staging tables into which months are loaded, and the removal of those that killed runs left behind.
 
-`yellow_taxi_trips__202101_{machine}_{process}_{random}`: the name says whose it is. One whose process is gone
-was left by a killed run, and the next run on the same machine drops it. Those of other machines expire.
+The name `yellow_taxi_trips__202101_{machine}_{process}_{random}` tells the run that owns the table. If its
+process is gone, the next run on the same machine drops it. Those of other machines expire.
 """
 
 from __future__ import annotations
@@ -14,100 +14,87 @@ import os
 import re
 import secrets
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.destinations.bigquery.connection import CALL_SECONDS, PATIENT
-from flows.destinations.bigquery.errors import explained
-from flows.destinations.bigquery.tables import create, new_table
+from flows.destinations.bigquery.connection import REST_LIMITS
+from flows.destinations.bigquery.errors import translate_errors
+from flows.destinations.bigquery.tables import create_table, new_table
 from flows.errors import TaxiError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Sequence
 
     from flows.destinations.bigquery.connection import BigQuerySession
     from transforms.trip_month import TripMonth
 
 logger = logging.getLogger(__name__)
 
-LIVES_FOR = dt.timedelta(hours=12)
-"""How long a staging table lives whose run was killed; the longest month takes minutes."""
-
-NAMED = re.compile(r"(?P<table>\w+)__\d{6}_(?P<machine>[0-9a-f]{8})_(?P<process>\d+)_[0-9a-f]{8}")
+LIFETIME = dt.timedelta(hours=12)  # of a table whose run was killed; the longest month takes minutes
+NAME = re.compile(r"(?P<table>\w+)__\d{6}_(?P<machine>[0-9a-f]{8})_(?P<process>\d+)_[0-9a-f]{8}")
 
 
-@dataclass(frozen=True, slots=True)
-class Staging:
-    """One month's staging table.
-
-    Attributes:
-        name: without project and dataset.
-    """
-
-    name: str
-
-    @classmethod
-    def of(cls, month: TripMonth) -> Staging:
-        """A new name, which no other run has."""
-        stem = f"{month.dataset.table}__{month.year:04}{month.month:02}"
-        return cls(f"{stem}_{_machine()}_{os.getpid()}_{secrets.token_hex(4)}")
-
-    def job_id(self, attempt: int) -> str:
-        """The job that publishes from it; each attempt that failed for good makes room for another."""
-        return f"taxi_etl_{self.name}_{attempt}"
+def new_name(month: TripMonth) -> str:
+    """A name for a staging table of a month that no other run uses."""
+    stem = f"{month.dataset.table}__{month.year:04}{month.month:02}"
+    return f"{stem}_{_machine()}_{os.getpid()}_{secrets.token_hex(4)}"
 
 
 @contextlib.contextmanager
-def staging_table(
-    session: BigQuerySession, month: TripMonth, schema: Iterable[Mapping[str, str]]
-) -> Generator[Staging]:
-    """Create a staging table, and drop it at the end of the block, whatever happened.
+def staging_table(session: BigQuerySession, month: TripMonth, new_columns: Sequence[str]) -> Generator[str]:
+    """Create a staging table, and drop it at the end of the block.
 
-    It has an expiry in case the process does not come to the end of the block.
+    It also expires, in case the process is killed.
+
+    Args:
+        session: whose dataset exists.
+        month: which month is loaded into it.
+        new_columns: columns of the file that not every month has.
+
+    Yields:
+        Its name.
     """
-    staging = Staging.of(month)
-    wanted = new_table(session, staging.name, schema, "a month being loaded by taxi-etl; expires by itself")
-    wanted.expires = dt.datetime.now(dt.UTC) + LIVES_FOR
-    create(session, wanted)
+    schema = month.dataset.bigquery_schema(new_columns)
+    table = new_table(session, new_name(month), schema, "a month being loaded by taxi-etl; expires by itself")
+    table.expires = dt.datetime.now(dt.UTC) + LIFETIME
+    create_table(session, table)
     try:
-        yield staging
+        yield table.table_id
     finally:
-        # The month is in by now, or the error that is under way matters more; it expires anyway.
+        # Failing to drop it matters less than the result, or the error, of the block.
         with contextlib.suppress(TaxiError):
-            drop(session, staging.name)
+            drop(session, table.table_id)
 
 
 def drop(session: BigQuerySession, name: str) -> None:
-    """Drop a table, if it is there."""
-    with explained():
-        session.client.delete_table(
-            f"{session.dataset}.{name}", not_found_ok=True, retry=PATIENT, timeout=CALL_SECONDS
-        )
+    """Drop a table, if it exists.
+
+    Args:
+        session: in whose dataset.
+        name: without project and dataset.
+    """
+    with translate_errors():
+        session.client.delete_table(f"{session.dataset}.{name}", not_found_ok=True, **REST_LIMITS)
 
 
 def drop_orphaned_tables(session: BigQuerySession, table: str) -> None:
-    """Drop the staging tables of a table that killed runs on this machine left."""
-    with explained():
-        names = [
-            str(found.table_id)
-            for found in session.client.list_tables(
-                session.dataset, page_size=1000, retry=PATIENT, timeout=CALL_SECONDS
-            )
-        ]
-    for name in names:
-        named = NAMED.fullmatch(name)
-        if (
-            named
-            and named["table"] == table
-            and named["machine"] == _machine()
-            and not _is_running(int(named["process"]))
-        ):
-            drop(session, name)
-            logger.info("dropped %s, which a killed run left", name)
+    """Drop the staging tables that killed runs on this machine left behind.
+
+    Args:
+        session: whose dataset exists.
+        table: of months of this table.
+    """
+    with translate_errors():
+        tables = session.client.list_tables(session.dataset, page_size=1000, **REST_LIMITS)
+        matches = [match for item in tables if (match := NAME.fullmatch(item.table_id))]
+    for match in matches:
+        is_ours = (match["table"], match["machine"]) == (table, _machine())
+        if is_ours and not _is_running(int(match["process"])):
+            drop(session, match[0])
+            logger.info("dropped %s, which a killed run left", match[0])
 
 
 def _machine() -> str:
-    """Tells machines apart, and does not tell their names."""
+    """Tells machines apart without revealing their names."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
@@ -116,6 +103,6 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # somebody else's, or no number of a process at all
+    except (OSError, OverflowError):  # another user's process, or not a process id
         return True
     return True

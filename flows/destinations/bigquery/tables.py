@@ -1,6 +1,6 @@
-"""The tables in BigQuery: their names, their shape, and what is refused.
+"""The tables in BigQuery: their shape, how they are created and extended, and what is refused.
 
-`yellow_taxi_trips` is partitioned by month of `file_month` and clustered by the pick-up's zone.
+`yellow_taxi_trips` is partitioned by month of `file_month` and clustered by the pick-up zone.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import contextlib
 import datetime as dt
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from google.api_core import exceptions as google_errors
 from google.cloud import bigquery
 
 from flows.destinations.base import columns_to_add
-from flows.destinations.bigquery.connection import CALL_SECONDS, PATIENT
-from flows.destinations.bigquery.errors import explained
+from flows.destinations.bigquery.connection import REST_LIMITS
+from flows.destinations.bigquery.errors import translate_errors
 from flows.errors import DestinationBusy, SchemaDrift
 from transforms.dataset import FILE_MONTH, ColumnType
 
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from flows.destinations.bigquery.connection import BigQuerySession
     from transforms.dataset import Dataset
 
-_T = TypeVar("_T")
-
-CLUSTERED_BY = ("PULocationID",)
+CLUSTERED_BY = ["PULocationID"]
 
 LONGEST_NAME = 300
 # https://cloud.google.com/bigquery/docs/schemas#flexible-column-names
@@ -53,12 +51,17 @@ ATTEMPTS = 5
 
 
 def quoted(name: str) -> str:
-    """A name, or names joined by dots, as an identifier; none that BigQuery can have needs an escape."""
+    """A name, or names joined by dots, as an identifier; no name that BigQuery allows needs an escape."""
     return f"`{name}`"
 
 
+def qualified(session: BigQuerySession, table: str) -> str:
+    """A table of the session's dataset as an identifier."""
+    return quoted(f"{session.dataset}.{table}")
+
+
 def literal(value: str | int | dt.datetime | dt.date) -> str:
-    """A value as GoogleSQL writes it, whatever is in it."""
+    """A value as a GoogleSQL literal, with every character in it allowed."""
     if isinstance(value, dt.datetime):
         return f"TIMESTAMP '{value.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S.%f}+00:00'"
     if isinstance(value, dt.date):
@@ -66,61 +69,192 @@ def literal(value: str | int | dt.datetime | dt.date) -> str:
     if isinstance(value, int):
         return str(value)
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return "'" + re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\u{ord(found[0]):04x}", escaped) + "'"
+    return "'" + re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\u{ord(match[0]):04x}", escaped) + "'"
 
 
 @dataclass(frozen=True, slots=True)
 class BigQueryTable:
-    """A table as BigQuery has it.
+    """The shape of a table.
 
     Attributes:
-        name: without project and dataset.
         columns: type by name, in the table's order, as GoogleSQL spells it.
         required: columns that take no null.
         partitioned_by: such as `MONTH(file_month)`; empty if it has no partitions.
-        clustered_by: names of columns.
+        clustered_by: names of columns, joined by commas.
     """
 
-    name: str
     columns: dict[str, str]
     required: frozenset[str]
     partitioned_by: str
-    clustered_by: tuple[str, ...]
+    clustered_by: str
+
+    @classmethod
+    def of(cls, table: bigquery.Table) -> BigQueryTable:
+        """The shape of a table as the client represents it."""
+        partitioning: Any = table.time_partitioning
+        types = {field.name: STANDARD_NAMES.get(field.field_type, field.field_type) for field in table.schema}
+        return cls(
+            columns={
+                field.name: f"ARRAY<{types[field.name]}>" if field.mode == "REPEATED" else types[field.name]
+                for field in table.schema
+            },
+            required=frozenset(field.name for field in table.schema if field.mode == "REQUIRED"),
+            partitioned_by=f"{partitioning.type_}({partitioning.field})" if partitioning else "",
+            clustered_by=", ".join(table.clustering_fields or ()),
+        )
 
 
-def describe(session: BigQuerySession, name: str) -> BigQueryTable | None:
-    """The table of that name, None if there is none."""
-    with explained():
-        try:
-            found: Any = session.client.get_table(
-                f"{session.dataset}.{name}", retry=PATIENT, timeout=CALL_SECONDS
-            )
-        except google_errors.NotFound:
-            return None
-    partitioning: Any = found.time_partitioning
-    kinds = {
-        str(field.name): STANDARD_NAMES.get(str(field.field_type), str(field.field_type))
-        for field in found.schema
+Tables: TypeAlias = "Mapping[str, BigQueryTable | None]"
+"""Tables by name, as they were when they were read; None: there is none."""
+
+
+def describe_tables(session: BigQuerySession, *names: str) -> Tables:
+    """Read the shape of tables.
+
+    Args:
+        session: in whose dataset.
+        *names: without project and dataset.
+
+    Returns:
+        The tables by name; None: there is none.
+    """
+    return {name: _describe(session, name) for name in names}
+
+
+def _describe(session: BigQuerySession, name: str) -> BigQueryTable | None:
+    with translate_errors(), contextlib.suppress(google_errors.NotFound):
+        return BigQueryTable.of(session.client.get_table(f"{session.dataset}.{name}", **REST_LIMITS))
+    return None
+
+
+def new_table(
+    session: BigQuerySession, name: str, schema: Sequence[Mapping[str, str]], description: str
+) -> bigquery.Table:
+    """The definition of a table.
+
+    Args:
+        session: in whose dataset.
+        name: without project and dataset.
+        schema: the columns, as `Dataset.bigquery_schema` describes them.
+        description: for people who look at the table.
+    """
+    table = bigquery.Table(f"{session.dataset}.{name}", schema=schema)
+    table.description = description
+    return table
+
+
+def trips_table(session: BigQuerySession, dataset: Dataset, new_columns: Sequence[str]) -> bigquery.Table:
+    """The definition of the table that people query.
+
+    Args:
+        session: in whose BigQuery dataset.
+        dataset: yellow, green, ...
+        new_columns: columns of the file that not every month has.
+    """
+    table = new_table(session, dataset.table, dataset.bigquery_schema(new_columns), dataset.title)
+    table.time_partitioning = bigquery.TimePartitioning("MONTH", FILE_MONTH)
+    table.clustering_fields = CLUSTERED_BY
+    return table
+
+
+def create_table(session: BigQuerySession, table: bigquery.Table) -> None:
+    """Create a table, unless another run has just done so.
+
+    Args:
+        session: whose dataset exists.
+        table: its definition.
+    """
+    with translate_errors(), contextlib.suppress(google_errors.Conflict):
+        session.client.create_table(table, **REST_LIMITS)
+
+
+def check_tables(definitions: Iterable[bigquery.Table], tables: Tables) -> None:
+    """Check that tables have, or can be given, the shape of their definitions; nothing is changed.
+
+    Args:
+        definitions: the tables as they are to be.
+        tables: the same tables as they are.
+
+    Raises:
+        SchemaDrift: one has another shape; names every difference.
+    """
+    for definition in definitions:
+        if table := tables[definition.table_id]:
+            _missing_columns(table, definition)
+
+
+def ensure_tables(session: BigQuerySession, definitions: Iterable[bigquery.Table], known: Tables) -> Tables:
+    """Create tables, or add the nullable columns that they lack.
+
+    Args:
+        session: whose dataset exists.
+        definitions: the tables as they are to be; they may have more columns.
+        known: the same tables as they were a while ago; read again only if something is lacking.
+
+    Returns:
+        The tables as they are now.
+
+    Raises:
+        SchemaDrift: one exists in another shape.
+        DestinationBusy: other runs keep changing one.
+    """
+    return {
+        table.table_id: _ensure_table(session, table, known[table.table_id])  # one after the other
+        for table in definitions
     }
-    return BigQueryTable(
-        name=name,
-        columns={
-            field.name: f"ARRAY<{kinds[field.name]}>" if field.mode == "REPEATED" else kinds[field.name]
-            for field in found.schema
-        },
-        required=frozenset(field.name for field in found.schema if field.mode == "REQUIRED"),
-        partitioned_by=f"{partitioning.type_}({partitioning.field})" if partitioning else "",
-        clustered_by=tuple(found.clustering_fields or ()),
+
+
+def _ensure_table(
+    session: BigQuerySession, definition: bigquery.Table, table: BigQueryTable | None
+) -> BigQueryTable:
+    for _ in range(ATTEMPTS):
+        if table is None:
+            create_table(session, definition)
+        elif missing := _missing_columns(table, definition):
+            # Another run may be adding the same columns.
+            added = ", ".join(
+                f"ADD COLUMN IF NOT EXISTS {quoted(column.name)} {column.field_type} "
+                f"OPTIONS (description = {literal(str(column.description))})"
+                for column in missing
+            )
+            session.run(f"ALTER TABLE {qualified(session, definition.table_id)} {added}")
+        else:
+            return table
+        table = _describe(session, definition.table_id)
+    raise DestinationBusy(f"{definition.table_id} keeps being changed by somebody else; try again later")
+
+
+def _missing_columns(table: BigQueryTable, definition: bigquery.Table) -> list[bigquery.SchemaField]:
+    """The columns that a table lacks; raises `SchemaDrift` if it differs in any other way."""
+    want = BigQueryTable.of(definition)
+    differences = [
+        f"it is not {layout} by {by}{f', but by {now}' if now else ''}"
+        for layout, by, now in (
+            ("partitioned", want.partitioned_by, table.partitioned_by),
+            ("clustered", want.clustered_by, table.clustered_by),
+        )
+        if by and by != now
+    ]
+    spelling = {name.casefold(): name for name in want.columns}  # BigQuery ignores the case of names
+    missing = columns_to_add(
+        definition.table_id,
+        {spelling.get(name.casefold(), name): kind for name, kind in table.columns.items()},
+        want.columns,
+        required=[spelling.get(name.casefold(), name) for name in table.required],
+        differences=differences,
     )
-
-
-def schema_fields(schema: Iterable[Mapping[str, str]]) -> list[bigquery.SchemaField]:
-    """The client's words for `Dataset.bigquery_schema`."""
-    return [bigquery.SchemaField.from_api_repr(dict(column)) for column in schema]
+    return [column for column in definition.schema if column.name in missing]
 
 
 def check_names(columns: Iterable[str]) -> None:
-    """Raise `SchemaDrift` if BigQuery cannot have a column of such a name."""
+    """Check that BigQuery can have columns of these names.
+
+    Args:
+        columns: the names.
+
+    Raises:
+        SchemaDrift: it cannot; names those that are refused.
+    """
     refused = [
         repr(name)
         for name in columns
@@ -136,104 +270,25 @@ def check_names(columns: Iterable[str]) -> None:
         )
 
 
-def missing_columns(table: BigQueryTable, dataset: Dataset, new: Sequence[str]) -> dict[str, str]:
-    """The columns, all nullable, by which a table has to grow to take a month.
-
-    Raises:
-        SchemaDrift: it is not such a table; names every difference and the way on.
-    """
-    want = dataset.bigquery_columns(new)
-    differ: list[str] = []
-    if table.partitioned_by != f"MONTH({FILE_MONTH})":
-        differ.append(f"it is not partitioned by MONTH({FILE_MONTH}){_but_by(table.partitioned_by)}")
-    if table.clustered_by != CLUSTERED_BY:
-        now = _but_by(", ".join(table.clustered_by))
-        differ.append(f"it is not clustered by {', '.join(CLUSTERED_BY)}{now}")
-    have = _spelled_as(want, table.columns)
-    needed = {name for name in _spelled_as(want, dict.fromkeys(table.required)) if name not in want}
-    differ += [f"{name} takes no null, and the file does not have it" for name in sorted(needed)]
-    return columns_to_add(table.name, have, want, differ)
-
-
-def ensure_target(
-    session: BigQuerySession, dataset: Dataset, new: Sequence[str] = (), known: BigQueryTable | None = None
-) -> BigQueryTable:
-    """Create the table that people query, or add the nullable columns it lacks.
+def check_batches(name: str, columns: Mapping[str, str], schema: pa.Schema) -> None:
+    """Check that Arrow batches have the names and types of a table, before the first one is sent.
 
     Args:
-        session: whose dataset is there.
-        dataset: yellow, green, ...
-        new: columns of the file that are not declared.
-        known: the table as it was a while ago; not asked for again if it lacks nothing.
+        name: the table's, for the message.
+        columns: the table's columns and their types.
+        schema: of the batches.
 
     Raises:
-        SchemaDrift: there is one of another shape, or BigQuery cannot have a column of such a name.
+        SchemaDrift: they differ. BigQuery would cast the values without an error.
     """
-    schema = dataset.bigquery_schema(new)
-    check_names(column["name"] for column in schema)
-    for _ in range(ATTEMPTS):
-        table, known = known or describe(session, dataset.table), None
-        if table is None:
-            wanted = new_table(session, dataset.table, schema, dataset.title)
-            wanted.time_partitioning = bigquery.TimePartitioning("MONTH", FILE_MONTH)
-            wanted.clustering_fields = list(CLUSTERED_BY)
-            create(session, wanted)
-        elif missing := missing_columns(table, dataset, new):
-            grow(session, table.name, [column for column in schema if column["name"] in missing])
-        else:
-            return table
-    raise DestinationBusy(f"{dataset.table} keeps being changed by somebody else; try again later")
-
-
-def new_table(
-    session: BigQuerySession, name: str, schema: Iterable[Mapping[str, str]], description: str
-) -> bigquery.Table:
-    """A table as the client has it before it is created."""
-    made = bigquery.Table(f"{session.dataset}.{name}", schema=schema_fields(schema))
-    made.description = description
-    return made
-
-
-def create(session: BigQuerySession, table: bigquery.Table) -> None:
-    """Create a table, unless somebody else has just done so."""
-    with explained(), contextlib.suppress(google_errors.Conflict):
-        session.client.create_table(table, retry=PATIENT, timeout=CALL_SECONDS)
-
-
-def grow(session: BigQuerySession, name: str, columns: Iterable[Mapping[str, str]]) -> None:
-    """Add nullable columns, those that somebody else has not just added; the table's rows are not touched."""
-    added = ", ".join(
-        f"ADD COLUMN IF NOT EXISTS {quoted(column['name'])} {column['type']} "
-        f"OPTIONS (description = {literal(column['description'])})"
-        for column in columns
-    )
-    session.change(f"ALTER TABLE {quoted(f'{session.dataset}.{name}')} {added}")
-
-
-def check_arriving(name: str, table: Mapping[str, str], batches: pa.Schema) -> None:
-    """The guard before the first request: names and types of the Arrow batches are those of the table.
-
-    Raises:
-        SchemaDrift: they are not. A server that casts what it gets would do so without a word.
-    """
-    arriving = {field.name: ARROW_TO_BIGQUERY.get(field.type, str(field.type)) for field in batches}
-    differ = [
-        f"{column} is {table.get(column, 'not there')}, in the file {arriving.get(column, 'not there')}"
-        for column in ({**table} | arriving)
-        if table.get(column) != arriving.get(column)
+    arriving = {field.name: ARROW_TO_BIGQUERY.get(field.type, str(field.type)) for field in schema}
+    differences = [
+        f"{column} is {columns.get(column, 'not there')}, in the file {arriving.get(column, 'not there')}"
+        for column in ({**columns} | arriving)
+        if columns.get(column) != arriving.get(column)
     ]
-    if differ or len(batches) != len(arriving):
+    if differences or len(schema) != len(arriving):
         raise SchemaDrift(
             f"nothing is written to {name}, because the staged file holds something else: "
-            f"{'; '.join(differ) or 'a column twice'}. Stage the month again with --force"
+            f"{'; '.join(differences) or 'a column twice'}. Stage the month again with --force"
         )
-
-
-def _spelled_as(want: Mapping[str, object], have: Mapping[str, _T]) -> dict[str, _T]:
-    """The same columns, spelled as wanted: BigQuery's names are the same in upper and lower case."""
-    spelling = {name.casefold(): name for name in want}
-    return {spelling.get(name.casefold(), name): kind for name, kind in have.items()}
-
-
-def _but_by(now: str) -> str:
-    return f", but by {now}" if now else ""

@@ -1,17 +1,23 @@
-"""Opening the local warehouse: made whole, waited for, and every refusal explained in one line."""
+"""Opening the local warehouse: created in one step, waited for while locked, errors translated."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import re
-import time
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from flows.errors import DestinationBusy, LocalStorageError, LockTimeout, SchemaDrift, TaxiError
-from flows.runtime import atomic_write, describe_free_space, file_lock, remove_temporary_files
+from flows.runtime import (
+    RetryPolicy,
+    atomic_write,
+    describe_free_space,
+    file_lock,
+    remove_temporary_files,
+    retry_transient,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,10 +26,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
-# What the disk, the memory or a damaged file leads to; a bare Error is a block with a bad checksum, and
-# InvalidInputException a file that is no Parquet file.
+# Raised for a full disk, too little memory or a damaged file: a bare Error for a block with a bad checksum,
+# InvalidInputException for a file that is not Parquet.
 STORAGE_ERRORS = (duckdb.OperationalError, duckdb.FatalException, duckdb.InvalidInputException)
-# What somebody's view in place of a table of ours, or a constraint on it, leads to.
+# Raised if somebody has replaced a table by a view, or added a constraint to it.
 SHAPE_ERRORS = (duckdb.BinderException, duckdb.CatalogException, duckdb.ConstraintException)
 
 
@@ -31,32 +37,40 @@ SHAPE_ERRORS = (duckdb.BinderException, duckdb.CatalogException, duckdb.Constrai
 def connected(
     path: Path, lock_timeout_seconds: float, *, read_only: bool = False
 ) -> Generator[duckdb.DuckDBPyConnection]:
-    """Open the file, which is made if it is missing, and explain whatever DuckDB raises inside.
+    """Open the file for the length of a block, and translate every error of DuckDB in it.
 
-    A transaction that is under way when the block ends, whyever it does, is rolled back.
+    A transaction still open at the end of the block is rolled back.
+
+    Args:
+        path: the database; created if it does not exist, unless `read_only`.
+        lock_timeout_seconds: how long to wait while another process has it open.
+        read_only: other readers may have it open at the same time.
+
+    Yields:
+        The connection.
 
     Raises:
-        DestinationBusy: somebody else had it open, or changed the same rows.
-        SchemaDrift: a table does not take what it was given.
+        DestinationBusy: another process had it open, or another connection changed the same rows.
+        SchemaDrift: a table does not accept the rows.
         LocalStorageError: the disk refused, or a file is damaged.
     """
     try:
         if not read_only:
-            _make_whole(path, lock_timeout_seconds)
+            _create_if_missing(path, lock_timeout_seconds)
         with _open(path, lock_timeout_seconds, read_only=read_only) as connection:
             yield connection
     except duckdb.Error as error:
-        explained = _explained(path, error)
-        if explained is None:
+        translated = _translate(path, error)
+        if translated is None:
             raise
-        raise explained from error
+        raise translated from error
 
 
-def _make_whole(path: Path, lock_timeout_seconds: float) -> None:
-    """Make an empty warehouse in one step if there is none.
+def _create_if_missing(path: Path, lock_timeout_seconds: float) -> None:
+    """Create an empty database under a temporary name, then rename it.
 
-    Left to DuckDB, a second run would look into the half-made file and take it for a damaged one, and
-    a run that is killed meanwhile would leave it so.
+    DuckDB creates a file in place: a second run would take the half-written file for a damaged one, and a
+    killed run would leave it behind.
     """
     if path.exists():
         return
@@ -68,39 +82,47 @@ def _make_whole(path: Path, lock_timeout_seconds: float) -> None:
 
 
 def _open(path: Path, lock_timeout_seconds: float, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    deadline = time.monotonic() + lock_timeout_seconds
-    said = False
-    while True:
-        try:
-            return duckdb.connect(path, read_only=read_only)
-        except (duckdb.IOException, duckdb.ConnectionException) as error:
-            holder = _holder(error)
-            if holder is None:
-                raise
-            if time.monotonic() >= deadline:
-                raise LockTimeout(
-                    f"{path} is open in {holder}; close it there, or give it more time with "
-                    "TAXI_LOCK_TIMEOUT_SECONDS"
-                ) from error
-        if not said:
-            logger.info("%s is open in %s; waiting for it", path, holder)
-            said = True
-        time.sleep(POLL_SECONDS)
+    policy = RetryPolicy(
+        first_pause_seconds=POLL_SECONDS,
+        longest_pause_seconds=POLL_SECONDS,
+        total_seconds=lock_timeout_seconds,
+    )
+    is_announced = False
+
+    def announce(error: BaseException, _: float) -> None:
+        nonlocal is_announced
+        if not is_announced:
+            logger.info("%s is open in %s; waiting for it", path, _holder(error))
+        is_announced = True
+
+    try:
+        return retry_transient(
+            lambda: duckdb.connect(path, read_only=read_only),
+            policy,
+            retry_on=lambda error: _holder(error) is not None,
+            before_pause=announce,
+        )
+    except duckdb.Error as error:
+        if (holder := _holder(error)) is None:
+            raise
+        raise LockTimeout(
+            f"{path} is open in {holder}; close it there, or give it more time with TAXI_LOCK_TIMEOUT_SECONDS"
+        ) from error
 
 
-def _holder(error: duckdb.Error) -> str | None:
-    """Who has the file open; None if that is not what is wrong."""
+def _holder(error: BaseException) -> str | None:
+    """Which process has the file open; None if the error has another cause."""
     text = str(error)
     if isinstance(error, duckdb.ConnectionException) and "different configuration" in text:
         return "this process with other settings"
-    if "Conflicting lock is held" not in text:
+    if not isinstance(error, duckdb.Error) or "Conflicting lock is held" not in text:
         return None
-    found = re.search(r"Conflicting lock is held.*\(PID (\d+)\)", text)
-    return f"another process ({f'PID {found[1]}' if found else 'unknown PID'})"
+    match = re.search(r"Conflicting lock is held.*\(PID (\d+)\)", text)
+    return f"another process ({f'PID {match[1]}' if match else 'unknown PID'})"
 
 
-def _explained(path: Path, error: duckdb.Error) -> TaxiError | None:
-    """The error as one of ours; None if it is nobody's fault but ours."""
+def _translate(path: Path, error: duckdb.Error) -> TaxiError | None:
+    """The error as a `TaxiError`; None if it can only be a bug in this program."""
     reason = str(error).partition("\n")[0]
     if isinstance(error, duckdb.TransactionException) and "conflict" in reason.lower():
         return DestinationBusy(

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import glob
 import threading
 import time
-from dataclasses import astuple, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from flows.destinations.base import ALL_MONTHS, LEDGER, Holding, Load, Receipt, columns_to_add, reconcile
+from flows.destinations.base import ALL_MONTHS, LEDGER, Holding, Load, Receipt, reconcile
 from flows.destinations.duckdb.connection import connected
+from flows.destinations.duckdb.ledger import ledger_of
+from flows.destinations.duckdb.tables import ensure_table, quoted
 from flows.errors import UsageError
 from flows.runtime import fsync
 from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import datetime as dt
     from pathlib import Path
 
     from duckdb import DuckDBPyConnection
@@ -27,40 +27,30 @@ if TYPE_CHECKING:
     from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
 
-LEDGER_COLUMNS = {
-    "dataset": "VARCHAR",
-    FILE_MONTH: "DATE",
-    "source": "VARCHAR",
-    "source_sha256": "VARCHAR",
-    "schema_version": "VARCHAR",
-    "row_transforms": "VARCHAR",
-    "source_rows": "BIGINT",
-    "rejected_rows": "BIGINT",
-    "row_count": "BIGINT",
-    "loaded_at": "TIMESTAMP WITH TIME ZONE",
-}
-
 # Months of one process take turns: DuckDB uses every core for one insert already, and two transactions
 # that create the same table would conflict.
 _turn = threading.Lock()
 
 
-def quoted(name: str) -> str:
-    """A name as a DuckDB identifier, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 class DuckDBFile:
     """`warehouse.duckdb` in the data directory.
 
-    Another process that has the file open is waited for, up to the lock time-out.
+    While another process has the file open, every call waits for it, up to the lock time-out.
+
+    Attributes:
+        path: the file, absolute.
     """
 
     name = "duckdb"
 
     def __init__(self, path: Path, lock_timeout_seconds: float) -> None:
-        """Remember where; the file is created by the first publish."""
-        # Absolute: DuckDB takes `~/` or `md:` at the start of a path for something else.
+        """Keep the path; the file is created by the first publish.
+
+        Args:
+            path: the file.
+            lock_timeout_seconds: how long to wait while another process has it open.
+        """
+        # Absolute, because DuckDB gives `~/` and `md:` at the start of a path a meaning of its own.
         self.path = path.absolute()
         self._lock_timeout_seconds = lock_timeout_seconds
 
@@ -68,17 +58,21 @@ class DuckDBFile:
     def from_settings(cls, data_dir: Path, settings: Settings) -> Self:
         """The warehouse of a data directory.
 
+        Args:
+            data_dir: the directory.
+            settings: only the lock time-out is used.
+
         Raises:
-            UsageError: DuckDB cannot keep a file there.
+            UsageError: DuckDB cannot keep a file in this directory.
         """
-        made = cls(data_dir / "warehouse.duckdb", settings.lock_timeout_seconds)
+        destination = cls(data_dir / "warehouse.duckdb", settings.lock_timeout_seconds)
         # DuckDB looks for its log in front of a question mark, and takes a backslash for a slash.
         for sign in "?\\":
-            if sign in str(made.path):
+            if sign in str(destination.path):
                 raise UsageError(
-                    f"DuckDB cannot use {made.path}: it has a {sign} in it; choose another --data-dir"
+                    f"DuckDB cannot use {destination.path}: it has a {sign} in it; choose another --data-dir"
                 )
-        return made
+        return destination
 
     def publish(
         self, staged: StagedMonth, *, force: bool = False, report: ProgressCallback | None = None
@@ -90,14 +84,13 @@ class DuckDBFile:
                 load = Load.of(staged)
                 before = None if force else _loaded(connection, staged.month)
                 if before and before.is_same_data(load):
-                    seconds = time.perf_counter() - started
-                    return Receipt(self.name, before.row_count, "unchanged", seconds)
+                    return Receipt(self.name, before.row_count, "unchanged", time.perf_counter() - started)
                 if report:
                     report(0, staged.rows)
                 connection.begin()
                 rows = _replace_month(connection, staged, load)
                 connection.commit()
-            fsync(self.path.parent)  # DuckDB syncs its files, not their names
+            fsync(self.path.parent)  # DuckDB syncs its files, but not the directory entries
             if report:
                 report(rows, staged.rows)
             return Receipt(self.name, rows, "published", time.perf_counter() - started)
@@ -114,92 +107,29 @@ class DuckDBFile:
         if not self.path.exists():
             return []
         with _turn, connected(self.path, self._lock_timeout_seconds, read_only=True) as connection:
-            return _holdings(connection, dataset, between)
+            return ledger_of(connection).holdings(dataset.table, dataset.name, between)
+
+
+def _loaded(connection: DuckDBPyConnection, month: TripMonth) -> Load | None:
+    return ledger_of(connection).read(month.dataset.table, month.color, month.first_day)
 
 
 def _replace_month(connection: DuckDBPyConnection, staged: StagedMonth, load: Load) -> int:
-    """Put the staged month and its ledger row in place of what is there; returns the rows counted."""
-    dataset, month = staged.month.dataset, staged.month.first_day
-    table = quoted(dataset.table)
-    _ensure_table(connection, dataset.table, dataset.duckdb_columns(staged.new_columns))
-    _ensure_table(connection, LEDGER, LEDGER_COLUMNS)
-    connection.execute(f"DELETE FROM {table} WHERE {FILE_MONTH} = ?", [month])
-    # By name: a table that has grown has its columns in another order than the staged file. Nothing in
-    # the path is a pattern, and a directory called `a=1` is no column.
+    """Replace the month and its ledger row; returns the rows counted in the table."""
+    dataset = staged.month.dataset
+    table, month = quoted(dataset.table), [staged.month.first_day]
+    ensure_table(connection, dataset.table, dataset.duckdb_columns(staged.new_columns))
+    connection.execute(f"DELETE FROM {table} WHERE {FILE_MONTH} = ?", month)
+    # By name, because an extended table has its columns in another order than the staged file. The path is
+    # escaped, and a directory called `a=1` must not become a column.
     connection.execute(
         f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?, hive_partitioning = false)",
         [glob.escape(str(staged.path.absolute()))],
     )
-    rows = _count(connection, dataset.table, month)
+    [[rows]] = connection.execute(f"SELECT count(*) FROM {table} WHERE {FILE_MONTH} = ?", month).fetchall()
     reconcile("duckdb", staged.rows, rows)
-    connection.execute(f"DELETE FROM {LEDGER} WHERE dataset = ? AND {FILE_MONTH} = ?", [dataset.name, month])
-    marks = ", ".join("?" for _ in fields(Load))
-    names = ", ".join(field.name for field in fields(Load))
-    connection.execute(f"INSERT INTO {LEDGER} ({names}) VALUES ({marks})", astuple(load))
-    return rows
-
-
-def _ensure_table(connection: DuckDBPyConnection, table: str, columns: Mapping[str, str]) -> None:
-    """Create the table, or add the nullable columns it lacks; refuse any other difference."""
-    have = _columns(connection, table)
-    if not have:
-        definition = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
-        connection.execute(f"CREATE TABLE {quoted(table)} ({definition})")
-        return
-    spelled = {_folded(name): name for name in have}
-    want = {spelled.get(_folded(name), name): kind for name, kind in columns.items()}
-    for name, kind in columns_to_add(table, have, want).items():
-        connection.execute(f"ALTER TABLE {quoted(table)} ADD COLUMN {quoted(name)} {kind}")
-
-
-def _folded(name: str) -> bytes:
-    """What two spellings of a column share: DuckDB ignores the case of A to Z, and of nothing else."""
-    return name.encode().lower()
-
-
-def _columns(connection: DuckDBPyConnection, table: str) -> dict[str, str]:
-    """The columns of a table (or view) of that name and their types; empty if there is none."""
-    found = connection.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() WHERE NOT internal AND lower(table_name) = ? "
-        "AND database_name = current_database() AND schema_name = current_schema() ORDER BY column_index",
-        [table],
-    ).fetchall()
-    return dict(found)
-
-
-def _count(connection: DuckDBPyConnection, table: str, month: dt.date) -> int:
-    found: Any = connection.execute(
-        f"SELECT count(*) FROM {quoted(table)} WHERE {FILE_MONTH} = ?", [month]
-    ).fetchone()
-    return int(found[0])
-
-
-def _loaded(connection: DuckDBPyConnection, month: TripMonth) -> Load | None:
-    found = _holdings(connection, month.dataset, (month.first_day, month.first_day))
-    return found[0].load if found and found[0].reconciles else None
-
-
-def _holdings(
-    connection: DuckDBPyConnection, dataset: Dataset, between: tuple[dt.date, dt.date]
-) -> list[Holding]:
-    *names, loaded_at = (field.name for field in fields(Load))
-    ledger, table = LEDGER, quoted(dataset.table)
-    if not LEDGER_COLUMNS.items() <= _columns(connection, LEDGER).items():
-        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in LEDGER_COLUMNS.items())
-        ledger = f"(SELECT {nothing} WHERE false)"
-    if _columns(connection, dataset.table).get(FILE_MONTH) != "DATE":
-        table = f"(SELECT NULL::DATE AS {FILE_MONTH} WHERE false)"
-    # The time in UTC without a zone, because DuckDB needs pytz to hand over the zone.
-    found = connection.execute(
-        f"SELECT coalesce(noted.{FILE_MONTH}, there.{FILE_MONTH}), coalesce(there.counted, 0), "
-        f"{', '.join(f'noted.{name}' for name in names)}, noted.{loaded_at} AT TIME ZONE 'UTC' "
-        f"FROM (FROM {ledger} WHERE dataset = $dataset AND {FILE_MONTH} BETWEEN $first AND $last) AS noted "
-        f"FULL JOIN (SELECT {FILE_MONTH}, count(*) AS counted FROM {table} "
-        f"WHERE {FILE_MONTH} BETWEEN $first AND $last GROUP BY {FILE_MONTH}) AS there USING ({FILE_MONTH}) "
-        "ORDER BY 1",
-        {"dataset": dataset.name, "first": between[0], "last": between[1]},
-    ).fetchall()
-    return [
-        Holding(month, Load(*values, loaded_at=at.replace(tzinfo=dt.UTC)) if at else None, counted)
-        for month, counted, *values, at in found
-    ]
+    ledger = ledger_of(connection)
+    ensure_table(connection, LEDGER, ledger.columns)
+    for statement, values in ledger.replace_row(load):
+        connection.execute(statement, values)
+    return int(rows)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from flows.destinations.base import Status
+    from flows.destinations.base import ReceiptStatus
     from flows.runtime import ProgressCallback
     from flows.settings import Settings
     from flows.staging import StagedMonth
@@ -105,7 +105,7 @@ class Gcs:
         started = time.perf_counter()
         load = Load.of(staged)
 
-        def attempt() -> tuple[int, Status]:
+        def attempt() -> tuple[int, ReceiptStatus]:
             before = self._find(session, staged.month)
             existing = before.load_of(staged.month) if before else None
             if existing == load:  # our own: only the answer to its last chunk was lost

@@ -35,6 +35,16 @@ def test_what_makes_the_same_data(months: Months, name: str) -> None:
     assert load.is_same_data(replace(load, **{name: "other"})) is (name not in SAME_DATA)
 
 
+@pytest.mark.parametrize("name", [field.name for field in fields(Load)])
+def test_what_a_month_was_loaded_from(months: Months, name: str) -> None:
+    staged = replace(months.trips(JANUARY), row_transforms=("one", "two"))
+    origin = (staged.source_sha256, staged.schema_version, staged.row_transforms)
+    load = Load.of(staged)
+    assert load.is_of(*origin)
+    assert not load.is_of(None, *origin[1:])
+    assert replace(load, **{name: "other"}).is_of(*origin) is (name not in SAME_DATA - {"row_count"})
+
+
 def test_equal_counts_pass() -> None:
     reconcile("somewhere", 1_000, 1_000)
 
@@ -61,6 +71,23 @@ def test_every_column_of_another_type_is_named() -> None:
     assert "table t exists in another shape" in error.value.message
     assert "extra is FLOAT, not DOUBLE; file_month is TEXT, not DATE" in error.value.message
     assert "fare" not in error.value.message
+
+
+def test_everything_that_differs_is_named_and_what_to_do_about_it() -> None:
+    have = {"file_month": "DATE", "extra": "DOUBLE", "theirs": "BLOB"}
+    with pytest.raises(SchemaDrift) as error:
+        columns_to_add(
+            "t",
+            have,
+            {"extra": "TEXT", "file_month": "DATE"},
+            required=["theirs", "file_month"],
+            differences=["it is not partitioned"],
+            advice="Drop it",
+        )
+    assert error.value.message == (
+        "table t exists in another shape: it is not partitioned; extra is DOUBLE, not TEXT; "
+        "theirs takes no null, and the file does not have it. Drop it"
+    )
 
 
 def test_a_table_without_the_month_is_not_ours() -> None:

@@ -25,7 +25,7 @@ from support.trips import assert_equals_pandas, needs_real_trips, read_with_pand
 
 from flows.destinations import LEDGER, Load, make_destination
 from flows.destinations.bigquery.connection import emulator_endpoints
-from flows.destinations.bigquery.errors import refusal
+from flows.destinations.bigquery.errors import to_taxi_error
 from flows.destinations.bigquery.tables import literal
 from flows.errors import DestinationBusy, DestinationRefused, SchemaDrift, UsageError
 from flows.settings import Settings
@@ -108,7 +108,7 @@ def test_endpoints_with_and_without_a_scheme(rest: str, storage: str) -> None:
     ],
 )
 def test_refusals(error: Exception, kind: str, said: str) -> None:
-    made = refusal(error)
+    made = to_taxi_error(error)
     assert isinstance(made, DestinationBusy if kind == "B" else DestinationRefused)
     assert said in made.message
 
@@ -323,4 +323,4 @@ def test_no_message_carries_an_address_with_a_secret() -> None:
     error = google_errors.Forbidden(
         "GET https://x.test/?key=secret: no", errors=[{"message": "Access Denied"}]
     )
-    assert "secret" not in re.sub(r"\s", "", refusal(error).message)
+    assert "secret" not in re.sub(r"\s", "", to_taxi_error(error).message)

@@ -25,7 +25,7 @@ from flows.destinations.bigquery import (
     write_streams as bigquery_write,
 )
 from flows.destinations.bigquery.connection import connected
-from flows.destinations.bigquery.staging_table import LIVES_FOR, Staging, _machine, staging_table
+from flows.destinations.bigquery.staging_table import LIFETIME, _machine, new_name, staging_table
 from flows.errors import DestinationBusy, DestinationRefused, LockTimeout, ReconciliationError
 from transforms.trip_month import TripMonth
 
@@ -84,7 +84,7 @@ def test_a_staging_table_expires_by_itself(harness: BigQueryHarness, months: Mon
     with Apart(die_at, harness.place, months.trips(JANUARY), "after some requests") as process:
         process.wait()
     assert harness.staging_tables()
-    harness.server.advance(LIVES_FOR.total_seconds() + 1)
+    harness.server.advance(LIFETIME.total_seconds() + 1)
     assert harness.all_tables() == set()
 
 
@@ -287,7 +287,7 @@ def test_what_the_answer_to_a_commit_says_is_raised(
 def test_a_commit_that_did_nothing_is_found_out(
     harness: BigQueryHarness, months: Months, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery_write, "commit", lambda *_: None)
+    monkeypatch.setattr(bigquery_write, "_commit", lambda *_: None)
     with pytest.raises(ReconciliationError, match="50 rows staged, 0 counted"):
         harness.make().publish(months.trips(JANUARY))
 
@@ -381,7 +381,7 @@ def test_without_a_way_to_the_server_there_is_one_line_soon(
 
 
 def test_the_names_of_staging_tables_are_legal_and_never_the_same() -> None:
-    names = {Staging.of(JANUARY).name for _ in range(100)}
+    names = {new_name(JANUARY) for _ in range(100)}
     assert len(names) == 100
     assert all(name.startswith(f"{TABLE}__202101_") for name in names)
 
@@ -390,8 +390,8 @@ def test_a_staging_table_says_when_it_expires(harness: BigQueryHarness) -> None:
     target = harness.make()
     with connected(target._address) as session:
         session.ensure_dataset()
-        with staging_table(session, JANUARY, JANUARY.dataset.bigquery_schema()) as staging:
-            found = session.client.get_table(f"{session.dataset}.{staging.name}")
+        with staging_table(session, JANUARY, []) as staging:
+            found = session.client.get_table(f"{session.dataset}.{staging}")
             hours = (found.expires.timestamp() - time.time()) / 3600
-            assert 0 < hours <= LIVES_FOR.total_seconds() / 3600
+            assert 0 < hours <= LIFETIME.total_seconds() / 3600
         assert harness.all_tables() == set()

@@ -15,7 +15,12 @@ from google.cloud.bigquery_storage_v1 import types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.destinations.bigquery.append_requests import MAX_REQUEST_BYTES, AppendTarget, Rows, requests_of
+from flows.destinations.bigquery.append_requests import (
+    MAX_REQUEST_BYTES,
+    AppendTarget,
+    Rows,
+    split_into_requests,
+)
 from flows.destinations.staged_batches import staged_batches
 from flows.errors import DestinationRefused
 from transforms.datasets import YELLOW
@@ -56,7 +61,7 @@ def test_requests_never_exceed_the_limit(batches: list[list[tuple[object, ...]]]
         for rows in batches
     ]
     target = _target(THREE)
-    found = list(requests_of(target, made, limit))
+    found = list(split_into_requests(target, made, limit))
     assert all(len(_serialized(target, rows)) <= limit for rows in found)
     assert all(rows.count for rows in found)
     assert _read(THREE, found).equals(pa.Table.from_batches(made, THREE))
@@ -69,7 +74,7 @@ def test_wide_rows(columns: int, rows: int, length: int) -> None:
     batch = pa.record_batch([["x" * length] * rows] * columns, schema)
     target = _target(schema)
     limit = target.request_bytes(Rows(1, batch.slice(0, 1).serialize().to_pybytes())) + 1000
-    found = list(requests_of(target, [batch], limit))
+    found = list(split_into_requests(target, [batch], limit))
     assert all(len(_serialized(target, part)) <= limit for part in found)
     assert _read(schema, found).equals(pa.Table.from_batches([batch]))
 
@@ -78,7 +83,7 @@ def test_the_real_limit_with_texts_of_megabytes() -> None:
     lengths = [9_400_000, 10, 4_000_000, 4_000_000, 4_000_000, 0, 9_000_000, 1]
     batch = pa.record_batch([["x" * length for length in lengths]], pa.schema([("note", pa.string())]))
     target = _target(batch.schema)
-    found = list(requests_of(target, [batch]))
+    found = list(split_into_requests(target, [batch]))
     sizes = [len(_serialized(target, rows)) for rows in found]
     assert max(sizes) <= MAX_REQUEST_BYTES < 10_000_000
     assert _read(batch.schema, found).equals(pa.Table.from_batches([batch]))
@@ -87,7 +92,7 @@ def test_the_real_limit_with_texts_of_megabytes() -> None:
 def test_a_row_that_fits_into_no_request_is_one_clear_line() -> None:
     batch = pa.record_batch([["a", "b", "x" * 9_600_000]], pa.schema([("note", pa.string())]))
     with pytest.raises(DestinationRefused, match=r"row 103 of the month takes 9,60\d,\d+ bytes") as refused:
-        list(requests_of(_target(batch.schema), itertools.chain(_hundred(), [batch])))
+        list(split_into_requests(_target(batch.schema), itertools.chain(_hundred(), [batch])))
     assert "\n" not in str(refused.value)
 
 
@@ -104,7 +109,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     gc.collect()  # what the tests before have left would be counted
     held = [pa.total_allocated_bytes()]
     with staged_batches(path, schema.names, 2048) as batches:
-        held += [pa.total_allocated_bytes() for _ in requests_of(_target(schema), batches)]
+        held += [pa.total_allocated_bytes() for _ in split_into_requests(_target(schema), batches)]
     assert path.stat().st_size > 30 * 2**20
     assert max(held) - min(held) < path.stat().st_size / 3
 
@@ -123,4 +128,4 @@ def test_a_batch_of_yellow_trips_is_one_request() -> None:
         pa.date32(): dt.date(2021, 1, 1),
     }
     batch = pa.record_batch([pa.array([some[one.type]] * 32_768, one.type) for one in schema], schema)
-    assert [rows.count for rows in requests_of(_target(schema), [batch])] == [32_768]
+    assert [rows.count for rows in split_into_requests(_target(schema), [batch])] == [32_768]

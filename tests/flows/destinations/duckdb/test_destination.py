@@ -24,7 +24,8 @@ import flows.runtime.files
 from flows.destinations import LEDGER, make_destination
 from flows.destinations.duckdb import connection as duckdb_connection
 from flows.destinations.duckdb import destination as duckdb_file
-from flows.destinations.duckdb.destination import DuckDBFile, quoted
+from flows.destinations.duckdb.destination import DuckDBFile
+from flows.destinations.duckdb.tables import quoted
 from flows.errors import (
     DestinationBusy,
     LocalStorageError,
