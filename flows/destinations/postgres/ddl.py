@@ -75,19 +75,20 @@ def missing_columns(name: str, table: PostgresTable, want: Mapping[str, str]) ->
     Raises:
         SchemaDrift: the parent has another shape; names every difference and the two ways out.
     """
-    differences = [
-        f"{column} takes no null, and the file does not have it" for column in table.required - {*want}
-    ]
+    differences: list[str] = []
     if table.partition_key != PARTITION_KEY:
         actual = table.partition_key and f", but by {table.partition_key}"
-        differences.insert(0, f"it is not partitioned by {PARTITION_KEY}{actual}")
-    try:
-        return columns_to_add(name, table.columns, want, differences)
-    except SchemaDrift as error:
-        raise SchemaDrift(
-            f"{error.message}. Either keep it under another name (ALTER TABLE {qualified(name)} RENAME TO "
-            f"{quoted(name + '_old')}) or drop it (DROP TABLE {qualified(name)}); see docs/postgres.md"
-        ) from None
+        differences.append(f"it is not partitioned by {PARTITION_KEY}{actual}")
+    return columns_to_add(
+        name,
+        table.columns,
+        want,
+        required=table.required,
+        differences=differences,
+        advice=f"Either keep it under another name (ALTER TABLE {qualified(name)} RENAME TO "
+        f"{quoted(name + '_old')}) or drop it (DROP TABLE {qualified(name)}), and run the same command "
+        "again; see docs/postgres.md",
+    )
 
 
 def _check_month_is_free(session: PostgresSession, names: MonthNames) -> None:
