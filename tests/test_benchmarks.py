@@ -15,6 +15,8 @@ from results import Comparison, Group, Size, load
 if TYPE_CHECKING:
     from support.postgres import Database
 
+pytestmark = pytest.mark.xdist_group("benchmarks")
+
 ROOT = Path(__file__).parents[1]
 ROWS = 2_000
 

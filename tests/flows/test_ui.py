@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from support.browser import Browser
     from support.deployed import Deployed
 
+pytestmark = pytest.mark.xdist_group("deployments")
+
 MONTHS = ("green-2020-04", "green-2020-05", "green-2020-06")
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from support.disk import SmallDisk
 
+pytestmark = pytest.mark.xdist_group("kills")
+
 ten_years = 10 * 365 * 86_400
 duckdb_only = pytest.mark.parametrize("matrix", [(DuckDBHarness,)], indirect=True, ids=["duckdb"])
 

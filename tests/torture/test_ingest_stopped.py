@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
 from support.cli import small_month
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     from support.postgres import Database
     from support.zygote import Zygote
+
+pytestmark = pytest.mark.xdist_group("kills")
 
 NAME = "yellow_tripdata_2021-01.csv.gz"
 TABLE = "yellow_taxi_trips"

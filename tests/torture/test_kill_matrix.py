@@ -21,6 +21,8 @@ from support.torture import TORTURE, note
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.xdist_group("kills")
+
 SHORT_STEPS = [
     "flows.sources.landing.commit:1:after",
     "flows.staging.stage_file.repair_csv:1:after",

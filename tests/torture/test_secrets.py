@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from support.web import Web
     from support.zygote import Zygote
 
+pytestmark = pytest.mark.xdist_group("kills")
+
 USER, PASSWORD, SIGNATURE = "reader-4711", "pa55-w0rd-0815", "s1gnature-0816"
 MONTH = b"VendorID,tpep_pickup_datetime,total_amount\n1,2021-01-15 03:36:12,9.75\n"
 
