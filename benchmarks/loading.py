@@ -1,4 +1,4 @@
-"""Ways to load a month into Postgres: ours, and what a user would take instead."""
+"""Ways to load a month into Postgres: ours, and what a user would use instead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from contents import COLUMNS, in_database
 from inputs import MONTH
 from pydantic import SecretStr
 
-from flows.destinations.postgres.connection import Address
+from flows.destinations.postgres.connection import PostgresAddress
 from flows.destinations.postgres.destination import Postgres
 from flows.settings import Settings
 from flows.staging import StagingOptions, stage
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from transforms.trip_month import TripMonth
 
 TUTORIAL_CHUNK_ROWS = 100_000
-MULTI_CHUNK_ROWS = 1_000  # one statement each, with 18,000 parameters
-BATCH_ROWS = 16_384  # what a COPY is fed at a time; see docs/postgres.md
+MULTI_CHUNK_ROWS = 1_000  # one INSERT statement each, with 18,000 parameters
+BATCH_ROWS = 16_384  # rows of a batch for COPY; see docs/postgres.md
 TIMES = [YELLOW.pickup, YELLOW.dropoff]
 
 
 def conninfo(database: Database) -> str:
-    return Address.of_url(database.url).conninfo()
+    return PostgresAddress.of_url(database.url).conninfo()
 
 
 def destination(database: Database) -> Postgres:
@@ -87,7 +87,7 @@ def tutorials_engine(database: Database) -> Engine:
 
 
 def tutorials_loop(engine: Engine, landed: LandedFile, rows: int) -> None:
-    """The tutorial's ingest_data.py, word for word but for the number of rows."""
+    """The tutorial's ingest_data.py, unchanged except for the number of rows."""
     chunks = pd.read_csv(
         landed.path, iterator=True, chunksize=TUTORIAL_CHUNK_ROWS, nrows=rows, low_memory=False
     )
@@ -156,7 +156,7 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def plain_login(database: Database) -> Database:
-    """The same database for dlt, which writes a blank in a password as `+`, and libpq refuses that."""
+    """The same database with a password without blanks: dlt writes them as `+`, which libpq refuses."""
     if " " not in (database.parameters.get("password") or ""):
         return database
     exists = "SELECT FROM pg_roles WHERE rolname = 'rival'"
@@ -166,7 +166,7 @@ def plain_login(database: Database) -> Database:
 
 
 def dlt_names() -> dict[str, str]:
-    """What dlt calls the columns."""
+    """The names that dlt gives the columns."""
     from dlt.common.normalizers.naming.snake_case import NamingConvention
 
     naming = NamingConvention()
@@ -177,13 +177,13 @@ def run_dlt(database: Database, landed: LandedFile, directory: Path) -> None:
     """dlt at its fastest: Arrow from pyarrow's CSV reader, its Parquet handed on to its ADBC loader.
 
     Args:
-        database: where the table `rival.trips` is made.
-        landed: the file.
+        database: where the table `rival.trips` is created.
+        landed: the input file.
         directory: for dlt's own files.
     """
     import dlt
 
-    # Types said and not guessed: quicker, and the columns come out as ours do.
+    # With explicit types, which is faster and gives the same columns as ours.
     types = dict(zip(COLUMNS, csv_schema(), strict=True))
     convert = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
 
