@@ -135,7 +135,7 @@ def test_overridden_settings_end_with_the_block() -> None:
 
 
 def test_server_options_survive_every_character(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.destinations.postgres.connection import Address
+    from flows.destinations.postgres.connection import PostgresAddress
     from flows.ingest import parser, server_url
 
     password = "p@ss/w:rd #1%? &=+'\\ü"
@@ -143,7 +143,7 @@ def test_server_options_survive_every_character(monkeypatch: pytest.MonkeyPatch)
     url = server_url(parser().parse_args(["--host", "::1", "--user", "a@b", "--db", "d/e"]))
     assert url
     assert quote(password, safe="") not in repr(url)
-    assert dict(Address.of_url(url.get_secret_value()).parameters) == {
+    assert dict(PostgresAddress.of_url(url.get_secret_value()).parameters) == {
         "host": "::1",
         "port": "5432",
         "user": "a@b",

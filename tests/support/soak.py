@@ -45,8 +45,7 @@ def load_months(pipe: Connection, data_dir: Path, months: list[TripMonth], rows:
     from flows.runtime import Layout
     from flows.settings import Settings
     from flows.sources import land, locate_source
-    from flows.staging import StagingOptions, stage
-    from flows.staging.quality_report import quality_report
+    from flows.staging import StagingOptions, report_quality, stage
 
     settings, layout = (
         Settings(_env_file=None, synthetic_rows=rows, synthetic_broken_rows=3),
@@ -58,5 +57,5 @@ def load_months(pipe: Connection, data_dir: Path, months: list[TripMonth], rows:
         staged = stage(landed, month, layout.staged(month.color), StagingOptions())
         receipt = make_destination("duckdb", data_dir, settings).publish(staged)
         assert receipt.rows == rows - 3
-        quality_report(staged)
+        report_quality(staged)
         pipe.send(Resources.now(data_dir))
