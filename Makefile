@@ -70,10 +70,10 @@ pictures: $(STAMP) ## take the pictures in docs/images/ again, with chromium
 	TAXI_TEST_PICTURES=docs/images $(RUN)python -m pytest tests/flows/test_ui.py
 
 test: $(STAMP) ## the whole test suite
-	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 coverage: $(STAMP) ## the same, and the share of flows and transforms that it runs; fails below 90 %
-	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --cov --cov-report=term
+	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --cov --cov-report=term
 
 torture: $(STAMP) ## the long mode of kills, faults, hostile files and soak; writes docs/reliability.json
 	TAXI_TEST_TORTURE=1 $(RUN)python -m pytest tests/torture tests/flows/staging/test_hostile_files.py

@@ -118,6 +118,6 @@ def _svg(title: str, height: int, parts: Sequence[str]) -> str:
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{height}' "
         f"viewBox='0 0 {WIDTH} {height}' role='img' aria-label='{escape(title, quote=True)}'>"
     )
-    # A ground of its own: readers of a README may have a dark one.
+    # A white background, because a README may be shown on a dark one.
     ground = f"<rect width='{WIDTH}' height='{height}' fill='#ffffff'/>"
     return "\n".join([head, ground, *parts, "</svg>", ""])

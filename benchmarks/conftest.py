@@ -1,6 +1,6 @@
-"""Benchmarks: our code and what a user would take instead, on the same file, in the same run.
+"""Benchmarks: our code and what a user would use instead, on the same file, in the same run.
 
-`pytest benchmarks --rows 1440000` for the size the README quotes; the default is small enough to try.
+`pytest benchmarks --rows 1440000` is the size that the README quotes; the default is small, for a first try.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     save(groups, config.getoption("--results"))
     terminalreporter.section("ours against each rival, in turns")
     for group in groups:
-        for found in group.comparisons:
-            note = f", extrapolated from {found.rival_rows:,} rows" if found.extrapolated else ""
-            terminalreporter.write_line(f"{group.group}, {found.rival}: {found.pairs}{note}")
+        for comparison in group.comparisons:
+            note = f", extrapolated from {comparison.rival_rows:,} rows" if comparison.extrapolated else ""
+            terminalreporter.write_line(f"{group.group}, {comparison.rival}: {comparison.pairs}{note}")
         for size in group.sizes:
             took = f"{min(size.seconds):.2f} s, {max(size.peak_megabytes):.0f} MB"
             terminalreporter.write_line(f"{group.group}, {size.rows:,} rows: {took}")
@@ -92,18 +92,18 @@ def staged(landed: LandedFile, tmp_path_factory: pytest.TempPathFactory) -> Stag
 
 @pytest.fixture
 def group_of(request: pytest.FixtureRequest) -> Callable[[str], Group]:
-    """The group of that name, to which a test adds what it measured."""
+    """Returns a group by its name; a test adds its measurements to it."""
     measured = request.config.stash[MEASURED]
     file: Path | None = request.config.getoption("--file")
 
-    def found(name: str) -> Group:
+    def named(name: str) -> Group:
         return measured.setdefault(name, Group(name, file.name if file else "synthetic"))
 
-    return found
+    return named
 
 
 class Versus:
-    """Runs ours and a rival in turns and notes both; see `__call__`."""
+    """Runs our code and a rival in turns and records the times of both; see `__call__`."""
 
     def __init__(
         self,
@@ -130,16 +130,16 @@ class Versus:
         name: str = "taxi-etl",
         work_seconds: float = 0.0,
     ) -> Comparison:
-        """Measure; what both sides made is for the test to compare.
+        """Measure both sides. Comparing their results is the test's job.
 
         Args:
-            group: which kind of work it is.
+            group: name of the group.
             rival: its short name.
-            what: what it does.
-            ours, theirs: the work. They are called in turns, the rival first.
-            rival_rows: what `theirs` works on if it is too slow for all rows.
-            rows: what `ours` works on, if not one month.
-            at_most_pairs: fewer turns, for slow rivals.
+            what: the rival does, in a few words.
+            ours, theirs: do the work. They are called in turns, the rival first.
+            rival_rows: rows that `theirs` processes, if it is too slow for all of them.
+            rows: rows that `ours` processes, if not one month.
+            at_most_pairs: fewer pairs, for slow rivals.
             name: of our side.
             work_seconds: see `Comparison`.
         """
@@ -154,7 +154,7 @@ class Versus:
             rival_seconds.append(seconds_of(theirs))
             self._settle()
 
-        # pytest-benchmark times our side; its `setup` before each round is where the rival has its turn.
+        # pytest-benchmark times our side; the rival runs in the `setup` before each round.
         self._benchmark.pedantic(
             lambda: ours_seconds.append(seconds_of(ours)),
             setup=rivals_turn,
@@ -177,8 +177,8 @@ def versus(
     pairs: int,
 ) -> Versus:
     def settle() -> None:
-        # Every turn finds a server at rest, which writes nothing of the turn before, and a write-ahead log as
-        # a server has it that has been running for a while: files to write into, not to be made first.
+        # After a checkpoint the server no longer writes data of the previous turn, and its write-ahead log
+        # has files that can be reused, as on a server that has been running for a while.
         if "postgres" in request.fixturenames:
             request.getfixturevalue("postgres").execute("CHECKPOINT")
 

@@ -1,4 +1,4 @@
-"""What a table holds, in numbers that databases and Parquet files can both say: equal data, equal numbers."""
+"""Figures about a table's content that databases and DuckDB compute alike: equal data, equal figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-CSV_COLUMNS = 18  # what the releases have; the fees behind them came later
+CSV_COLUMNS = 18  # the columns of the releases; the fees after them were added later
 COLUMNS = [column.name for column in YELLOW.columns[:CSV_COLUMNS]]
 TIMES = {YELLOW.pickup, YELLOW.dropoff}
 TEXTS = {"store_and_fwd_flag"}
@@ -23,23 +23,22 @@ Contents = dict[str, tuple[object, ...]]
 def in_database(
     value: Callable[[str], list[tuple[object, ...]]], table: str, names: Mapping[str, str] | None = None
 ) -> Contents:
-    """Count, least, most and sum of every column, as SQL that Postgres and DuckDB both understand.
+    """Count, minimum, maximum and sum of every column, in SQL that Postgres and DuckDB both understand.
 
     Args:
         value: runs a query.
-        table: or whatever may stand behind FROM.
-        names: what a column is called there, if not by its own name.
+        table: its name, or anything else that can follow FROM.
+        names: names of columns that the table calls differently.
     """
-    found = value(
+    [row] = value(
         f"SELECT {', '.join(_measures((names or {}).get(name, name), name) for name in COLUMNS)} FROM {table}"
     )
-    [row] = found
     measures = iter(row)
     return {name: tuple(next(measures) for _ in range(4)) for name in COLUMNS}
 
 
 def in_parquet(path: Path, rows: int | None = None) -> Contents:
-    """The same of a file's first `rows` rows."""
+    """The same for the first `rows` rows of a file."""
     limit = f" LIMIT {rows}" if rows else ""
     with duckdb.connect() as connection:
         return in_database(
@@ -50,7 +49,7 @@ def in_parquet(path: Path, rows: int | None = None) -> Contents:
 def _measures(name: str, column: str) -> str:
     quoted = f'"{name}"'
     if column in TIMES:
-        # As text: a timestamp is a type of its own in every driver.
+        # As text, because drivers return timestamps as different types.
         least, most = (f"CAST({which}({quoted}) AS VARCHAR(19))" for which in ("min", "max"))
         total = f"CAST(sum(extract(epoch FROM {quoted})) AS BIGINT)"
     elif column in TEXTS:

@@ -1,4 +1,4 @@
-"""What is measured: a month of yellow trips as a verified file, synthetic or the user's own."""
+"""The input: one month of yellow trips as a verified file, synthetic or given by the user."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FILE_NAME = f"{MONTH.stem}.csv.gz"
 
 
 def synthetic_file(directory: Path, rows: int) -> LandedFile:
-    """A synthetic month of that many rows."""
+    """A synthetic month with this number of rows."""
     directory.mkdir(exist_ok=True)
     source = directory / f"{MONTH.stem}.source.csv.gz"
-    # The releases are packed to about a quarter; isal's best is close to that, and quick.
+    # The releases are compressed to about a quarter; isal's best level comes close to that, and is fast.
     with igzip.open(source, "wb", compresslevel=3) as packed:
         for block in synthetic_csv(YELLOW, MONTH.year, MONTH.month, rows=rows):
             packed.write(block)

@@ -1,4 +1,4 @@
-"""Stage and load one landed month in this process, and say what it took; see test_scale.py.
+"""Stages and loads one landed month in this process and prints time and memory; see test_scale.py.
 
 `flows.parent` is imported, and Prefect with it, so that the memory is that of the whole command.
 """
@@ -24,8 +24,8 @@ from transforms.trip_month import TripMonth
 
 
 def peak_bytes(pid: int) -> int:
-    """The most memory that a process has had resident."""
-    # NOTE: not ru_maxrss on Linux, which starts with what the process that called us had resident.
+    """The highest resident memory of a process."""
+    # NOTE: not ru_maxrss on Linux, which starts with the resident memory of the parent process.
     status = Path(f"/proc/{pid}/status")
     if status.exists():
         [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
@@ -34,7 +34,7 @@ def peak_bytes(pid: int) -> int:
 
 
 def main() -> None:
-    """The request comes on stdin, because the URL has a password in it."""
+    """Read the request from stdin, because the URL contains a password."""
     request = json.load(sys.stdin)
     month, landed = TripMonth("yellow", 2021, 1), find_landed(Path(request["file"]))
     assert landed, "the file has not landed"
@@ -44,12 +44,11 @@ def main() -> None:
     staged_at = time.perf_counter()
     receipt = Postgres.from_settings(Path(), settings).publish(staged, force=True)
     done = time.perf_counter()
-    found = {"rows": receipt.rows, "seconds": done - started, "stage_seconds": staged_at - started}
-    with (
-        copier() as copying
-    ):  # the peaks are not at the same moment, so their sum is more than ever was there
+    measured = {"rows": receipt.rows, "seconds": done - started, "stage_seconds": staged_at - started}
+    # The two peaks come at different moments: their sum is an upper bound.
+    with copier() as copying:
         peak = peak_bytes(os.getpid()) + peak_bytes(copying.pid)
-    print(json.dumps(found | {"peak_megabytes": peak / 2**20}))
+    print(json.dumps(measured | {"peak_megabytes": peak / 2**20}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two ways to do the same, in turns, so that a machine that slows down does so for both."""
+"""Times two ways to do the same in turns, so that a machine that slows down affects both."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What came out.
+    """The result of several pairs.
 
     Attributes:
         ours_seconds, rival_seconds: medians.
-        ratio: median of the pairs' ratios, ours to the rival's; below 1 we are faster.
+        ratio: median of the pairs' ratios, our time to the rival's; below 1, ours is faster.
         lowest, highest: of the pairs' ratios.
     """
 
@@ -29,7 +29,7 @@ class Pairs:
 
     @classmethod
     def of(cls, ours: Sequence[float], rival: Sequence[float]) -> Pairs:
-        """From the seconds of both, pair by pair."""
+        """Compute it from the seconds of both sides, pair by pair."""
         ratios = [mine / theirs for mine, theirs in zip(ours, rival, strict=True)]
         return cls(
             statistics.median(ours),
@@ -47,7 +47,7 @@ class Pairs:
 
 
 def interleaved(ours: Callable[[], object], rival: Callable[[], object], pairs: int = 5) -> Pairs:
-    """Run both `pairs` times in turns, after one uncounted turn each."""
+    """Run both `pairs` times in turns, after a warm-up of both that is not counted."""
     timed = [(seconds_of(ours), seconds_of(rival)) for _ in range(pairs + 1)][1:]
     return Pairs.of([mine for mine, _ in timed], [theirs for _, theirs in timed])
 

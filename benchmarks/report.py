@@ -1,4 +1,4 @@
-"""Tables and charts in README.md and docs/benchmarks.md, made of `benchmarks/results/*.json`.
+"""Writes tables and charts of `benchmarks/results/*.json` into README.md and docs/benchmarks.md.
 
 python benchmarks/report.py            writes them
 python benchmarks/report.py --check    exit code 1 if they are not what the results say
@@ -33,12 +33,12 @@ ORDER = (
 
 
 def render(results: Path = RESULTS, root: Path = ROOT) -> dict[Path, str]:
-    """Every file that the results make, or make a part of, with its whole text."""
+    """Every file that shows results, with its whole new text."""
     groups = load(results)
-    made = {root / THROUGHPUT: throughput_chart(groups), root / SCALE: scale_chart(groups)}
+    texts = {root / THROUGHPUT: throughput_chart(groups), root / SCALE: scale_chart(groups)}
     for name, section in (("README.md", summary(groups)), ("docs/benchmarks.md", details(groups))):
-        made[root / name] = _replaced((root / name).read_text(), section, name)
-    return made
+        texts[root / name] = _replaced((root / name).read_text(), section, name)
+    return texts
 
 
 def _replaced(text: str, section: str, name: str) -> str:
@@ -49,17 +49,17 @@ def _replaced(text: str, section: str, name: str) -> str:
     return f"{before}{BEGIN}\n\n{section}\n{END}{after}"
 
 
-# --- what was asked for ---
+# --- goals ---
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A number that is to hold.
+    """A goal for a measured number.
 
     Attributes:
-        what: it is about.
-        wanted: in words.
-        measured: as text, and whether it holds; None if it was not measured.
+        what: is measured.
+        wanted: the goal in words.
+        measured: returns the number as text and whether it meets the goal; None if it was not measured.
     """
 
     what: str
@@ -67,33 +67,36 @@ class Goal:
     measured: Callable[[Mapping[str, Group]], tuple[str, bool] | None]
 
 
-REAL_MONTH_ROWS = 1_000_000  # of smaller ones fixed costs are most, and a goal says nothing
+REAL_MONTH_ROWS = 1_000_000  # in smaller months fixed costs dominate, and the goals mean nothing
 
 
 def _of_a_real_month(groups: Mapping[str, Group], group: str, rival: str) -> Comparison | None:
-    found = groups[group].comparison(rival) if group in groups else None
-    return found if found and found.rows >= REAL_MONTH_ROWS else None
+    comparison = groups[group].comparison(rival) if group in groups else None
+    return comparison if comparison and comparison.rows >= REAL_MONTH_ROWS else None
 
 
 def _faster(group: str, rival: str, times: float) -> Callable[[Mapping[str, Group]], tuple[str, bool] | None]:
     def measured(groups: Mapping[str, Group]) -> tuple[str, bool] | None:
-        found = _of_a_real_month(groups, group, rival)
-        return (f"{_times(1 / found.pairs.ratio)}", 1 / found.pairs.ratio >= times) if found else None
+        comparison = _of_a_real_month(groups, group, rival)
+        if not comparison:
+            return None
+        return _times(1 / comparison.pairs.ratio), 1 / comparison.pairs.ratio >= times
 
     return measured
 
 
 def _ratio(group: str, rival: str, most: float) -> Callable[[Mapping[str, Group]], tuple[str, bool] | None]:
     def measured(groups: Mapping[str, Group]) -> tuple[str, bool] | None:
-        found = _of_a_real_month(groups, group, rival)
-        return (f"{found.pairs.ratio:.2f}", found.pairs.ratio <= most) if found else None
+        comparison = _of_a_real_month(groups, group, rival)
+        return _compared(comparison.pairs.ratio, most) if comparison else None
 
     return measured
 
 
 def _fixed_cost(groups: Mapping[str, Group]) -> tuple[str, bool] | None:
-    found = groups["fixed overhead"].comparison("smallest flow") if "fixed overhead" in groups else None
-    return (f"{found.overhead_seconds:+.2f} s", found.overhead_seconds <= 1) if found else None
+    if "fixed overhead" not in groups or not (run := groups["fixed overhead"].comparison("smallest flow")):
+        return None
+    return f"{run.overhead_seconds:+.2f} s", run.overhead_seconds <= 1
 
 
 def _two_largest(groups: Mapping[str, Group]) -> tuple[Size, Size] | None:
@@ -102,18 +105,18 @@ def _two_largest(groups: Mapping[str, Group]) -> tuple[Size, Size] | None:
 
 
 def _peak(groups: Mapping[str, Group]) -> tuple[str, bool] | None:
-    found = _two_largest(groups)
-    return (f"{peak(found[0]):.0f} MB", peak(found[0]) <= 700) if found else None
+    sizes = _two_largest(groups)
+    return (f"{peak(sizes[0]):.0f} MB", peak(sizes[0]) <= 700) if sizes else None
 
 
 def _peak_growth(groups: Mapping[str, Group]) -> tuple[str, bool] | None:
-    found = _two_largest(groups)
-    return _compared(peak(found[1]) / peak(found[0]), 1.25) if found else None
+    sizes = _two_largest(groups)
+    return _compared(peak(sizes[1]) / peak(sizes[0]), 1.25) if sizes else None
 
 
 def _pace_growth(groups: Mapping[str, Group]) -> tuple[str, bool] | None:
-    found = _two_largest(groups)
-    return _compared(pace(found[1]) / pace(found[0]), 1.10) if found else None
+    sizes = _two_largest(groups)
+    return _compared(pace(sizes[1]) / pace(sizes[0]), 1.10) if sizes else None
 
 
 def _compared(ratio: float, most: float) -> tuple[str, bool]:
@@ -141,7 +144,7 @@ GOALS = (
 
 
 def summary(groups: Mapping[str, Group]) -> str:
-    """For the README: the chart and the way from end to end."""
+    """For the README: the chart and the table of the group `end to end`."""
     if "end to end" not in groups:
         return "Not measured yet.\n"
     group = groups["end to end"]
@@ -190,10 +193,12 @@ def _overhead(group: Group) -> list[str]:
         "| against | what it does | its seconds | ours | of these work | beyond both |",
         "|---|---|--:|--:|--:|--:|",
     ]
-    for found in group.comparisons:
-        pairs = found.pairs
-        seconds = f"{pairs.rival_seconds:.2f} | {pairs.ours_seconds:.2f} | {found.work_seconds:.2f}"
-        lines.append(f"| {found.rival} | {found.what} | {seconds} | {found.overhead_seconds:+.2f} |")
+    for comparison in group.comparisons:
+        pairs = comparison.pairs
+        seconds = f"{pairs.rival_seconds:.2f} | {pairs.ours_seconds:.2f} | {comparison.work_seconds:.2f}"
+        lines.append(
+            f"| {comparison.rival} | {comparison.what} | {seconds} | {comparison.overhead_seconds:+.2f} |"
+        )
     return lines
 
 
@@ -202,17 +207,16 @@ def _table(group: Group) -> list[str]:
         "| against | what it does | rows | its seconds | ours | ours : its (pairs) |",
         "|---|---|--:|--:|--:|---|",
     ]
-    for found in group.comparisons:
-        pairs = found.pairs
-        spread = (
-            f"{pairs.ratio:.3f} ({pairs.lowest:.3f} to {pairs.highest:.3f}, {len(found.ours_seconds)} pairs)"
-        )
+    for comparison in group.comparisons:
+        pairs = comparison.pairs
+        count = len(comparison.ours_seconds)
+        spread = f"{pairs.ratio:.3f} ({pairs.lowest:.3f} to {pairs.highest:.3f}, {count} pairs)"
         theirs = f"{pairs.rival_seconds:.2f}"
-        if found.extrapolated:
-            theirs = f"{theirs}, extrapolated from {short(found.rival_rows)} rows"
-        what = found.what.replace("|", "\\|")
+        if comparison.extrapolated:
+            theirs = f"{theirs}, extrapolated from {short(comparison.rival_rows)} rows"
+        what = comparison.what.replace("|", "\\|")
         seconds = f"{theirs} | {pairs.ours_seconds:.2f}"
-        lines.append(f"| {found.rival} | {what} | {short(found.rows)} | {seconds} | {spread} |")
+        lines.append(f"| {comparison.rival} | {what} | {short(comparison.rows)} | {seconds} | {spread} |")
     return lines
 
 
@@ -232,10 +236,9 @@ def _sizes(sizes: Sequence[Size]) -> list[str]:
 def _goals(groups: Mapping[str, Group]) -> list[str]:
     lines = ["| what | wanted | measured | holds |", "|---|---|--:|---|"]
     for goal in GOALS:
-        found = goal.measured(groups)
-        text, holds = (
-            (found[0], "yes" if found[1] else "**no**") if found else ("not measured at this size", "")
-        )
+        text, holds = "not measured at this size", ""
+        if measured := goal.measured(groups):
+            text, holds = measured[0], "yes" if measured[1] else "**no**"
         lines.append(f"| {goal.what} | {goal.wanted} | {text} | {holds} |")
     return lines
 
@@ -263,19 +266,22 @@ def throughput_chart(groups: Mapping[str, Group]) -> str:
 
 
 def _bars(group: Group) -> list[Bar]:
-    names = dict.fromkeys(found.ours for found in group.comparisons)
-    bars = [_our_bar(name, [found for found in group.comparisons if found.ours == name]) for name in names]
-    for found in group.comparisons:
-        note = " (extrapolated)" if found.extrapolated else ""
-        kind = "bound" if found.what.endswith("the bound") else "other"
-        label = f"{found.rival} (bound)" if kind == "bound" else found.rival
-        pace_ = found.rows / found.pairs.rival_seconds
+    names = dict.fromkeys(comparison.ours for comparison in group.comparisons)
+    bars = [
+        _our_bar(name, [comparison for comparison in group.comparisons if comparison.ours == name])
+        for name in names
+    ]
+    for comparison in group.comparisons:
+        note = " (extrapolated)" if comparison.extrapolated else ""
+        kind = "bound" if comparison.what.endswith("the bound") else "other"
+        label = f"{comparison.rival} (bound)" if kind == "bound" else comparison.rival
+        pace_ = comparison.rows / comparison.pairs.rival_seconds
         bars.append(Bar(label, pace_, f"{pace_:,.0f}{note}", kind))
     return sorted(bars, key=lambda bar: -bar.value)
 
 
 def _our_bar(name: str, comparisons: Sequence[Comparison]) -> Bar:
-    seconds = statistics.median(value for found in comparisons for value in found.ours_seconds)
+    seconds = statistics.median(value for comparison in comparisons for value in comparison.ours_seconds)
     return Bar(name, comparisons[0].rows / seconds, f"{comparisons[0].rows / seconds:,.0f}", "ours")
 
 

@@ -1,6 +1,6 @@
-"""What was measured, as it stands in `benchmarks/results/{group}.json`.
+"""Measurements, and the files `benchmarks/results/{group}.json` that keep them.
 
-A file holds one group of one session whole: what was measured on different days or machines is never mixed.
+A file holds one whole group of one session: measurements of different days or machines are never mixed.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours and one rival, in turns.
+    """Our time and that of one rival, measured in turns.
 
     Attributes:
         rival: its short name, unique in the group.
-        what: what it does, in a few words.
-        rows: what we worked on.
-        rival_rows: what the rival worked on; its time is extrapolated if they are fewer.
+        what: the rival does, in a few words.
+        rows: that we processed.
+        rival_rows: that the rival processed; its time is extrapolated if they are fewer.
         ours_seconds, rival_seconds: as measured, pair by pair.
         ours: the short name of our side.
-        work_seconds: of ours, what is not the overhead that is asked about; 0 in all other groups.
+        work_seconds: the part of our time that is not overhead; 0 in every group but `fixed overhead`.
     """
 
     rival: str
@@ -50,13 +50,13 @@ class Comparison:
 
     @property
     def pairs(self) -> Pairs:
-        """Of our seconds and the rival's for the same number of rows."""
+        """Our seconds and the rival's, for the same number of rows."""
         factor = self.rows / self.rival_rows
         return Pairs.of(self.ours_seconds, [seconds * factor for seconds in self.rival_seconds])
 
     @property
     def overhead_seconds(self) -> float:
-        """What ours takes beyond its work and beyond the rival."""
+        """Our seconds beyond our work and beyond the rival's seconds."""
         return self.pairs.ours_seconds - self.work_seconds - self.pairs.rival_seconds
 
     def as_json(self) -> dict[str, object]:
@@ -71,20 +71,20 @@ class Comparison:
         }
 
     @classmethod
-    def from_json(cls, noted: dict[str, object]) -> Comparison:
-        # The rest follows from the seconds.
-        return cls(**{name: noted[name] for name in cls.__dataclass_fields__})  # type: ignore[arg-type]
+    def from_json(cls, content: dict[str, object]) -> Comparison:
+        # The other values are computed from the seconds.
+        return cls(**{name: content[name] for name in cls.__dataclass_fields__})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Size:
-    """One month of so many rows, each run in a process of its own.
+    """Runs of a month with this number of rows, each in a new process.
 
     Attributes:
         rows: of the month.
         seconds: from the landed file to Parquet and Postgres, run by run.
         stage_seconds: of these, the staging.
-        peak_megabytes: of the whole process (most resident memory), run by run.
+        peak_megabytes: highest resident memory of the whole process, run by run.
     """
 
     rows: int
@@ -95,7 +95,7 @@ class Size:
 
 @dataclass
 class Group:
-    """What one session measured of one group."""
+    """All measurements of one group in one session."""
 
     group: str
     source: str
@@ -106,18 +106,18 @@ class Group:
     sizes: list[Size] = field(default_factory=list)
 
     def as_text(self) -> str:
-        noted = asdict(self) | {"comparisons": [found.as_json() for found in self.comparisons]}
-        return json.dumps(noted, indent=1) + "\n"
+        content = asdict(self) | {"comparisons": [comparison.as_json() for comparison in self.comparisons]}
+        return json.dumps(content, indent=1) + "\n"
 
     @classmethod
     def from_text(cls, text: str) -> Group:
-        noted = json.loads(text)
-        noted["comparisons"] = [Comparison.from_json(found) for found in noted["comparisons"]]
-        noted["sizes"] = [Size(**found) for found in noted["sizes"]]
-        return cls(**noted)
+        content = json.loads(text)
+        content["comparisons"] = [Comparison.from_json(one) for one in content["comparisons"]]
+        content["sizes"] = [Size(**size) for size in content["sizes"]]
+        return cls(**content)
 
     def comparison(self, rival: str) -> Comparison | None:
-        return next((found for found in self.comparisons if found.rival == rival), None)
+        return next((comparison for comparison in self.comparisons if comparison.rival == rival), None)
 
 
 def save(groups: list[Group], directory: Path) -> None:
@@ -129,12 +129,12 @@ def save(groups: list[Group], directory: Path) -> None:
 
 def load(directory: Path) -> dict[str, Group]:
     """Every group that has been measured, by name."""
-    found = [Group.from_text(path.read_text()) for path in sorted(directory.glob("*.json"))]
-    return {group.group: group for group in found}
+    groups = [Group.from_text(path.read_text()) for path in sorted(directory.glob("*.json"))]
+    return {group.group: group for group in groups}
 
 
 def machine() -> dict[str, object]:
-    """What matters about the machine, and nothing by which it could be known."""
+    """The facts about the machine that matter for speed, and none that identify it."""
     facts = _facts("/proc/cpuinfo")
     memory = _facts("/proc/meminfo").get("MemTotal", "0 kB").split()[0]
     return {
@@ -155,10 +155,10 @@ def _facts(path: str) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    found = {}
+    installed = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

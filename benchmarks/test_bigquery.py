@@ -1,8 +1,8 @@
 """Groups `load bigquery` and `push bigquery`: a month into BigQuery, ours, `to_gbq` and the client's own way.
 
-`load bigquery` is against bqemulator, which works on the same cores and takes most of the time of both
-sides. `push bigquery` is against the tests' own fake, in a process of its own: it takes the rows in column
-by column, in about a second for 1.44 million, so that most of what is measured is the client.
+`load bigquery` uses bqemulator, which shares the cores with both sides and takes most of their time.
+`push bigquery` uses the fake of the tests, in another process: it reads 1.44 million rows column by column in
+about a second, so most of the measured time is spent in the client.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
     from flows.staging import StagedMonth
 
 CHUNK_ROWS = 500_000  # the tutorial's
-MOST_ROWS = 200_000  # of a larger month the emulator would be most of what is measured
+MOST_ROWS = 200_000  # with more, the emulator would take most of the measured time
 OURS = "trips_data_all.yellow_taxi_trips"
 
-# Of the rivals, among themselves.
+# Raised by the libraries of the rivals.
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 
 
 @dataclass(frozen=True)
 class Server:
-    """What both sides send to.
+    """The server that both sides load into.
 
     Attributes:
-        group: of what is measured with it.
+        group: name of the measured group.
         rest_url, grpc_address: where it listens.
-        most_rows: that it is given; None: all.
+        most_rows: maximum number of rows that are loaded; None: all.
     """
 
     group: str
@@ -76,7 +76,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture
 def month(staged: StagedMonth, server: Server, tmp_path: Path) -> StagedMonth:
-    """The staged month, its first rows if it is too large for the server; for both sides."""
+    """The month for both sides: the staged one, or its first rows if it is too large for the server."""
     if server.most_rows is None or staged.rows <= server.most_rows:
         return staged
     path = tmp_path / staged.path.name
@@ -95,16 +95,16 @@ def target(server: Server, tmp_path: Path) -> Destination:
 
 @pytest.fixture
 def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Generator[bigquery.Client]:
-    # pandas-gbq makes a client of its own; and the emulator knows no uploads of unknown content.
+    # pandas-gbq creates another client. The emulator does not support uploads of unknown content.
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.rest_url)
     if server.group == "load bigquery":
         monkeypatch.setattr("google.cloud.bigquery.client._GENERIC_CONTENT_TYPE", "application/octet-stream")
-    with contextlib.closing(client_of(server.rest_url)) as made:
-        made.create_dataset("rivals", exists_ok=True)
-        yield made
+    with contextlib.closing(client_of(server.rest_url)) as client:
+        client.create_dataset("rivals", exists_ok=True)
+        yield client
 
 
-# In chunks it sends CSV, which was all it could in the tutorial's days; today's default is one Parquet file.
+# In chunks it sends CSV, all it could do when the tutorial was written; its default now is one Parquet file.
 @pytest.mark.parametrize("method", ["load_csv", "load_parquet"])
 def test_push_against_the_tutorials_to_gbq(
     server: Server,
@@ -145,7 +145,7 @@ def test_push_against_the_tutorials_to_gbq(
         assert _contents(client, "rivals.to_gbq") == expected
     else:
         assert _rows(client, OURS) == month.rows
-        # The emulator guesses whether a CSV's first line is a header, at times wrongly: seen with 1,000 rows.
+        # The emulator guesses whether the first line of a CSV is a header; with 1,000 rows it was wrong.
         assert _rows(client, "rivals.to_gbq") in {month.rows, month.rows - (method == "load_csv")}
 
 
@@ -178,7 +178,7 @@ def _rows(client: bigquery.Client, table: str) -> int:
 
 
 def _contents(client: bigquery.Client, table: str) -> Contents:
-    """What came out at the other end, measured there: reading back a month would take minutes."""
+    """The content of the table, computed by the server: reading a month back would take minutes."""
 
     def rows(query: str) -> list[tuple[object, ...]]:
         [google] = sqlglot.transpile(query, read="duckdb", write="bigquery")
@@ -189,9 +189,9 @@ def _contents(client: bigquery.Client, table: str) -> Contents:
 
 
 def _contents_here(client: bigquery.Client, table: str) -> Contents:
-    """The same, read back as Arrow and measured here: not every emulator knows every function."""
+    """The same, read back as Arrow and computed here: not every emulator has the functions."""
     import duckdb
 
     with duckdb.connect() as connection:
-        connection.register("came_out", client.list_rows(table).to_arrow(create_bqstorage_client=False))
-        return in_database(lambda query: connection.sql(query).fetchall(), "came_out")
+        connection.register("loaded", client.list_rows(table).to_arrow(create_bqstorage_client=False))
+        return in_database(lambda query: connection.sql(query).fetchall(), "loaded")

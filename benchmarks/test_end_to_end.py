@@ -1,4 +1,4 @@
-"""Group `end to end`: from the landed CSV.gz to Postgres; ours writes the Parquet file as well."""
+"""Group `end to end`: from the landed CSV.gz to Postgres; our side also writes the Parquet file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 GROUP = "end to end"
 MONTHS = [TripMonth("yellow", 2021, number) for number in (1, 2, 3)]
-SIDE_BY_SIDE = 2  # the command line's default for --concurrency
+CONCURRENCY = 2  # the command line's default for --concurrency
 needs_psql = pytest.mark.skipif(not shutil.which("psql"), reason="needs the program psql")
 
 
@@ -55,10 +55,10 @@ def test_three_months_against_three_copies(
     postgres: Database, landed: LandedFile, tmp_path: Path, rows: int, versus: Versus
 ) -> None:
     def run_concurrently() -> None:
-        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        with ThreadPoolExecutor(CONCURRENCY) as pool:
             list(pool.map(lambda month: ours(postgres, landed, tmp_path, month), MONTHS))
 
-    def in_a_row() -> None:
+    def run_in_sequence() -> None:
         for month in MONTHS:
             copy_with_psql(postgres, landed, f"rival_{month.month}")
 
@@ -67,7 +67,7 @@ def test_three_months_against_three_copies(
         "psql, three months",
         "three such copies in a row; ours: two months at once",
         ours=run_concurrently,
-        theirs=in_a_row,
+        theirs=run_in_sequence,
         rows=3 * rows,
         name="taxi-etl, three months",
     )
@@ -101,7 +101,7 @@ def test_against_dlt(
     monkeypatch.setenv("RUNTIME__DLTHUB_TELEMETRY", "false")
     monkeypatch.setenv("RUNTIME__LOG_LEVEL", "ERROR")
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt-home"))
-    monkeypatch.chdir(tmp_path)  # dlt looks for a .dlt folder where it stands
+    monkeypatch.chdir(tmp_path)  # dlt looks for a folder .dlt in the working directory
     login = plain_login(postgres)
     versus(
         GROUP,

@@ -1,8 +1,8 @@
-"""Group `fixed overhead`: a small month with a Prefect server running, beside Prefect's own smallest flow.
+"""Group `fixed overhead`: a small month with a Prefect server running, against the smallest flow of Prefect.
 
-Whole processes, from their start to their end, in turns. The fixed cost of a run is its wall time minus the
-work, and the work is what the same steps take without Prefect in a process that has imported everything.
-Compiled files are used, as they are where nobody forbids it.
+Whole processes are timed from start to end, in turns. The fixed cost of a run is its wall time minus the time
+of the work, which is what the same steps take without Prefect in a process that has imported everything.
+Compiled files (.pyc) are used, as in a usual installation.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 ROWS = 10_000
 MONTH = TripMonth("yellow", 2021, 1)
 
-# As a user would write it; and, for information, without the second that Prefect waits for its heartbeats
-# at the end, which flows/parent.py does not wait for either.
+# As a user would write it; and, for comparison, without the second that Prefect waits for its heartbeats at
+# the end, which flows/parent.py does not wait for either.
 SMALLEST = """
 from prefect import flow
 
@@ -55,10 +55,10 @@ with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
 
 
 def run(environment: dict[str, str], *arguments: str) -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
 
 def seconds_of_work(directory: Path) -> float:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flows.staging import StagedMonth
 
 GROUP = "load postgres"
-SLOW_ROWS = {None: 20_000, "multi": 5_000}  # what the slow rivals get, by method
+SLOW_ROWS = {None: 20_000, "multi": 5_000}  # rows for the slow rivals, by method
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Group `scale`: a tenth of the rows, the rows, ten times the rows, each in a process of its own."""
+"""Group `scale`: a tenth of the rows, the rows, and ten times the rows, each in a new process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FACTORS = (0.1, 1, 10)
 
 @dataclass
 class _Month:
-    """One size, and what its runs took."""
+    """One size, and the figures of its runs."""
 
     rows: int
     landed: LandedFile
@@ -37,11 +37,11 @@ class _Month:
         request = {
             "file": str(self.landed.path), "directory": str(directory), "postgres_url": database.url
         }  # fmt: skip
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, SCRIPT], input=json.dumps(request), capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stderr
-        self.runs.append(json.loads(done.stdout.splitlines()[-1]))
+        assert process.returncode == 0, process.stderr
+        self.runs.append(json.loads(process.stdout.splitlines()[-1]))
 
     def size(self) -> Size:
         def of(name: str) -> list[float]:
@@ -58,10 +58,10 @@ def test_scale(
     pytestconfig: pytest.Config,
 ) -> None:
     if pytestconfig.getoption("--file"):
-        pytest.skip("a file of yours has one size")
+        pytest.skip("a given file has one size")
     sizes = [int(pytestconfig.getoption("--rows") * factor) for factor in FACTORS]
     months = [_Month(rows, synthetic_file(tmp_path / str(rows), rows)) for rows in sizes]
-    # In turns, as everywhere: a machine that slows down does so for all sizes.
+    # In turns, so that a machine that slows down affects all sizes.
     for _ in range(min(pairs, 3)):
         for month in months:
             month.run(postgres, tmp_path)

@@ -1,20 +1,28 @@
-"""Fixtures that every test may ask for."""
+"""What every test can use: the fixtures of tests/support, and the order in which the suite runs."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import pytest
-from support import together
 
-if TYPE_CHECKING:
-    from xdist.remote import Producer
+# The groups of tests that share a server, a cluster or an emulator: pytest-xdist runs each in one process.
+# The slowest come first, so that at the end the processes share the many short tests.
+LONG_FIRST = (
+    "deployments",
+    "benchmarks",
+    "kills",
+    "workers of a pool",
+    "workers of dask",
+    "bqemulator",
+    "a deployment",
+    "a Postgres that is killed",
+)
 
-# A Prefect server on SQLite answers 503 when two writers meet, which side by side they do more often.
+# A Prefect server on SQLite answers 503 when two writers meet, which tests in parallel make more likely.
 os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "15")
 
-# Helpers with asserts of their own, which are to explain themselves.
+# These helpers contain assert statements; pytest then explains their failures like those of a test.
 pytest.register_assert_rewrite("support.landing", "support.destinations")
 
 pytest_plugins = [
@@ -35,16 +43,17 @@ pytest_plugins = [
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if hasattr(config, "workerinput"):  # one of several processes; alone, the order is that of the files
-        items.sort(key=lambda item: together.place(item.nodeid))
+    if hasattr(config, "workerinput"):  # in a process of pytest-xdist; otherwise the order of the files stays
+        items.sort(key=_place)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> together.UnitScheduling | None:
-    return together.UnitScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
+def _place(item: pytest.Item) -> int:
+    group = item.get_closest_marker("xdist_group")
+    return LONG_FIRST.index(group.args[0]) if group else len(LONG_FIRST)
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """For `-n auto` one process more than there are cores: half of its time a test waits for others."""
+    """`-n auto` is one process more than there are cores, because tests spend much of their time waiting."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
-        return None  # xdist looks there
+        return None  # xdist reads the variable itself
     return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""The benchmarks run, both sides end with equal data, the documents show what was measured. Never seconds."""
+"""The benchmarks run, both sides end with equal data, and the documents show the committed results."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from results import Comparison, Group, Size, load
 if TYPE_CHECKING:
     from support.postgres import Database
 
+pytestmark = pytest.mark.xdist_group("benchmarks")
+
 ROOT = Path(__file__).parents[1]
 ROWS = 2_000
 
 
 @pytest.fixture(scope="module")
 def small_run(postgres_server: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every benchmark once, small; the results."""
+    """The results of one small run of every benchmark."""
     directory = tmp_path_factory.mktemp("results")
     call = [sys.executable, "-m", "pytest", "benchmarks", "--rows", str(ROWS), "--pairs", "1"]
     call += [
@@ -31,13 +33,13 @@ def small_run(postgres_server: Database, tmp_path_factory: pytest.TempPathFactor
         "-p",
         "no:cacheprovider",
         "-k",
-        "not smallest_flow",  # it needs a Prefect server of its own, and the command has tests of its own
+        "not smallest_flow",  # it needs a separate Prefect server, and the command has its own tests
     ]
-    # In a process of its own, where pytest-benchmark would take itself for one of several.
+    # Without the variables of pytest-xdist, which make pytest-benchmark switch itself off.
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     environment = own | {"TAXI_TEST_POSTGRES_URL": postgres_server.url}
     done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    # It fails when the two sides of a benchmark do not end with equal data.
+    # It fails if the two sides of a benchmark do not end with equal data.
     assert done.returncode == 0, done.stdout
     return directory
 
@@ -46,16 +48,16 @@ def test_every_benchmark_runs_and_both_sides_end_with_equal_data(small_run: Path
     groups = load(small_run)
     always = {"stage", "load postgres", "load duckdb", "push bigquery", "end to end", "scale"}
     assert always <= set(groups) <= set(ORDER)
-    assert {found.rival for found in groups["stage"].comparisons} == {"pandas", "polars", "duckdb"}
+    assert {one.rival for one in groups["stage"].comparisons} == {"pandas", "polars", "duckdb"}
     assert [size.rows for size in groups["scale"].sizes] == [ROWS // 10, ROWS, ROWS * 10]
-    assert {"pandas", "dlt"} <= {found.rival for found in groups["end to end"].comparisons}
+    assert {"pandas", "dlt"} <= {one.rival for one in groups["end to end"].comparisons}
 
 
 def test_a_report_can_be_made_of_any_results(small_run: Path) -> None:
     groups = load(small_run)
     for name, group in groups.items():
-        for found in group.comparisons:
-            assert f"| {found.rival} |" in details(groups), name
+        for comparison in group.comparisons:
+            assert f"| {comparison.rival} |" in details(groups), name
     assert details(groups).count("| not measured at this size |") >= 9
     assert summary({}) == details({}) == "Not measured yet.\n"
 

@@ -1,4 +1,4 @@
-"""The strict BigQuery fake, asked by the official clients: what it takes, and what it refuses."""
+"""The strict BigQuery fake, called by the official clients: what it accepts, and what it refuses."""
 
 from __future__ import annotations
 
@@ -118,14 +118,14 @@ class Project:
 def request(
     stream: str, rows: pa.RecordBatch, offset: int | None = None, *, first: bool = True
 ) -> types.AppendRowsRequest:
-    made = types.AppendRowsRequest()
+    message = types.AppendRowsRequest()
     if first:
-        made.write_stream = stream
-        made.arrow_rows.writer_schema.serialized_schema = rows.schema.serialize().to_pybytes()
+        message.write_stream = stream
+        message.arrow_rows.writer_schema.serialized_schema = rows.schema.serialize().to_pybytes()
     if offset is not None:
-        made.offset = offset
-    made.arrow_rows.rows.serialized_record_batch = rows.serialize().to_pybytes()
-    return made
+        message.offset = offset
+    message.arrow_rows.rows.serialized_record_batch = rows.serialize().to_pybytes()
+    return message
 
 
 def code_of(response: AppendRowsResponse) -> Code:
@@ -137,26 +137,26 @@ def code_of(response: AppendRowsResponse) -> Code:
 
 @pytest.fixture
 def project(bigquery_fake: BigQueryFake) -> Iterator[Project]:
-    made = Project(bigquery_fake)
-    yield made
-    made.close()
+    project = Project(bigquery_fake)
+    yield project
+    project.close()
 
 
 # Datasets and tables
 
 
 def test_a_table_comes_back_as_it_was_made(project: Project) -> None:
-    found = project.client.get_table(project.table)
-    assert [(f.name, f.field_type, f.mode) for f in found.schema] == [
+    table = project.client.get_table(project.table)
+    assert [(f.name, f.field_type, f.mode) for f in table.schema] == [
         ("zone", "INTEGER", "NULLABLE"),
         ("fare", "FLOAT", "NULLABLE"),
         ("note", "STRING", "NULLABLE"),
         ("pickup", "DATETIME", "NULLABLE"),
         ("file_month", "DATE", "REQUIRED"),
     ]
-    assert found.time_partitioning == bigquery.TimePartitioning("MONTH", "file_month")
-    assert (found.clustering_fields, found.num_rows, found.expires) == (["zone"], 0, None)
-    assert found.schema[0].description == "of the pick-up"
+    assert table.time_partitioning == bigquery.TimePartitioning("MONTH", "file_month")
+    assert (table.clustering_fields, table.num_rows, table.expires) == (["zone"], 0, None)
+    assert table.schema[0].description == "of the pick-up"
 
 
 def test_every_value_comes_back(project: Project) -> None:
@@ -236,10 +236,10 @@ def test_an_expired_table_is_gone(project: Project) -> None:
     table = project.new_table("staging")
     table.expires = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     project.client.create_table(table)
-    names = [found.table_id for found in project.client.list_tables("trips")]
+    names = [table.table_id for table in project.client.list_tables("trips")]
     project.fake.advance(3601)
     assert names == ["staging", "yellow"]
-    assert [found.table_id for found in project.client.list_tables("trips")] == ["yellow"]
+    assert [table.table_id for table in project.client.list_tables("trips")] == ["yellow"]
     with pytest.raises(google_errors.NotFound):
         project.query("SELECT * FROM staging")
 
@@ -578,11 +578,11 @@ def test_tables_by_statement(project: Project) -> None:
         "OPTIONS(expiration_timestamp=TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 1 DAY), "
         "description='a table')"
     )
-    found = project.client.get_table("trips.green")
-    assert found.time_partitioning == bigquery.TimePartitioning("MONTH", "m")
-    assert (found.clustering_fields, found.schema[2].mode) == (["zone", "note"], "REQUIRED")
-    assert found.expires
-    assert abs((found.expires - dt.datetime.now(dt.UTC)).total_seconds() - 86400) < 60
+    table = project.client.get_table("trips.green")
+    assert table.time_partitioning == bigquery.TimePartitioning("MONTH", "m")
+    assert (table.clustering_fields, table.schema[2].mode) == (["zone", "note"], "REQUIRED")
+    assert table.expires
+    assert abs((table.expires - dt.datetime.now(dt.UTC)).total_seconds() - 86400) < 60
     project.query("ALTER TABLE green ADD COLUMN IF NOT EXISTS note STRING, ADD COLUMN tip FLOAT64")
     assert [field.name for field in project.client.get_table("trips.green").schema] == [
         "zone",
@@ -615,13 +615,17 @@ class Loads:
         file = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_batches(batches), file)
         self.bucket.write("a/b c.parquet", file.getvalue().to_pybytes())
-        made = {"source_format": "PARQUET", "schema": FIELDS, "write_disposition": "WRITE_TRUNCATE"} | config
+        options = {
+            "source_format": "PARQUET",
+            "schema": FIELDS,
+            "write_disposition": "WRITE_TRUNCATE",
+        } | config
         job = self.project.client.load_table_from_uri(
             f"gs://{self.bucket.name}/a/b c.parquet",
             f"taxi-test.trips.{table}",
             job_id=job_id,
             job_config=bigquery.LoadJobConfig(
-                **{key: value for key, value in made.items() if value is not None}
+                **{key: value for key, value in options.items() if value is not None}
             ),
         )
         job.result()
@@ -642,7 +646,7 @@ def test_a_partition_is_replaced_and_no_other(loads: Loads) -> None:
     assert (job.output_rows, job.input_files, job.state) == (3, 1, "DONE")
     rows = loads.project.query("SELECT file_month, count(*) FROM yellow GROUP BY 1")
     assert sorted(rows) == [(JANUARY, 3), (FEBRUARY, 2)]
-    assert [found.table_id for found in loads.project.client.list_tables("trips")] == ["yellow"]
+    assert [table.table_id for table in loads.project.client.list_tables("trips")] == ["yellow"]
     loads("yellow$202101", batch(1), write_disposition="WRITE_APPEND")
     assert loads.project.count() == 6
 
@@ -650,8 +654,8 @@ def test_a_partition_is_replaced_and_no_other(loads: Loads) -> None:
 def test_a_table_is_made_for_a_decorator_only_with_its_partitioning(loads: Loads) -> None:
     month = bigquery.TimePartitioning("MONTH", "file_month")
     loads("new$202101", batch(1), time_partitioning=month, clustering_fields=["zone"])
-    found = loads.project.client.get_table("trips.new")
-    assert (found.time_partitioning, found.clustering_fields, found.num_rows) == (month, ["zone"], 1)
+    table = loads.project.client.get_table("trips.new")
+    assert (table.time_partitioning, table.clustering_fields, table.num_rows) == (month, ["zone"], 1)
 
 
 @pytest.mark.parametrize(
@@ -684,7 +688,7 @@ def test_load_jobs_that_are_refused(
     with pytest.raises(google_errors.GoogleAPICallError, match=message):
         loads(table, batch(3, month=month), **config)
     assert loads.project.count() == 1
-    assert [found.table_id for found in loads.project.client.list_tables("trips")] == ["yellow"]
+    assert [table.table_id for table in loads.project.client.list_tables("trips")] == ["yellow"]
 
 
 def test_a_missing_object_fails_the_job(loads: Loads) -> None:
@@ -702,8 +706,8 @@ def test_a_job_id_is_used_once_whatever_became_of_it(loads: Loads) -> None:
         loads("yellow$202101", batch(2, month=FEBRUARY), job_id="load-1")
     with pytest.raises(google_errors.Conflict, match=r"Already Exists: Job taxi-test:US\.load-1"):
         loads("yellow$202101", batch(2), job_id="load-1")
-    found = loads.project.client.get_job("load-1", location="US")
-    assert (found.state, found.error_result["reason"]) == ("DONE", "invalid")
+    job = loads.project.client.get_job("load-1", location="US")
+    assert (job.state, job.error_result["reason"]) == ("DONE", "invalid")
     with pytest.raises(google_errors.NotFound):
         loads.project.client.get_job("load-1", location="EU")
 

@@ -43,16 +43,16 @@ UPLOADS = "/upload/bigquery/v2/projects/taxi-test/jobs"
 
 @pytest.fixture
 def client(bigquery_fake: BigQueryFake) -> Iterator[bigquery.Client]:
-    with contextlib.closing(client_of(bigquery_fake.rest_url)) as made:
-        made.create_dataset("trips")
-        made.create_table(bigquery.Table(TABLE, FIELDS))
-        yield made
+    with contextlib.closing(client_of(bigquery_fake.rest_url)) as client:
+        client.create_dataset("trips")
+        client.create_table(bigquery.Table(TABLE, FIELDS))
+        yield client
 
 
 def load(client: bigquery.Client, content: bytes, *, size: int | None = None, **config: Any) -> int:  # noqa: ANN401
-    """Load a CSV file; the rows the job says it wrote."""
-    made = {"source_format": "CSV", "schema": FIELDS, "write_disposition": "WRITE_APPEND"} | config
-    job_config = bigquery.LoadJobConfig(**{key: value for key, value in made.items() if value is not None})
+    """Load a CSV file; returns the number of rows that the job reports."""
+    options = {"source_format": "CSV", "schema": FIELDS, "write_disposition": "WRITE_APPEND"} | config
+    job_config = bigquery.LoadJobConfig(**{key: value for key, value in options.items() if value is not None})
     job = client.load_table_from_file(
         io.BytesIO(content), TABLE, size=size, job_config=job_config, num_retries=0
     )
@@ -116,8 +116,8 @@ def test_many_rows_keep_their_order(bigquery_fake: BigQueryFake, client: bigquer
     client.load_table_from_file(
         io.BytesIO(file.getvalue().to_pybytes()), "trips.many", job_config=config
     ).result()
-    found = bigquery_fake.rows(bigquery_fake.catalog.table("trips", "many"), ["zone"])
-    assert found["zone"].combine_chunks().equals(pa.array(range(300_000)))
+    rows = bigquery_fake.rows(bigquery_fake.catalog.table("trips", "many"), ["zone"])
+    assert rows["zone"].combine_chunks().equals(pa.array(range(300_000)))
 
 
 JOB = {
@@ -136,7 +136,7 @@ FROM_BUCKET = {
 
 
 def begin(client: bigquery.Client, rest_url: str, size: int | None = None) -> str:
-    """Begin a resumable upload past the client; its URL."""
+    """Begin a resumable upload without the client; returns its URL."""
     headers = {"Content-Type": "application/json"}
     headers |= {"X-Upload-Content-Length": str(size)} if size else {}
     url = f"{rest_url}{UPLOADS}?uploadType=resumable"
@@ -147,12 +147,12 @@ def begin(client: bigquery.Client, rest_url: str, size: int | None = None) -> st
 
 def test_an_upload_says_how_much_is_there(bigquery_fake: BigQueryFake, client: bigquery.Client) -> None:
     where = begin(client, bigquery_fake.rest_url)
-    asked = client._http.put(where, headers={"Content-Range": "bytes */*"})
-    assert (asked.status_code, asked.headers.get("Range")) == (308, None)
+    status = client._http.put(where, headers={"Content-Range": "bytes */*"})
+    assert (status.status_code, status.headers.get("Range")) == (308, None)
     chunk = (ROW * 10_000).encode()[:CHUNK_BYTES]
     client._http.put(where, data=chunk, headers={"Content-Range": f"bytes 0-{len(chunk) - 1}/*"})
-    asked = client._http.put(where, headers={"Content-Range": "bytes */*"})
-    assert (asked.status_code, asked.headers["Range"]) == (308, f"bytes=0-{CHUNK_BYTES - 1}")
+    status = client._http.put(where, headers={"Content-Range": "bytes */*"})
+    assert (status.status_code, status.headers["Range"]) == (308, f"bytes=0-{CHUNK_BYTES - 1}")
     assert rows(client) == []
 
 

@@ -41,20 +41,20 @@ def sent_to_the_builder(path: str) -> bool:
     for pattern in (ROOT / ".dockerignore").read_text().splitlines():
         if not pattern or pattern.startswith("#"):
             continue
-        wanted = pattern.removeprefix("!").removeprefix("**/").rstrip("/")
+        glob = pattern.removeprefix("!").removeprefix("**/").rstrip("/")
         parts = Path(path).parts
         anywhere = pattern.startswith("**/")
         names = parts if anywhere else ("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-        if any(fnmatch.fnmatch(name, wanted) for name in names):
+        if any(fnmatch.fnmatch(name, glob) for name in names):
             sent = pattern.startswith("!")
     return sent
 
 
 def uv() -> str:
-    found = shutil.which("uv") or shutil.which("uv", path=str(BIN))
-    if not found:
-        pytest.skip("no uv here; `python -m pip install uv` puts it there")
-    return found
+    program = shutil.which("uv") or shutil.which("uv", path=str(BIN))
+    if not program:
+        pytest.skip("needs uv; `python -m pip install uv` installs it")
+    return program
 
 
 def test_hadolint_has_nothing_to_say() -> None:
@@ -65,15 +65,15 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 
 def test_the_image_is_small_rootless_and_pinned() -> None:
-    made = instructions()
-    bases = [arguments.split()[0] for name, arguments in made if name == "FROM"]
+    steps = instructions()
+    bases = [arguments.split()[0] for name, arguments in steps if name == "FROM"]
     assert len(bases) == 2
     for image in [*bases, *(service["image"] for service in COMPOSE["services"].values())]:
         assert re.fullmatch(r"[a-z-]+:\d[\w.-]*", image), f"{image} is not pinned by a version"
-    [user] = [arguments for name, arguments in made if name == "USER"]
+    [user] = [arguments for name, arguments in steps if name == "USER"]
     assert int(user) > 0
-    last = max(at for at, (name, _) in enumerate(made) if name == "FROM")
-    assert not any("pip" in arguments for name, arguments in made[last:] if name == "RUN")
+    last = max(at for at, (name, _) in enumerate(steps) if name == "FROM")
+    assert not any("pip" in arguments for name, arguments in steps[last:] if name == "RUN")
 
 
 def test_the_python_of_the_image_is_one_that_the_project_supports() -> None:
@@ -142,9 +142,9 @@ def test_the_steps_of_the_build_give_a_program_that_runs(tmp_path: Path) -> None
     assert (done.returncode, done.stderr) == (0, "")
     assert "add the month" in done.stdout
     modules = ("prefect_dask", "psutil", "pytest")
-    there = f"import importlib.util as u; print([bool(u.find_spec(m)) for m in {modules}])"
+    installed = f"import importlib.util as u; print([bool(u.find_spec(m)) for m in {modules}])"
     done = subprocess.run(
-        ["python", "-c", there], cwd=app, env=in_image, capture_output=True, text=True, check=True
+        ["python", "-c", installed], cwd=app, env=in_image, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[True, True, False]"
 
@@ -196,20 +196,20 @@ def test_the_compose_file_has_no_secret_and_only_settings_that_exist() -> None:
                 assert re.search(r"\$\{POSTGRES_PASSWORD[:}]", value), f"{name}: {variable}"
     # The example names every variable, gives no value, and does not get in the way of TAXI_* in .env.
     example = (ROOT / ".env.example").read_text()
-    asked = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
-    assert set(re.findall(r"^(\w+)=$", example, re.MULTILINE)) == asked
-    assert not any(variable.startswith("TAXI_") and variable not in known for variable in asked)
+    variables = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
+    assert set(re.findall(r"^(\w+)=$", example, re.MULTILINE)) == variables
+    assert not any(variable.startswith("TAXI_") and variable not in known for variable in variables)
 
 
 def test_commands_and_checks_of_the_services_are_those_of_the_program() -> None:
     services = COMPOSE["services"]
     for name in ("server", "worker"):
         command = services[name]["command"]
-        asked = subprocess.run(
+        usage = subprocess.run(
             [BIN / command[0], *command[1:3], "--help"], capture_output=True, text=True, check=True
         )
         for option in filter(lambda part: part.startswith("--"), command):
-            assert option in asked.stdout, f"{name}: {option}"
+            assert option in usage.stdout, f"{name}: {option}"
     for name in ("server", "worker"):
         *_, code = services[name]["healthcheck"]["test"]
         compile(code, name, "exec")

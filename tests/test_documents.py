@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,12 +19,16 @@ from flows.settings import Settings
 from flows.status import parser as status_parser
 from transforms.cleaning import ROW_TRANSFORMS
 
+if TYPE_CHECKING:
+    import argparse
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
-def options(made: object) -> set[str]:
-    return {option for action in made._actions for option in action.option_strings if option[2:]}  # type: ignore[attr-defined]
+def options(command_line: argparse.ArgumentParser) -> set[str]:
+    return {option for action in command_line._actions for option in action.option_strings if option[2:]}
 
 
 def test_every_option_is_in_the_readme_and_no_other() -> None:
@@ -57,14 +63,43 @@ def test_every_setting_named_in_the_documents_exists() -> None:
     assert named - known == set()
 
 
-def test_every_file_named_in_the_documents_exists() -> None:
-    texts = [README, *(path.read_text() for path in (ROOT / "docs").glob("*.md"))]
-    named = {
-        path
-        for text in texts
-        for path in re.findall(r"\b(?:tests|flows|transforms|docs)/[\w/]+\.(?:py|md)\b", text)
+def test_every_file_and_folder_named_in_the_documents_exists() -> None:
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    path = re.compile(r"\b(?:tests|flows|transforms|benchmarks|docs)/[\w/]+(?:\.(?:py|md)\b|/)")
+    named = {(document.name, name) for document in documents for name in path.findall(document.read_text())}
+    assert sorted((document, name) for document, name in named if not (ROOT / name).exists()) == []
+
+
+def test_the_walk_through_one_month_is_short_and_names_a_file_in_each_step() -> None:
+    """That the files exist is another test's matter, which reads all documents."""
+    walk = ARCHITECTURE.partition("## One month, from the command to a row in Postgres\n")[2].partition(
+        "\n## "
+    )[0]
+    _, *steps = re.split(r"^\d+\. ", walk, flags=re.MULTILINE)
+    assert 5 <= len(steps) <= 10
+    assert [step for step in steps if not re.search(r"`flows/[\w/]+\.py`", step)] == []
+
+
+def test_the_architecture_lists_every_package_with_names_of_its_face() -> None:
+    rows = re.findall(r"^\| `(flows/[\w/]+)/` \| .+ \| (.+) \|$", ARCHITECTURE, re.MULTILINE)
+    packages = {
+        folder.parent.relative_to(ROOT).as_posix() for folder in (ROOT / "flows").glob("*/**/__init__.py")
     }
-    assert sorted(path for path in named if not (ROOT / path).exists()) == []
+    assert {folder for folder, _ in rows} == packages
+    for folder, names in rows:
+        face = importlib.import_module(folder.replace("/", "."))
+        assert [name for name in re.findall(r"`(\w+)`", names) if name not in face.__all__] == [], folder
+
+
+def test_every_class_in_the_glossary_exists() -> None:
+    section = (ROOT / "docs" / "naming.md").read_text().partition("\n## In the code\n")[2]
+    sources = "".join(
+        path.read_text() for folder in ("flows", "transforms") for path in (ROOT / folder).rglob("*.py")
+    )
+    defined = re.findall(r"^class (\w+)", sources, re.MULTILINE)
+    named = re.findall(r"`((?:[A-Z][a-z]+)+)`", section)
+    assert named
+    assert set(named) - set(defined) == set()
 
 
 def test_every_make_target_the_documents_name_exists() -> None:
@@ -85,11 +120,11 @@ def test_the_readmes_query_runs_and_prints_its_table(tmp_path: Path) -> None:
         )
     block = re.search(r'```sh\n\.venv/bin/python -c "\n(.*?)"\n```', README, re.DOTALL)
     assert block
-    done = subprocess.run(
+    query = subprocess.run(
         [sys.executable, "-c", block[1]], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert "mean_total" in done.stdout
-    assert "2021-01-01" in done.stdout
+    assert "mean_total" in query.stdout
+    assert "2021-01-01" in query.stdout
     columns = re.findall(r"│ +(file_month|trips|mean_total) ", README)
     assert columns == ["file_month", "trips", "mean_total"]
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from support.deployed import Deployed
 
+pytestmark = pytest.mark.xdist_group("deployments")
+
 SECRET = "a-token-that-nobody-may-read"
 SOON = "soon"
 """The automation that sees after ten seconds what `taxi-vanished-runs` sees after ten minutes."""

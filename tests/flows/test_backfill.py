@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from support.web import Web
 
+pytestmark = pytest.mark.xdist_group("a deployment")
+
 LEDGER = "SELECT strftime(file_month, '%Y-%m'), row_count FROM taxi_loads ORDER BY ALL"
 
 

@@ -14,6 +14,8 @@ from support.trips import warehouse_rows
 if TYPE_CHECKING:
     from support.deployed import Deployed
 
+pytestmark = pytest.mark.xdist_group("deployments")
+
 NAMES = {
     ETL,
     *(f"etl-parent/monthly-{color}" for color in ("yellow", "green", "fhv", "fhvhv")),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from support.deployed import ROOT
 
@@ -15,8 +16,9 @@ from flows.serve import main, read_deployments, to_serve
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
-    import pytest
     from support.deployed import Deployed
+
+pytestmark = pytest.mark.xdist_group("deployments")
 
 NAME = "etl-parent/monthly-fhv"
 

@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from support.browser import Browser
     from support.deployed import Deployed
 
+pytestmark = pytest.mark.xdist_group("deployments")
+
 MONTHS = ("green-2020-04", "green-2020-05", "green-2020-06")
 
 
 @pytest.fixture(autouse=True)
 def nothing_from_elsewhere(browser: Browser) -> Any:  # noqa: ANN401 - a generator
     """The UI is in Prefect's wheel: it needs nothing from any other machine."""
-    browser.elsewhere.clear()
+    browser.remote_urls.clear()
     yield
-    assert browser.elsewhere == []
+    assert browser.remote_urls == []
 
 
 def click(browser: Browser, tab: str) -> None:

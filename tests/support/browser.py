@@ -1,4 +1,4 @@
-"""A real browser, Chromium without a window, driven by its DevTools protocol."""
+"""A real browser: headless Chromium, driven through its DevTools protocol."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ LONGEST_WAIT_SECONDS = 30
 
 
 class Browser:
-    """One tab. It may reach this machine and nothing else; what it tried to reach is kept.
+    """One tab. It can reach only this machine; other addresses that it tried to reach are recorded.
 
     Attributes:
-        elsewhere: addresses on other machines that a page asked for.
+        remote_urls: addresses on other machines that a page asked for.
     """
 
     def __init__(self, program: str, home: Path) -> None:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
-        # As if there were no network beyond this machine: what a page shows, it shows everywhere.
+        # Without any other network, so that the pages do not depend on it.
         options += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-proxy-server"]
         options += [f"--user-data-dir={home}", "--remote-debugging-port=0", "--window-size=1280,800"]
         self._process = subprocess.Popen(
@@ -46,19 +46,19 @@ class Browser:
         self._socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None)
         self._numbers = itertools.count(1)
         self._session: str | None = None
-        self.elsewhere: list[str] = []
+        self.remote_urls: list[str] = []
         tab = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
         self._call("Page.enable")
         self._call("Network.enable")
 
     def show(self, url: str, *texts: str) -> str:
-        """Go to a page, wait until it shows all these texts, and give back everything it shows."""
+        """Open a page, wait until it shows all these texts, and return its whole text."""
         self._call("Page.navigate", url=url)
         return self.wait_for(*texts)
 
     def wait_for(self, *texts: str) -> str:
-        """Wait until the page shows all these texts, and give back everything it shows."""
+        """Wait until the page shows all these texts, and return its whole text."""
         shown, until = "", time.monotonic() + LONGEST_WAIT_SECONDS
         while time.monotonic() < until:
             shown = self.shown()
@@ -79,9 +79,9 @@ class Browser:
         )
 
     def picture(self, path: Path) -> None:
-        """Save what is seen as a PNG."""
-        taken = self._call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(taken["data"]))
+        """Save a screenshot as PNG."""
+        screenshot = self._call("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(screenshot["data"]))
 
     def close(self) -> None:
         self._socket.close()
@@ -95,18 +95,18 @@ class Browser:
             message["sessionId"] = self._session
         self._socket.send(json.dumps(message))
         while True:
-            heard = json.loads(self._socket.recv(LONGEST_WAIT_SECONDS))
-            if heard.get("method") == "Network.requestWillBeSent":
-                self._note(heard["params"]["request"]["url"])
-            if heard.get("id") == number:
-                assert "error" not in heard, heard
-                result: dict[str, Any] = heard["result"]
+            reply = json.loads(self._socket.recv(LONGEST_WAIT_SECONDS))
+            if reply.get("method") == "Network.requestWillBeSent":
+                self._note(reply["params"]["request"]["url"])
+            if reply.get("id") == number:
+                assert "error" not in reply, reply
+                result: dict[str, Any] = reply["result"]
                 return result
 
     def _note(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme in {"http", "https", "ws", "wss"} and parts.hostname != "127.0.0.1":
-            self.elsewhere.append(url)
+            self.remote_urls.append(url)
 
     def _wait_for_file(self, path: Path) -> str:
         until = time.monotonic() + LONGEST_WAIT_SECONDS
@@ -123,6 +123,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip(f"no browser here; install one of {', '.join(NAMES)} (Debian: apt-get install chromium)")
-    made = Browser(program, tmp_path_factory.mktemp("browser"))
-    yield made
-    made.close()
+    tab = Browser(program, tmp_path_factory.mktemp("browser"))
+    yield tab
+    tab.close()

@@ -1,4 +1,4 @@
-"""The command line of `flows/parent.py` for tests, and small files to load with it."""
+"""Runs the command line of `flows/parent.py` in tests, and makes small files to load with it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Result:
 class Cli:
     """Runs the command against the session's Prefect server.
 
-    In this process, which saves two seconds of imports, unless the process itself matters.
+    In the process of the tests, which saves two seconds of imports, or in one of its own (`cli_process`).
     """
 
     environment: dict[str, str]
@@ -69,7 +69,7 @@ class Cli:
         return code, *self.capsys.readouterr()
 
     def _in_subprocess(self, arguments: Sequence[str], environment: dict[str, str]) -> tuple[int, str, str]:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "flows/parent.py", *arguments],
             cwd=ROOT,
             env={**self.environment, **environment},
@@ -78,7 +78,7 @@ class Cli:
             timeout=200,
             check=False,
         )
-        return done.returncode, done.stdout, done.stderr
+        return process.returncode, process.stdout, process.stderr
 
     @property
     def warehouse(self) -> Path:

@@ -1,4 +1,4 @@
-"""A real Dask cluster: a scheduler and workers, each a process with a data directory of its own."""
+"""A real Dask cluster: a scheduler and workers, each a process with its own data directory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DaskWorker:
     """One worker process, without a nanny that would start it again.
 
     Attributes:
-        process: it.
+        process: of the worker.
         data_dir: its `TAXI_DATA_DIR`.
     """
 
@@ -54,7 +54,7 @@ class DaskCluster:
 
     Attributes:
         address: of the scheduler.
-        directory: for what the processes say, and for the workers' data.
+        directory: holds the logs of the processes and the data of the workers.
         environment: of every worker.
     """
 
@@ -80,7 +80,7 @@ class DaskCluster:
 
 
 def start(directory: Path, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """`dask ...` as an operator would type it, in a directory of its own."""
+    """Start `dask ...` as an operator would type it, in this directory."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "log").open("ab") as lines:
         return subprocess.Popen(
@@ -95,19 +95,28 @@ def start(directory: Path, arguments: list[str], environment: dict[str, str]) ->
 @contextlib.contextmanager
 def dask_cluster(directory: Path, environment: dict[str, str]) -> Generator[DaskCluster]:
     """A scheduler on a free port, without workers yet; everything ends with the block."""
-    told = directory / "scheduler.json"
+    scheduler_file = directory / "scheduler.json"
     scheduler = start(
         directory / "scheduler",
-        ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(told)],
+        [
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            str(scheduler_file),
+        ],
         environment,
     )
     processes = [scheduler]
     try:
         until = time.monotonic() + LONGEST_WAIT_SECONDS
-        while not told.exists() or not told.read_text():
+        while not scheduler_file.exists() or not scheduler_file.read_text():
             assert time.monotonic() < until, (directory / "scheduler" / "log").read_text()
             time.sleep(0.05)
-        cluster = DaskCluster(json.loads(told.read_text())["address"], directory, environment)
+        cluster = DaskCluster(json.loads(scheduler_file.read_text())["address"], directory, environment)
         yield cluster
         processes += [worker.process for worker in cluster.workers]
     finally:
@@ -124,9 +133,9 @@ def cluster(
     environment = clean_environment(
         TAXI_POSTGRES_URL=_database.url, PREFECT_API_URL=prefect_api_url, TAXI_SYNTHETIC_ROWS="500"
     )
-    with dask_cluster(tmp_path_factory.mktemp("dask"), environment) as made:
+    with dask_cluster(tmp_path_factory.mktemp("dask"), environment) as started:
         for _ in range(2):
-            made.add_worker()
-        with Client(made.address, set_as_default=False) as client:
+            started.add_worker()
+        with Client(started.address, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=LONGEST_WAIT_SECONDS)
-        yield made
+        yield started

@@ -30,12 +30,12 @@ SCHEDULED_AFTER_SECONDS = 5
 
 @dataclass(frozen=True)
 class Deployed:
-    """The server's REST API, and nothing of ours between a test and it.
+    """The server and its REST API, called without any code of the project.
 
     Attributes:
         ui: the server's address, without `/api`.
         data_dir: where the runs of the worker keep their files.
-        worker_log: what the worker and its runs said.
+        worker_log: output of the worker and its runs.
     """
 
     ui: str
@@ -47,9 +47,9 @@ class Deployed:
         return ask(method, f"{self.ui}/api{path}", body)
 
     def find(self, what: str, **body: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON
-        """What `POST /{what}/filter` gives."""
-        found: Any = self.ask("POST", f"/{what}/filter", body).raise_for_status().json()
-        return found["events"] if what == "events" else found
+        """The result of `POST /{what}/filter`."""
+        answer: Any = self.ask("POST", f"/{what}/filter", body).raise_for_status().json()
+        return answer["events"] if what == "events" else answer
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a target of the Makefile as it is, with the environment that runs the tests."""
@@ -63,8 +63,8 @@ class Deployed:
         )
 
     def deployment(self, name: str) -> dict[str, Any]:
-        found: Any = self.ask("GET", f"/deployments/name/{name}").raise_for_status().json()
-        return found
+        deployment: Any = self.ask("GET", f"/deployments/name/{name}").raise_for_status().json()
+        return deployment
 
     def start(self, name: str = ETL, **parameters: object) -> str:
         """Start a run as the UI does; returns its id."""
@@ -74,8 +74,8 @@ class Deployed:
         return started["id"]
 
     def run(self, run_id: str) -> dict[str, Any]:
-        found: Any = self.ask("GET", f"/flow_runs/{run_id}").raise_for_status().json()
-        return found
+        run: Any = self.ask("GET", f"/flow_runs/{run_id}").raise_for_status().json()
+        return run
 
     def ended(self, run_id: str) -> dict[str, Any]:
         """The run, once it is over."""
@@ -92,23 +92,23 @@ class Deployed:
         return sorted(runs, key=lambda run: run["name"])
 
     def wait_for(self, question: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it answers
-        """Ask until there is an answer."""
+        """Call `question` until its answer is true, and return the answer."""
         until = time.monotonic() + LONGEST_WAIT_SECONDS
         while time.monotonic() < until:
             if answer := question():
                 return answer
             time.sleep(0.1)
-        pytest.fail(f"waited in vain; the worker said: {self.worker_log.read_text()[-4000:]}")
+        pytest.fail(f"no answer in time; the log of the worker: {self.worker_log.read_text()[-4000:]}")
 
 
 def make_command(*arguments: str) -> list[str]:
-    # -o: the environment is the one that runs the tests, and is not to be set up again.
+    # -o: the environment that runs the tests is used as it is, without `make setup`.
     return ["make", "-o", ".venv/.synced", f"RUN={Path(sys.executable).parent}/", *arguments]
 
 
 @pytest.fixture(scope="session")
 def deployed(prefect_server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """The whole round: pool, deployments, worker. One for all tests."""
+    """A work pool, all deployments and a worker, once for all tests."""
     home = tmp_path_factory.mktemp("deployed")
     environment = clean_environment(
         PREFECT_API_URL=f"{prefect_server_url}/api",
@@ -119,9 +119,9 @@ def deployed(prefect_server_url: str, tmp_path_factory: pytest.TempPathFactory) 
         TAXI_SYNTHETIC_ROWS="1000",
     )
     worker_log = home / "worker.log"
-    made = Deployed(prefect_server_url, environment, home / "data", worker_log)
-    done = made.make("deploy")
-    assert done.returncode == 0, done.stdout + done.stderr
+    server = Deployed(prefect_server_url, environment, home / "data", worker_log)
+    deploy = server.make("deploy")
+    assert deploy.returncode == 0, deploy.stdout + deploy.stderr
     with worker_log.open("w") as lines:
         worker = subprocess.Popen(
             make_command("worker"),
@@ -132,7 +132,7 @@ def deployed(prefect_server_url: str, tmp_path_factory: pytest.TempPathFactory) 
             start_new_session=True,
         )
     try:
-        yield made
+        yield server
     finally:
         os.killpg(worker.pid, signal.SIGTERM)
         try:
@@ -144,11 +144,11 @@ def deployed(prefect_server_url: str, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def two_runs(deployed: Deployed) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Two runs of a deployment that allows one at a time, with other parameters than its own; both over.
+    """Two finished runs of a deployment that allows one at a time, with parameters that replace its own.
 
-    The first is started by hand, the other by a schedule, so soon that one of them has to wait.
+    One is started by hand, the other by a schedule at about the same time, so that one of them has to wait.
     """
-    made = deployed.deployment(ETL)
+    deployment = deployed.deployment(ETL)
     parameters = {"color": "green", "year": 2020, "source": "synthetic", "concurrency": 3}
     due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=SCHEDULED_AFTER_SECONDS)
     schedule = {
@@ -156,11 +156,11 @@ def two_runs(deployed: Deployed) -> tuple[dict[str, Any], dict[str, Any]]:
         "active": True,
         "parameters": parameters | {"months": [7]},
     }
-    path = f"/deployments/{made['id']}/schedules"
+    path = f"/deployments/{deployment['id']}/schedules"
     (added,) = deployed.ask("POST", path, [schedule]).raise_for_status().json()
 
     def scheduled() -> str | None:
-        runs = deployed.find("flow_runs", deployments={"id": {"any_": [made["id"]]}})
+        runs = deployed.find("flow_runs", deployments={"id": {"any_": [deployment["id"]]}})
         return next(
             (
                 run["id"]
@@ -181,5 +181,5 @@ def two_runs(deployed: Deployed) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def moment(text: str) -> dt.datetime:
-    """A time as the API writes it."""
+    """Read a time as the API writes it."""
     return dt.datetime.fromisoformat(text)

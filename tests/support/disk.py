@@ -1,7 +1,7 @@
-"""A real filesystem of a few megabytes, to be filled.
+"""A real filesystem of a few megabytes that tests can fill.
 
-Root may mount one. For a user, `tests/flows/runtime/test_full_disk.py` runs itself again as root of a
-namespace.
+Mounting it needs root. For other users, `tests/flows/runtime/test_full_disk.py` runs itself again as root
+of a user namespace.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ MEGABYTES = 8
 
 @dataclass(frozen=True)
 class SmallDisk:
-    """A directory with a filesystem of its own."""
+    """A directory with its own small filesystem."""
 
     path: Path
 
     def leave(self, free_bytes: int) -> None:
-        """Fill it until so many bytes are free; what has filled it before goes first."""
+        """Fill it until only so many bytes are free; a second call starts over."""
         ballast = self.path / "ballast"
         ballast.unlink(missing_ok=True)
         ballast.write_bytes(bytes(shutil.disk_usage(self.path).free - free_bytes))
@@ -44,12 +44,12 @@ class SmallDisk:
 
 
 def _mount(path: Path) -> str:
-    """Mount one; why not, if it cannot be."""
+    """Mount one; returns why it is not possible, or an empty text."""
     if shutil.which("mount") is None:
         return "there is no mount here"
     command = ["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m", "taxi", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stderr.strip().partition("\n")[0] if done.returncode else ""
+    mount = subprocess.run(command, capture_output=True, text=True, check=False)
+    return mount.stderr.strip().partition("\n")[0] if mount.returncode else ""
 
 
 def _unmount(path: Path) -> None:
@@ -57,9 +57,9 @@ def _unmount(path: Path) -> None:
 
 
 @cache
-def why_not(scratch: Path) -> str:
-    """Why this process cannot have a filesystem of its own; empty if it can."""
-    path = scratch / "tried"
+def mount_error(scratch: Path) -> str:
+    """Why this process cannot mount a filesystem; empty if it can."""
+    path = scratch / "trial"
     path.mkdir()
     reason = _mount(path)
     if not reason:
@@ -69,13 +69,13 @@ def why_not(scratch: Path) -> str:
 
 @pytest.fixture(scope="session")
 def no_small_disk(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Why there can be none here; empty if there can."""
-    return why_not(tmp_path_factory.mktemp("disk"))
+    """Why no small disk can be mounted here; empty if it can."""
+    return mount_error(tmp_path_factory.mktemp("disk"))
 
 
 @pytest.fixture
 def small_disk(no_small_disk: str, tmp_path: Path) -> Iterator[SmallDisk]:
-    """An empty one for the test."""
+    """An empty small disk for one test."""
     if no_small_disk:
         pytest.skip(f"needs to mount a filesystem: {no_small_disk}; run as root, or under `unshare -rm`")
     path = tmp_path / "disk"

@@ -1,4 +1,4 @@
-"""The main job killed at a point of its life and run again, against an undisturbed run."""
+"""Kills the main job at a chosen point, runs it again, and compares the result with an undisturbed run."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 COLOR, YEAR = "yellow", 2021
 ROWS, BROKEN_ROWS = 4_000, 7
-NEVER_COMPARED = ("logs", ".locks", "warehouse")  # what holds times, process ids or pages
+NEVER_COMPARED = ("logs", ".locks", "warehouse")  # these contain times, process ids or database pages
 OPTIONS = {"TAXI_SYNTHETIC_ROWS": str(ROWS), "TAXI_SYNTHETIC_BROKEN_ROWS": str(BROKEN_ROWS)}
 
-# The steps of a month, in order; each once before it is done and once when it has just been done.
+# The steps of a month, in order; the job is killed just before and just after each of them.
 STEPS = [
     f"{function}:{when}"
     for function in (
@@ -53,7 +53,7 @@ STEPS = [
 
 
 def rows_of_table(table: pa.Table) -> pa.Table:
-    """The rows in one order, the columns in one order, whatever the metadata says."""
+    """The table with sorted columns and rows and without metadata, so that equal data compares equal."""
     names = sorted(table.column_names, key=str.lower)
     plain = table.select(names).replace_schema_metadata(None)
     return plain.sort_by([(name, "ascending") for name in names]).combine_chunks()
@@ -61,7 +61,7 @@ def rows_of_table(table: pa.Table) -> pa.Table:
 
 @dataclass
 class Figures:
-    """What a run of the matrix has counted."""
+    """The counts of all kills of one matrix."""
 
     kill_points: int = 0
     reruns: int = 0
@@ -74,11 +74,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a run leaves that nobody has disturbed.
+    """The result of an undisturbed run.
 
     Attributes:
         seconds: how long it took.
-        files: every file of the data directory that is comparable.
+        files: the files of the data directory by name, without what differs from run to run.
         months: the rows of each month.
     """
 
@@ -88,7 +88,7 @@ class Undisturbed:
 
 
 class KillMatrix:
-    """One job, to be killed over and over."""
+    """One job, to be killed and run again many times."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class KillMatrix:
         directory: Path,
         undisturbed: dict[int, Undisturbed],
     ) -> None:
-        """Take what other jobs of the session have found of undisturbed runs, and add to it."""
+        """`undisturbed` is shared by all jobs of the session: each seed runs undisturbed only once."""
         self.figures = Figures()
         self._zygote, self._harnesses, self._directory = zygote, harnesses, directory
         self._months = [TripMonth(COLOR, YEAR, 1)]
@@ -107,15 +107,15 @@ class KillMatrix:
         }
 
     def undisturbed(self, seed: int) -> Undisturbed:
-        """The job with this seed, in a directory of its own, into a local warehouse; made once."""
+        """The undisturbed result of this seed, from a run into a separate data directory and DuckDB file."""
         if seed not in self._undisturbed:
             data_dir, seconds = self._directory / f"undisturbed-{seed}", []
             for _ in range(2):  # the first one starts cold
                 shutil.rmtree(data_dir, ignore_errors=True)
                 started = time.monotonic()
-                code, said = self.run(data_dir, seed, to=["duckdb"])
+                code, output = self.run(data_dir, seed, to=["duckdb"])
                 seconds.append(time.monotonic() - started)
-                assert code == 0, said
+                assert code == 0, output
                 if seed:
                     break
             staged = {
@@ -140,61 +140,61 @@ class KillMatrix:
         to: Sequence[str] | None = None,
         kill_at: str | float | None = None,
         with_signal: signal.Signals = signal.SIGKILL,
-        most_file_bytes: int | None = None,
+        max_file_bytes: int | None = None,
     ) -> tuple[int, str]:
-        """Run the job, and end it at a step or after so many seconds; exit code and what it said."""
-        output = self._directory / "output.txt"
+        """Run the job, and kill it at a step or after some seconds; returns exit code and output."""
+        log = self._directory / "output.txt"
         to = to or [harness.place.name for harness in self._harnesses]
         pid = self._zygote.start(
             self.arguments(data_dir, to),
             self._environment | {"TAXI_SYNTHETIC_SEED": str(seed)},
-            output,
+            log,
             kill_at=kill_at if isinstance(kill_at, str) else None,
             with_signal=with_signal,
-            most_file_bytes=most_file_bytes,
+            max_file_bytes=max_file_bytes,
         )
         if isinstance(kill_at, float):
             time.sleep(kill_at)
-            with contextlib.suppress(ProcessLookupError):  # it was faster
+            with contextlib.suppress(ProcessLookupError):  # it had already ended
                 os.kill(pid, with_signal)
-        return self._zygote.wait(), output.read_text()
+        return self._zygote.wait(), log.read_text()
 
     def kill_and_run_again(self, data_dir: Path, seed: int, kill_at: str | float) -> None:
-        """One point: killed there, nothing is half there; run again, everything is."""
+        """Kill the job at one point: no month is there in part. Run it again: everything is there, once."""
         old, new = self.undisturbed(1 - seed), self.undisturbed(seed)
-        code, said = self.run(data_dir, seed, kill_at=kill_at)
-        assert code in (0, -signal.SIGKILL), said
+        code, output = self.run(data_dir, seed, kill_at=kill_at)
+        assert code in (0, -signal.SIGKILL), output
         self.figures.kill_points += 1
         self.figures.died += code != 0
         assert code != 0 or isinstance(kill_at, float), f"{kill_at} was never reached"
         for harness in self._harnesses:
             harness.settle()
             self.assert_whole(harness, [old, new])
-        code, said = self.run(data_dir, seed)
-        assert code == 0, f"after {kill_at}: {said}"
+        code, output = self.run(data_dir, seed)
+        assert code == 0, f"after {kill_at}: {output}"
         self.figures.reruns += 1
-        found = comparable(data_dir)
-        differ = [name for name in found.keys() | new.files.keys() if found.get(name) != new.files.get(name)]
+        files = comparable(data_dir)
+        differ = [name for name in files.keys() | new.files.keys() if files.get(name) != new.files.get(name)]
         assert not differ, f"after {kill_at}: not as undisturbed: {differ}"
         for harness in self._harnesses:
             self.assert_holds(harness, new, kill_at)
 
     def assert_whole(self, harness: Harness, either: Sequence[Undisturbed]) -> None:
-        """Each month is not there, or is one of these, every row; and the ledger knows which."""
+        """Each month is either absent or equal to one of these states, and the ledger agrees."""
         for month in self._months:
-            found = self._rows(harness, month)
-            assert any(found.equals(state.months[month]) for state in either) or not found.num_rows
+            rows = self._rows(harness, month)
+            assert any(rows.equals(state.months[month]) for state in either) or not rows.num_rows
             load = harness.make().loaded(month)
-            assert (load.row_count if load else 0) == found.num_rows
+            assert (load.row_count if load else 0) == rows.num_rows
 
     def assert_holds(self, harness: Harness, state: Undisturbed, kill_at: object) -> None:
-        """The destination holds exactly the undisturbed months, and one line of the ledger for each."""
+        """The destination holds exactly the months of this state, and one ledger row for each."""
         for month in self._months:
-            expected, found = state.months[month], self._rows(harness, month)
+            expected, rows = state.months[month], self._rows(harness, month)
             self.figures.rows_checked += expected.num_rows
-            self.figures.rows_lost += max(0, expected.num_rows - found.num_rows)
-            self.figures.rows_duplicated += max(0, found.num_rows - expected.num_rows)
-            assert found.equals(expected), f"{harness.place.name} after {kill_at}: other rows"
+            self.figures.rows_lost += max(0, expected.num_rows - rows.num_rows)
+            self.figures.rows_duplicated += max(0, rows.num_rows - expected.num_rows)
+            assert rows.equals(expected), f"{harness.place.name} after {kill_at}: other rows"
         loads = [load for load in harness.ledger() if load.dataset == COLOR]
         assert sorted(load.file_month for load in loads) == [month.first_day for month in self._months]
         assert {load.file_month: load.row_count for load in loads} == {
@@ -207,15 +207,15 @@ class KillMatrix:
         types = month.dataset.arrow_schema()
         if month.dataset.table not in harness.tables():
             return types.empty_table()
-        found = harness.read(month.dataset.table)
-        found = found.rename_columns(
+        table = harness.read(month.dataset.table)
+        table = table.rename_columns(
             {harness.column_name(name): name for name in types.names}
             if harness.column_name("VendorID") != "VendorID"
-            else found.column_names
+            else table.column_names
         )
-        of_month = pa.compute.equal(found["file_month"], pa.scalar(month.first_day))
-        wanted = pa.schema(pa.field(name, types.field(name).type) for name in found.column_names)
-        return rows_of_table(found.filter(of_month).cast(wanted))
+        of_month = pa.compute.equal(table["file_month"], pa.scalar(month.first_day))
+        schema = pa.schema(pa.field(name, types.field(name).type) for name in table.column_names)
+        return rows_of_table(table.filter(of_month).cast(schema))
 
 
 def environment_of(harness: Harness) -> dict[str, str]:
@@ -228,28 +228,28 @@ def environment_of(harness: Harness) -> dict[str, str]:
 
 
 def comparable(data_dir: Path) -> dict[str, Any]:
-    """Every file below a data directory by name, with what is to be the same after any history."""
-    found: dict[str, Any] = {}
+    """Every file below a data directory by name, with the content that must not depend on earlier kills."""
+    contents: dict[str, Any] = {}
     for path in sorted(data_dir.rglob("*")):
         name = str(path.relative_to(data_dir))
         if path.is_dir() or ".locks" in path.parts or name.startswith(NEVER_COMPARED):
             continue
-        found[name] = content_of(path)
-    return found
+        contents[name] = content_of(path)
+    return contents
 
 
 def content_of(path: Path) -> Any:  # noqa: ANN401 - compared, never looked into
-    """What a file says, without the times it was made at."""
+    """The content of a file, without paths and times."""
     if path.suffix == ".parquet":
         return rows_of_table(pq.read_table(path))
     if path.suffix == ".crc32":
         return checksum_matches(path.with_suffix("")) or path.read_text()
     if path.suffix != ".json":
         return path.read_bytes()
-    said = json.loads(path.read_text())
-    return {name: value for name, value in said.items() if name not in ("path", "modified_ns", "staged_at")}
+    record = json.loads(path.read_text())
+    return {name: value for name, value in record.items() if name not in ("path", "modified_ns", "staged_at")}
 
 
 def points_in_time(count: int, seconds: float) -> list[float]:
-    """So many moments, evenly over the life of a run."""
+    """`count` moments, spread evenly over `seconds`."""
     return [seconds * (at + 0.5) / count for at in range(count)]

@@ -1,4 +1,4 @@
-"""What a run has left behind in Postgres and at the Prefect server, so that runs can be compared."""
+"""What a run has loaded into Postgres and recorded on the Prefect server, so that runs can be compared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def into_postgres(postgres: Database, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def table_digest(postgres: Database, table: str = "yellow_taxi_trips") -> list[tuple[Any, ...]]:
-    """For each month its rows and a checksum over every value of them, whatever their order."""
+    """For each month the number of rows and a checksum over all their values, independent of their order."""
     return postgres.rows(
         "SELECT file_month, count(*), md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))) "
         f"FROM {table} t GROUP BY file_month ORDER BY file_month"
@@ -34,7 +34,7 @@ def table_digest(postgres: Database, table: str = "yellow_taxi_trips") -> list[t
 
 
 def ledger(postgres: Database) -> list[tuple[Any, ...]]:
-    """Every row of the ledger, in calendar order: month, rows loaded, in the source, rejected, checksum."""
+    """The ledger in calendar order: month, rows loaded, rows in the source, rows rejected, checksum."""
     return postgres.rows(
         "SELECT file_month, row_count, source_rows, rejected_rows, source_sha256 FROM taxi_loads "
         "ORDER BY dataset, file_month"

@@ -1,4 +1,4 @@
-"""A work pool of its own on the session's server, the deployment `etl-month` on it, and worker processes."""
+"""A separate work pool on the session's server, with the deployment `etl-month` and worker processes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class PoolWorker:
     """A worker of the pool.
 
     Attributes:
-        process: it; its runs are processes of their own, in its process group.
+        process: of the worker; its runs are other processes in the same process group.
         data_dir: its `TAXI_DATA_DIR`.
-        log: what it and its runs say.
+        log: output of the worker and its runs.
     """
 
     process: subprocess.Popen[bytes]
@@ -96,14 +96,14 @@ def _wait_until_online(number: int) -> None:
 
 
 def deploy_months(name: str, pool: str) -> None:
-    """The entry of `prefect.yaml`, on a pool and under a name that no other test uses."""
+    """Deploy the entry `etl-month` of `prefect.yaml` under another name, on a pool that is created for it."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
 
     from flows.serve import read_deployments, to_serve
 
-    made = to_serve(read_deployments()["etl-month"])
-    made.name = name
+    deployment = to_serve(read_deployments()["etl-month"])
+    deployment.name = name
     with get_client(sync_client=True) as client:
         client.create_work_pool(WorkPoolCreate(name=pool, type="process"), overwrite=True)
-    made.apply(work_pool_name=pool)
+    deployment.apply(work_pool_name=pool)

@@ -1,7 +1,7 @@
-"""A real Prefect server for the whole test session: its own process, port, home and database, with its UI.
+"""A real Prefect server with its UI for the test session: its own process, port, home and database.
 
-It runs everything a server at work runs (scheduler, triggers, late runs), at a quicker beat, so that a test
-need not wait half a minute for a schedule or a slot.
+It runs all services of a production server (scheduler, triggers, late runs) at shorter intervals, so that no
+test waits half a minute for a schedule or a slot.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ BEAT = {
     "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
     "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
 }
-"""Waits between two looks of the server's own services, in seconds; 60, 30 and 5 by default."""
+"""Shorter intervals of the server's services; the defaults are 60, 30 and 5 seconds."""
 
 BATCHES = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
-"""As `make server`: fewer writes that meet others in SQLite; whoever meets one waits two seconds."""
+"""As in `make server`: fewer concurrent writes in SQLite, each of which costs a client two seconds."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
         return port
 
 
 def clean_environment(**more: str) -> dict[str, str]:
     """The environment of a process without any Prefect setting of the person who runs the tests."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return kept | {"NO_PROXY": "127.0.0.1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"} | more
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return others | {"NO_PROXY": "127.0.0.1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"} | more
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def prefect_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     environment = clean_environment(PREFECT_HOME=str(home), PREFECT_API_URL=f"{url}/api", **BEAT, **BATCHES)
     log = home / "server.log"
-    with log.open("w") as lines, _made_once(home / "prefect.db", tmp_path_factory):
+    with log.open("w") as lines, _with_shared_tables(home / "prefect.db", tmp_path_factory):
         process = subprocess.Popen(
             command, env=environment, cwd=home, stdout=lines, stderr=lines, start_new_session=True
         )
@@ -78,38 +78,38 @@ def prefect_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 
 @contextlib.contextmanager
-def _made_once(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Begin with the tables that another process of the tests has made, or leave them to the others.
+def _with_shared_tables(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Start from a copy of the database that another test process has created, or create that copy.
 
-    To make them takes the server as long as all the rest of its start.
+    Creating the tables takes the server as long as the rest of its start.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield
         return
-    made = tmp_path_factory.getbasetemp().parent / "prefect.db"
-    with FileLock(f"{made}.lock", timeout=2 * LONGEST_START_SECONDS) as lock:
-        if made.exists():
-            shutil.copyfile(made, database)
+    shared = tmp_path_factory.getbasetemp().parent / "prefect.db"
+    with FileLock(f"{shared}.lock", timeout=2 * LONGEST_START_SECONDS) as lock:
+        if shared.exists():
+            shutil.copyfile(shared, database)
             lock.release()
             yield
         else:
             yield
-            _copy_database(database, made)
+            _copy_database(database, shared)
 
 
 def _copy_database(database: Path, to: Path) -> None:
-    """Copy a database that is in use; nobody sees half of the copy."""
+    """Copy a database that is in use; the copy appears under its name only when it is complete."""
     part = to.with_suffix(".part")
     with (
-        contextlib.closing(sqlite3.connect(database)) as there,
-        contextlib.closing(sqlite3.connect(part)) as here,
+        contextlib.closing(sqlite3.connect(database)) as source,
+        contextlib.closing(sqlite3.connect(part)) as target,
     ):
-        there.backup(here)
+        source.backup(target)
     part.replace(to)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has not even started; why is in its log
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself; the reason is in its log
         os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(20)
@@ -119,11 +119,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def ask(method: str, url: str, body: Any = None) -> httpx.Response:  # noqa: ANN401 - JSON
-    """Ask the server, past Prefect's client."""
+    """Send a request to the server, without Prefect's client."""
     until = time.monotonic() + LONGEST_START_SECONDS
     while True:
         answer = httpx.request(method, url, json=body, timeout=60, trust_env=False)
-        # SQLite is locked: Prefect's own client tries again too.
+        # 503: SQLite is locked. Prefect's own client tries again too.
         if answer.status_code != 503 or time.monotonic() > until:
             return answer
         time.sleep(0.2)
@@ -143,7 +143,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture(scope="session")
 def prefect_api_url(prefect_server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The server's API, which this process uses too; what `PREFECT_API_URL` should be for a subprocess."""
+    """The URL of the server's API, which this process uses too; for `PREFECT_API_URL` of a subprocess."""
     from prefect.logging.handlers import APILogWorker
     from prefect.settings import (
         PREFECT_API_URL,
@@ -160,7 +160,9 @@ def prefect_api_url(prefect_server_url: str, tmp_path_factory: pytest.TempPathFa
         }
     ):
         yield f"{prefect_server_url}/api"
-        APILogWorker.drain_all(timeout=10)  # else this process would try for a minute to reach a dead server
+        APILogWorker.drain_all(
+            timeout=10
+        )  # otherwise this process would try for a minute to reach a stopped server
 
 
 @pytest.fixture

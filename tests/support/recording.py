@@ -1,4 +1,4 @@
-"""A destination that keeps nothing but receipts: for tests, with knobs to make it fail."""
+"""A destination for tests that keeps only a ledger in memory, and fails when it is told to."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 class Recording:
-    """Keeps a ledger in memory and behaves as told.
+    """Keeps a ledger in memory.
 
     Attributes:
-        name: under which it appears.
-        ledger: what it has, by month.
+        name: of the destination.
+        ledger: the loads, by month.
         calls: every publish, in order.
         failures: errors to raise from the next publishes, first one first.
-        lost_rows: how many rows fewer it counts than it was given.
+        lost_rows: by how many rows its count is too low.
     """
 
     def __init__(self, name: str = "recording") -> None:
-        """Start empty and well-behaved."""
+        """Start empty, without failures."""
         self.name = name
         self.ledger: dict[TripMonth, Load] = {}
         self.calls: list[StagedMonth] = []

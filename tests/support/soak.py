@@ -1,4 +1,4 @@
-"""Months in a row in one process, and what the process holds after each."""
+"""Loads many months in one process and measures its resources after each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a process holds: memory, open files, threads, and files of its own that should be gone."""
+class Resources:
+    """The resources of a process: memory, open files, threads, and temporary files that should be gone."""
 
     resident_bytes: int
     arrow_bytes: int
@@ -27,20 +27,20 @@ class Held:
     temporary_files: int
 
     @classmethod
-    def now(cls, data_dir: Path) -> Held:
+    def now(cls, data_dir: Path) -> Resources:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         scratch = [path for path in data_dir.rglob("*") if path.name.endswith((".tmp", ".part", ".wal"))]
         return cls(
             pages * os.sysconf("SC_PAGE_SIZE"),
             pa.total_allocated_bytes(),
-            len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - a Path would open one more
+            len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - Path.iterdir would open another
             threading.active_count(),
             len(scratch),
         )
 
 
 def load_months(pipe: Connection, data_dir: Path, months: list[TripMonth], rows: int) -> None:
-    """Land, stage, publish and check each month; sends what is held after each."""
+    """Land, stage, publish and check each month; sends the `Resources` after each through the pipe."""
     from flows.destinations import make_destination
     from flows.runtime import Layout
     from flows.settings import Settings
@@ -58,4 +58,4 @@ def load_months(pipe: Connection, data_dir: Path, months: list[TripMonth], rows:
         receipt = make_destination("duckdb", data_dir, settings).publish(staged)
         assert receipt.rows == rows - 3
         report_quality(staged)
-        pipe.send(Held.now(data_dir))
+        pipe.send(Resources.now(data_dir))

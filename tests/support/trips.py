@@ -1,4 +1,4 @@
-"""Real trips, where they are there, and readers that share no code with the project."""
+"""Real trips, if this machine has them, and readers that share no code with the project."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def assert_equals_pandas(loaded: pd.DataFrame, expected: pd.DataFrame) -> None:
     for name in expected.columns:
         ours, theirs = loaded[name], expected[name]
         assert (ours.isna() == theirs.isna()).all(), f"{name}: nulls differ"
-        there = ~theirs.isna()
-        assert (ours[there].to_numpy() == theirs[there].to_numpy()).all(), f"{name}: values differ"
+        present = ~theirs.isna()
+        assert (ours[present].to_numpy() == theirs[present].to_numpy()).all(), f"{name}: values differ"

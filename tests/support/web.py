@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-FIRST_MODIFIED = 1_600_000_000  # seconds since 1970; every `put` is a minute younger than the last
+FIRST_MODIFIED = 1_600_000_000  # seconds since 1970; every `put` is a minute newer than the one before
 CHUNK_BYTES = 2**16
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as it was answered.
+    """A request and how it was answered.
 
     Attributes:
-        method, path, query, headers: what was asked; the path decoded, header names in lower case.
+        method, path, query, headers: of the request; the path decoded, header names in lower case.
         status: of the answer; 0 if raw bytes were sent instead of one.
         body_bytes: how many bytes of body were to be sent, before any cut or stall.
     """
@@ -142,14 +142,14 @@ class Web:
             status: answer with this status and `body` instead of the file.
             headers: set over those of the answer; None as a value takes the header away.
             body: send these bytes as the body, whatever the headers say.
-            raw: send these bytes and hang up, without any HTTP; empty: just hang up.
+            raw: send these bytes instead of an HTTP answer and hang up; empty: just hang up.
             cut_after: hang up after so many bytes of the body.
-            stall_after: say nothing more after so many bytes of the body.
-            delay_seconds: say nothing for so long at first.
+            stall_after: send nothing more after so many bytes of the body.
+            delay_seconds: wait before the answer.
             chunked: send the body in chunks instead of announcing its length.
             ignore_range: answer a range with the whole file.
-            ignore_if_range: answer a range of another version than was asked for.
-            then: called once each time the answer has been made up and before it is sent.
+            ignore_if_range: answer a range request although its version is no longer the current one.
+            then: called for each of these requests, just before the answer is sent.
         """
         with self.lock:
             self._misbehaviours[path].append(
@@ -176,7 +176,7 @@ class Web:
             self.requests.clear()
 
     def stop(self) -> None:
-        """Close the port: connections are refused from now on. Harmless when repeated."""
+        """Close the port: connections are refused from now on. Can be called again."""
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
@@ -193,7 +193,7 @@ class Web:
         return _File(file.read_bytes(), f'"{stat.st_mtime_ns:x}"', formatdate(stat.st_mtime, usegmt=True))
 
     def misbehaviour(self, path: str) -> _Misbehaviour | None:
-        """The one that is due for a request of `path`; uses it up."""
+        """The misbehaviour that is due for a request of `path`; counts it as used."""
         for due in self._misbehaviours[path]:
             if due.times is None:
                 return due
@@ -227,7 +227,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def server_close(self) -> None:
-        for connection in self._open.copy():  # clients may keep them for a request to come
+        for connection in self._open.copy():  # clients may keep them open for later requests
             _hang_up(connection)
         super().server_close()
 
@@ -250,17 +250,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         web, parts = self.server.web, urlsplit(self.path)
         path = unquote(parts.path)
-        asked = {name.lower(): value for name, value in self.headers.items()}
+        headers = {name.lower(): value for name, value in self.headers.items()}
         with web.lock:
             bad = web.misbehaviour(path)
-            answer = self._answer(web.find(path), asked, bad)
+            answer = self._answer(web.find(path), headers, bad)
             raw = bad.raw if bad else None
             web.requests.append(
                 Seen(
                     self.command,
                     path,
                     parse_qs(parts.query),
-                    asked,
+                    headers,
                     answer.status if raw is None else 0,
                     len(answer.body if raw is None else raw),
                 )
@@ -280,13 +280,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self._send_body(answer.body, bad)
 
-    def _answer(self, file: _File | None, asked: dict[str, str], bad: _Misbehaviour | None) -> _Answer:
+    def _answer(
+        self, file: _File | None, request_headers: dict[str, str], bad: _Misbehaviour | None
+    ) -> _Answer:
         if bad and bad.status is not None:
             answer = _Answer(bad.status)
         elif file is None:
             answer = _Answer(404, body=b"no such file")
         else:
-            answer = _file_answer(file, asked, bad)
+            answer = _file_answer(file, request_headers, bad)
         if bad and bad.body is not None:
             answer.body = bad.body
         if answer.status != 304:
@@ -315,34 +317,34 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _hang_up(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the other side was faster
+    with contextlib.suppress(OSError):  # the client has closed it already
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _file_answer(file: _File, asked: dict[str, str], bad: _Misbehaviour | None) -> _Answer:
+def _file_answer(file: _File, request_headers: dict[str, str], bad: _Misbehaviour | None) -> _Answer:
     answer = _Answer(200, body=file.body)
     if file.etag:
         answer.headers["ETag"] = file.etag
     if file.modified:
         answer.headers["Last-Modified"] = file.modified
-    if "if-none-match" in asked:
-        unchanged = file.etag is not None and asked["if-none-match"] in (file.etag, "*")
+    if "if-none-match" in request_headers:
+        unchanged = file.etag is not None and request_headers["if-none-match"] in (file.etag, "*")
     else:
-        unchanged = file.modified is not None and asked.get("if-modified-since") == file.modified
+        unchanged = file.modified is not None and request_headers.get("if-modified-since") == file.modified
     if unchanged:
         return _Answer(304, answer.headers)
-    condition = asked.get("if-range")
-    if "range" not in asked or (bad and bad.ignore_range):
+    condition = request_headers.get("if-range")
+    if "range" not in request_headers or (bad and bad.ignore_range):
         return answer
     weak = condition is not None and condition.startswith("W/")
     if condition and (weak or condition not in (file.etag, file.modified)):  # noqa: SIM102
         if not (bad and bad.ignore_if_range):
             return answer
-    return _range_answer(file.body, asked["range"], answer.headers)
+    return _range_answer(file.body, request_headers["range"], answer.headers)
 
 
-def _range_answer(body: bytes, asked: str, headers: dict[str, str]) -> _Answer:
-    first, _, last = asked.removeprefix("bytes=").partition("-")
+def _range_answer(body: bytes, requested: str, headers: dict[str, str]) -> _Answer:
+    first, _, last = requested.removeprefix("bytes=").partition("-")
     start = int(first) if first else max(0, len(body) - int(last))
     end = min(int(last), len(body) - 1) if first and last else len(body) - 1
     if start > end:
@@ -353,7 +355,7 @@ def _range_answer(body: bytes, asked: str, headers: dict[str, str]) -> _Answer:
 
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    """A server of its own for the test; a proxy that the environment names is not asked."""
+    """A new server for each test; a proxy named in the environment is not used."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = Web()
     yield server

@@ -1,8 +1,8 @@
-"""Runs the real command line in processes of its own, without paying for the imports each time.
+"""Runs the real command line in separate processes, without paying for the imports each time.
 
 A zygote is a Python process that has imported `flows.parent` and waits; for each run it forks, so that a run
-starts in a few milliseconds, is a real process with signals, locks and files of its own, and can be killed
-like one. It reads one JSON object a line on standard input and answers with one on standard output.
+starts in a few milliseconds, is a real process with its own signals, locks and files, and can be killed like
+one. It reads one JSON object a line on standard input and answers with one on standard output.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Zygote:
-    """The waiting process; a run at a time."""
+    """The waiting process; it does one run at a time."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -38,7 +38,7 @@ class Zygote:
         )
 
     def __enter__(self) -> Self:
-        assert self._hear() == "ready"
+        assert self._read_line() == "ready"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,18 +60,18 @@ class Zygote:
         *,
         kill_at: str | None = None,
         with_signal: signal.Signals = signal.SIGKILL,
-        most_file_bytes: int | None = None,
+        max_file_bytes: int | None = None,
         command: str = "flows.parent",
     ) -> int:
         """Start a run; returns its process id.
 
         Args:
             arguments: of the command.
-            environment: on top of the zygote's own.
-            output: standard output and standard error go there.
+            environment: added to the zygote's own.
+            output: file for standard output and standard error.
             kill_at: `module.function:count:before` or `:after`: send itself a signal at that call.
-            with_signal: which.
-            most_file_bytes: no file may grow beyond that, as on a disk that is full.
+            with_signal: the signal to send.
+            max_file_bytes: no file can grow beyond this size, as on a full disk.
             command: the module whose `main` is run.
         """
         request = {
@@ -80,19 +80,19 @@ class Zygote:
             "output": str(output),
             "kill_at": kill_at,
             "signal": int(with_signal),
-            "most_file_bytes": most_file_bytes,
+            "max_file_bytes": max_file_bytes,
             "command": command,
         }
         assert self._process.stdin
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return int(self._hear())
+        return int(self._read_line())
 
     def wait(self) -> int:
         """The exit code of the run that was started; negative: the signal that ended it."""
-        return int(self._hear())
+        return int(self._read_line())
 
-    def _hear(self) -> str:
+    def _read_line(self) -> str:
         assert self._process.stdout
         line = self._process.stdout.readline()
         assert line, "the zygote is dead"
@@ -103,25 +103,25 @@ def _serve() -> None:
     for name in ("flows.parent", "flows.destinations.duckdb.destination", "flows.destinations.postgres"):
         importlib.import_module(name)  # what every run needs, imported once
 
-    _say("ready")
+    _write_line("ready")
     for line in sys.stdin:
         request: dict[str, Any] = json.loads(line)
         child = os.fork()
         if child == 0:
             _run(request)
-        _say(str(child))
+        _write_line(str(child))
         _, status = os.waitpid(child, 0)
-        _say(str(os.waitstatus_to_exitcode(status)))
+        _write_line(str(os.waitstatus_to_exitcode(status)))
 
 
-def _say(text: str) -> None:
+def _write_line(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def _run(request: dict[str, Any]) -> None:
-    """Become the command line; never returns to the loop."""
-    os.setsid()  # a signal for this run is for this run alone
+    """Run the command in this forked process; never returns."""
+    os.setsid()  # a signal to this run must not reach the zygote
     signal.signal(signal.SIGINT, signal.default_int_handler)
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -129,8 +129,8 @@ def _run(request: dict[str, Any]) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.environ.update(request["environment"])
-    if most := request["most_file_bytes"]:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+    if max_bytes := request["max_file_bytes"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, resource.RLIM_INFINITY))
     if request["kill_at"]:
         kill_at(request["kill_at"], request["signal"])
     from flows.cli import exit_with
@@ -139,14 +139,14 @@ def _run(request: dict[str, Any]) -> None:
 
 
 def kill_at(step: str, with_signal: int) -> None:
-    """Wrap a function of a module so that this process sends itself a signal at its so manieth call."""
+    """Wrap a function so that this process sends itself a signal at the call that `step` names."""
     name, count, when = step.rsplit(":", 2)
     module_name, _, function_name = name.rpartition(".")
     module = importlib.import_module(module_name)
     wrapped: Callable[..., Any] = getattr(module, function_name)
     calls = 0
 
-    def deadly(*args: object, **kwargs: object) -> object:
+    def call_and_kill(*args: object, **kwargs: object) -> object:
         nonlocal calls
         calls += 1
         if calls == int(count) and when == "before":
@@ -156,7 +156,7 @@ def kill_at(step: str, with_signal: int) -> None:
             os.kill(os.getpid(), with_signal)
         return result
 
-    setattr(module, function_name, deadly)
+    setattr(module, function_name, call_and_kill)
 
 
 if __name__ == "__main__":

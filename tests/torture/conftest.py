@@ -1,4 +1,4 @@
-"""Fixtures of the torture tests: a waiting process that runs the command, and jobs to be disturbed."""
+"""Fixtures of the torture tests: a process that forks runs of the command, and the jobs to be killed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 pytest.register_assert_rewrite("support.kill_matrix")
 
-from support.kill_matrix import KillMatrix, Undisturbed  # noqa: E402 - so that its asserts explain themselves
+from support.kill_matrix import KillMatrix, Undisturbed  # noqa: E402 - after its asserts are rewritten
 from support.prefect_server import clean_environment  # noqa: E402
 from support.zygote import Zygote  # noqa: E402
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the runs keep what Prefect caches."""
+    """PREFECT_HOME of the runs."""
     return tmp_path_factory.mktemp("torture") / "prefect"
 
 
@@ -29,13 +29,13 @@ def zygote(prefect_server_url: str, prefect_home: Path) -> Iterator[Zygote]:
     environment = clean_environment(
         PREFECT_API_URL=f"{prefect_server_url}/api", PREFECT_HOME=str(prefect_home)
     )
-    with Zygote(environment) as waiting:
-        yield waiting
+    with Zygote(environment) as process:
+        yield process
 
 
 @pytest.fixture(scope="session")
 def undisturbed() -> dict[int, Undisturbed]:
-    """What undisturbed runs leave, by seed; each is made once."""
+    """The results of undisturbed runs, by seed; each seed runs only once."""
     return {}
 
 
@@ -43,6 +43,6 @@ def undisturbed() -> dict[int, Undisturbed]:
 def matrix(
     zygote: Zygote, tmp_path: Path, undisturbed: dict[int, Undisturbed], request: pytest.FixtureRequest
 ) -> KillMatrix:
-    """A job into the destinations whose harnesses the test names."""
+    """A job that loads into the destinations whose harnesses the test lists."""
     harnesses = [kind(tmp_path / "data", request) for kind in request.param]
     return KillMatrix(zygote, harnesses, tmp_path, undisturbed)

@@ -1,4 +1,4 @@
-"""Damage between two runs, and a disk that is full: found, said in one line, healed by the next run."""
+"""Damage between two runs, and a full disk: detected, reported in one line, repaired by the next run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from support.disk import SmallDisk
 
+pytestmark = pytest.mark.xdist_group("kills")
+
 ten_years = 10 * 365 * 86_400
 duckdb_only = pytest.mark.parametrize("matrix", [(DuckDBHarness,)], indirect=True, ids=["duckdb"])
 
@@ -24,15 +26,15 @@ duckdb_only = pytest.mark.parametrize("matrix", [(DuckDBHarness,)], indirect=Tru
 @pytest.fixture
 def data_dir(matrix: KillMatrix, tmp_path: Path) -> Path:
     """A data directory after an undisturbed run with seed 0."""
-    found = tmp_path / "data"
-    code, said = matrix.run(found, 0)
-    assert code == 0, said
-    return found
+    data = tmp_path / "data"
+    code, output = matrix.run(data, 0)
+    assert code == 0, output
+    return data
 
 
 def assert_healed(matrix: KillMatrix, data_dir: Path, after: str, seed: int = 0) -> None:
-    code, said = matrix.run(data_dir, seed)
-    assert code == 0, said
+    code, output = matrix.run(data_dir, seed)
+    assert code == 0, output
     assert comparable(data_dir) == matrix.undisturbed(seed).files, after
     [harness] = matrix._harnesses
     matrix.assert_holds(harness, matrix.undisturbed(seed), after)
@@ -79,32 +81,32 @@ def test_a_warehouse_that_is_no_database_is_one_line_and_made_anew_once_it_is_ou
 ) -> None:
     warehouse = data_dir / "warehouse.duckdb"
     warehouse.write_bytes(b"\xaa" * warehouse.stat().st_size)
-    code, said = matrix.run(data_dir, 0)
+    code, output = matrix.run(data_dir, 0)
     assert code == 1
-    [line] = [line for line in said.splitlines() if line.startswith("failed: ")]
+    [line] = [line for line in output.splitlines() if line.startswith("failed: ")]
     assert str(warehouse) in line
     assert "move it away" in line
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     warehouse.rename(warehouse.with_suffix(".away"))
-    code, said = matrix.run(data_dir, 0)
-    assert code == 0, said
+    code, output = matrix.run(data_dir, 0)
+    assert code == 0, output
     [harness] = matrix._harnesses
     matrix.assert_holds(harness, matrix.undisturbed(0), "a damaged warehouse")
 
 
 @duckdb_only
-@pytest.mark.parametrize("most_file_bytes", [50_000, 400_000], ids=["landing", "warehouse"])
+@pytest.mark.parametrize("max_file_bytes", [50_000, 400_000], ids=["landing", "warehouse"])
 def test_a_full_disk_is_one_line_and_leaves_the_old_month(
-    matrix: KillMatrix, data_dir: Path, most_file_bytes: int
+    matrix: KillMatrix, data_dir: Path, max_file_bytes: int
 ) -> None:
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
         pytest.skip("make coverage: what it writes itself does not fit either, and it says so at length")
-    code, said = matrix.run(data_dir, 1, most_file_bytes=most_file_bytes)
-    assert code == 1, said
-    [line] = [line for line in said.splitlines() if line.startswith("failed: ")]
+    code, output = matrix.run(data_dir, 1, max_file_bytes=max_file_bytes)
+    assert code == 1, output
+    [line] = [line for line in output.splitlines() if line.startswith("failed: ")]
     assert "File too large" in line
-    assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("log: "), said
+    assert "Traceback" not in output
+    assert output.splitlines()[-1].startswith("log: "), output
     [harness] = matrix._harnesses
     matrix.assert_holds(harness, matrix.undisturbed(0), "a full disk")
     assert_healed(matrix, data_dir, "a full disk", seed=1)
@@ -117,20 +119,20 @@ def test_a_run_on_a_full_disk_is_one_line_and_the_next_one_with_room_goes_well(
     data_dir = small_disk.path / "data"
     for free_bytes in (0, 16_384, 300_000):
         small_disk.leave(free_bytes)
-        code, said = matrix.run(data_dir, 1)
-        assert code == 1, said
-        [line] = [line for line in said.splitlines() if line.startswith("failed: ")]
+        code, output = matrix.run(data_dir, 1)
+        assert code == 1, output
+        [line] = [line for line in output.splitlines() if line.startswith("failed: ")]
         assert "No space left on device" in line
         assert f"{data_dir}/" in line
-        assert "Traceback" not in said
-        assert "Logging error" not in said
-        assert said.splitlines()[-1].startswith("log: "), said
+        assert "Traceback" not in output
+        assert "Logging error" not in output
+        assert output.splitlines()[-1].startswith("log: "), output
     small_disk.make_room()
     small_disk.make_read_only()
-    code, said = matrix.run(data_dir, 1)
-    assert (code, len(said.splitlines())) == (2, 1), said
-    assert f"no permission to write to {data_dir}" in said
+    code, output = matrix.run(data_dir, 1)
+    assert (code, len(output.splitlines())) == (2, 1), output
+    assert f"no permission to write to {data_dir}" in output
     small_disk.make_writable()
-    code, said = matrix.run(data_dir, 1)
-    assert code == 0, said
+    code, output = matrix.run(data_dir, 1)
+    assert code == 0, output
     assert comparable(data_dir) == matrix.undisturbed(1).files

@@ -1,10 +1,11 @@
-"""The tutorial's job, stopped at any step: a last line, an exit code of its own, and the table as it was."""
+"""The tutorial's job, stopped at any step: one last line, its exit code, and an unchanged table."""
 
 from __future__ import annotations
 
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
 from support.cli import small_month
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     from support.postgres import Database
     from support.zygote import Zygote
+
+pytestmark = pytest.mark.xdist_group("kills")
 
 NAME = "yellow_tripdata_2021-01.csv.gz"
 TABLE = "yellow_taxi_trips"
@@ -41,9 +44,9 @@ def test_ctrl_c_and_sigterm_end_it_cleanly_wherever_it_is(
     for rows, (step, with_signal) in enumerate(STEPS, start=100):
         code, word = ENDS[with_signal]
         assert run(rows, step, with_signal) == code, f"at {step}: {output.read_text()}"
-        said = output.read_text()
-        assert said.splitlines()[-1].startswith(word), said
-        assert "Traceback" not in said
+        printed = output.read_text()
+        assert printed.splitlines()[-1].startswith(word), printed
+        assert "Traceback" not in printed
         assert not [path for path in data_dir.rglob("*.tmp") if path.is_file()]
         assert postgres.value(f"SELECT count(*) FROM {TABLE}") == 7, f"at {step}"
     assert run(200) == 0, output.read_text()

@@ -21,6 +21,8 @@ from support.torture import TORTURE, note
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.xdist_group("kills")
+
 SHORT_STEPS = [
     "flows.sources.landing.commit:1:after",
     "flows.staging.stage_file.repair_csv:1:after",
@@ -89,10 +91,10 @@ def test_a_signal_ends_a_run_cleanly_wherever_it_is(
     data_dir = tmp_path / "data"
     [harness] = matrix._harnesses
     for step in SIGNAL_STEPS[: None if TORTURE or with_signal is signal.SIGTERM else 1]:
-        how, said = matrix.run(data_dir, 0, kill_at=step, with_signal=with_signal)
-        assert how == code, said
-        assert "Traceback" not in said
-        assert said.splitlines()[-1].startswith(word), said
+        exit_code, output = matrix.run(data_dir, 0, kill_at=step, with_signal=with_signal)
+        assert exit_code == code, output
+        assert "Traceback" not in output
+        assert output.splitlines()[-1].startswith(word), output
         assert not [path for path in data_dir.rglob("*.tmp") if path.is_file()]
         matrix.assert_whole(harness, [matrix.undisturbed(0)])
     assert matrix.run(data_dir, 0)[0] == 0

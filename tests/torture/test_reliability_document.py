@@ -18,8 +18,8 @@ def test_the_document_shows_the_figures_of_the_last_run() -> None:
 
 @needs_figures
 def test_nothing_was_lost_and_nothing_came_twice() -> None:
-    kept = json.loads(FIGURES.read_text())
-    matrices = [figures for what, figures in kept.items() if what.startswith("kill matrix")]
+    parts = json.loads(FIGURES.read_text())
+    matrices = [figures for part, figures in parts.items() if part.startswith("kill matrix")]
     assert sum(figures["kill_points"] for figures in matrices) >= 100
     assert [(figures["rows_lost"], figures["rows_duplicated"]) for figures in matrices] == [(0, 0)] * len(
         matrices

@@ -19,19 +19,21 @@ if TYPE_CHECKING:
     from support.web import Web
     from support.zygote import Zygote
 
+pytestmark = pytest.mark.xdist_group("kills")
+
 USER, PASSWORD, SIGNATURE = "reader-4711", "pa55-w0rd-0815", "s1gnature-0816"
 MONTH = b"VendorID,tpep_pickup_datetime,total_amount\n1,2021-01-15 03:36:12,9.75\n"
 
 
 def holders(secrets: list[str], *places: Path) -> list[str]:
     """Every file below these directories that has one of the secrets in it."""
-    wanted = [spelled.encode() for secret in secrets for spelled in {secret, quote(secret, safe="")}]
+    needles = [spelled.encode() for secret in secrets for spelled in {secret, quote(secret, safe="")}]
     return [
         f"{path}: {secret!r}"
         for place in places
         for path in ([place] if place.is_file() else place.rglob("*"))
         if path.is_file()
-        for secret in wanted
+        for secret in needles
         if secret in path.read_bytes()
     ]
 
@@ -68,8 +70,8 @@ def test_no_secret_is_anywhere_after_a_run(
         ]
         assert servers
         secrets = [PASSWORD, SIGNATURE, *filter(None, [database_password])]
-        found = holders(secrets, output, summary, data_dir, prefect_home, *servers)
-        assert not found, found
+        leaks = holders(secrets, output, summary, data_dir, prefect_home, *servers)
+        assert not leaks, leaks
         if expected == 0:  # others' files may be damaged on purpose
             stored = [path for path in (prefect_home / "storage").rglob("*") if path.is_file()]
             results = [path.read_text() for path in stored if path.stat().st_mtime >= started]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SIX = [1, 2, 3, 4, 5, 6]
 
-pytestmark = pytest.mark.usefixtures("into_postgres")
+pytestmark = [pytest.mark.usefixtures("into_postgres"), pytest.mark.xdist_group("workers of dask")]
 
 
 def test_six_months_on_two_workers_are_those_of_a_local_run(

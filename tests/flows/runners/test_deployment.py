@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 YEAR = list(range(1, 13))
 JANUARY = TripMonth("yellow", 2021, 1)
 
-pytestmark = pytest.mark.usefixtures("into_postgres", "_deployment")
+pytestmark = [
+    pytest.mark.usefixtures("into_postgres", "_deployment"),
+    pytest.mark.xdist_group("workers of a pool"),
+]
 
 
 @pytest.fixture

@@ -107,6 +107,17 @@ def test_a_local_file_that_may_not_be_read_says_so(
         ("t.parquet", GZIP, "csv.gz", Census(30_001, 60_002, 0, 0, len(CSV)), None),
         ("t", b"a", "csv", Census(1, 0, 0, 0, 1), None),
     ],
+    ids=[
+        "CSV",
+        "gzip",
+        "gzip of many members",
+        "Parquet",
+        "CSV named gzip",
+        "gzip named CSV",
+        "Parquet named gzip",
+        "gzip named Parquet",
+        "one byte",
+    ],
 )
 @pytest.mark.parametrize("over_http", [False, True], ids=["file", "http"])
 def test_kinds_are_told_by_content(
@@ -140,6 +151,7 @@ def test_kinds_are_told_by_content(
         (parquet_bytes()[:500], "no readable footer"),
         (b"BZh91AY&SY", "bzip2"),
     ],
+    ids=["empty", "HTML", "gzip cut off", "Parquet cut off", "the head of a Parquet file", "bzip2"],
 )
 def test_a_local_file_that_is_no_trip_file_does_not_land(
     raw: Path, tmp_path: Path, content: bytes, message: str

@@ -88,7 +88,7 @@ def test_a_server_that_cannot_prove_who_it_is_is_not_read(impostor: str, tmp_pat
         "https://h/x%00.csv",
         "https://h/..\\..\\x.csv",
         "https://h/.locks",
-        "https://h/" + "a" * 5000,
+        pytest.param("https://h/" + "a" * 5000, id="5000 letters"),
         "https://h/yellow_tripdata_2021-01.csv.gz%0Arm%20-rf",
     ],
 )

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
     from flows.staging import StagedMonth
 
+pytestmark = pytest.mark.xdist_group("bqemulator")
+
 JANUARY, FEBRUARY = TripMonth("yellow", 2021, 1), TripMonth("yellow", 2021, 2)
 TABLE = JANUARY.dataset.table
 

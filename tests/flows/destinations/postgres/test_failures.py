@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from flows.staging import StagedMonth
 
+pytestmark = pytest.mark.xdist_group("a Postgres that is killed")
+
 JANUARY, FEBRUARY = TripMonth("yellow", 2021, 1), TripMonth("yellow", 2021, 2)
 TABLE = JANUARY.dataset.table
 MONTH = f"{TABLE}_2021_01"
