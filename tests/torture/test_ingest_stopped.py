@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NAME = "yellow_tripdata_2021-01.csv.gz"
 TABLE = "yellow_taxi_trips"
 STEPS = [
-    ("flows.sources.landing.open_source:1:before", signal.SIGINT),
+    ("flows.sources.download.open_source:1:before", signal.SIGINT),
     ("flows.staging.stage_file.write_parquet:1:before", signal.SIGTERM),
     ("flows.destinations.postgres.destination.reconcile:1:before", signal.SIGTERM),
 ]

@@ -149,7 +149,7 @@ def test_pauses_grow(web: Web, raw: Path, pauses: list[float]) -> None:
     refuse(web_source(web), raw, http_attempts=8, http_backoff_seconds=1)
     assert len(pauses) == 7
     for number, seconds in enumerate(pauses):
-        assert min(2**number, 30) <= seconds <= min(2**number + 1, 30)
+        assert min(2**number, 30) <= seconds <= min(1.25 * 2**number, 30)
 
 
 def test_pauses_grow_anew_after_every_new_byte(web: Web, raw: Path, pauses: list[float]) -> None:
