@@ -8,7 +8,7 @@ from flows.sources.catalogue import (
     check_open_ended,
     locate_source,
 )
-from flows.sources.inspection import GZIP_MAGIC
+from flows.sources.csv_census import GZIP_MAGIC
 from flows.sources.landed import LandedFile, find_landed
 from flows.sources.landing import land
 from flows.sources.probe import CONCURRENT_PROBES, newest_months, probe_source, source_version

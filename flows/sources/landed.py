@@ -8,7 +8,8 @@ from pathlib import Path  # noqa: TC003 - pydantic reads annotations at run time
 import pydantic
 
 from flows.runtime import atomic_write
-from flows.sources.inspection import Census, Kind  # noqa: TC001 - likewise
+from flows.sources.csv_census import Census  # noqa: TC001 - likewise
+from flows.sources.inspection import Kind  # noqa: TC001 - likewise
 
 
 @dataclass(frozen=True, slots=True)

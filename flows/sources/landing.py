@@ -44,10 +44,7 @@ def land(
         The verified file; its `fetched` is False if it had landed before and has not changed.
 
     Raises:
-        SourceNotFound: there is no such file, or no right to read it.
-        SourceUnreachable: no connection could be made.
-        SourceBusy: the source kept failing in a way that may pass.
-        SourceCorrupt: what was received is not a complete trip file.
+        SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: see `flows.errors`.
         LocalStorageError: the disk is full.
         LockTimeout: another run is landing the same file.
     """

@@ -57,10 +57,7 @@ def probe_source(file: SourceFile, settings: Settings, known_version: str | None
 
     Raises:
         SourceFileMissing: the source answered that it has no such file.
-        SourceNotFound: another refusal, such as a lacking permission.
-        SourceUnreachable: no connection could be made.
-        SourceBusy: the source kept failing in a way that may pass.
-        SourceCorrupt: the answer contradicts itself.
+        SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: see `flows.errors`.
     """
     return retry_transient(
         lambda: _probe_once(file, settings, known_version),
@@ -113,9 +110,7 @@ def newest_months(
     Raises:
         UsageError: every month would be the same file.
         SourceNotFound: the source has no month in that range.
-        SourceUnreachable: no connection could be made; that does not mean "not published".
-        SourceBusy: likewise, the source kept failing in a way that may pass.
-        SourceCorrupt: likewise, the answer contradicts itself.
+        SourceUnreachable, SourceBusy, SourceCorrupt: no answer, which does not mean "not published".
     """
     check_open_ended(source)
     name = without_secrets(source)

@@ -69,13 +69,10 @@ def open_source(request: SourceRequest, settings: Settings) -> AbstractContextMa
         settings: time-outs and credentials.
 
     Returns:
-        A context manager that yields the response. Entering it, or reading the chunks, raises:
+        A context manager that yields the response. Entering it and reading the chunks raise the errors.
 
     Raises:
-        SourceNotFound: there is no such file, or no right to read it.
-        SourceUnreachable: no connection could be made.
-        SourceBusy: the source failed in a way that may pass.
-        SourceCorrupt: the answer contradicts itself.
+        SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: see `flows.errors`.
     """
     opener: dict[str, Callable[[SourceRequest, Settings], AbstractContextManager[SourceResponse]]] = {
         "http": _open_http,

@@ -24,7 +24,7 @@ def raw(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds of every pause, none of which is made."""
+    """The seconds of every pause; the test does not wait for them."""
     seconds: list[float] = []
     monkeypatch.setattr("flows.runtime.retry.pause", seconds.append)
     return seconds

@@ -58,8 +58,8 @@ def test_a_server_that_misbehaves(web: Web, raw: Path, name: str, earlier: bool)
         # Whole or not at all: the copy of before, or none.
         assert find_landed(raw / NAME) == old
         assert not earlier or (raw / NAME).read_bytes() == OLD_GZIP
-        kept = ({NAME, RECORD} if earlier else set()) | ({PART, PART_VERSION} if bad.part else set())
-        assert files_in(raw) <= kept
+        expected = ({NAME, RECORD} if earlier else set()) | ({PART, PART_VERSION} if bad.part else set())
+        assert files_in(raw) <= expected
         web.heal()
         assert land(source, raw, settings()).fetched
     assert (raw / NAME).read_bytes() == GZIP
