@@ -1,4 +1,4 @@
-"""Support for the tests of the landing: files to serve, servers that misbehave, landings in other processes."""
+"""Support for the tests of the landing: files to serve, bad servers, landings in other processes."""
 
 from __future__ import annotations
 
