@@ -16,7 +16,7 @@ from flows.errors import TaxiError, UsageError
 from flows.request import configured_destination
 from flows.runtime import Layout
 from flows.settings import get_settings
-from flows.sources import ASKED_AT_ONCE, find_landed, locate_source, probe_source, without_secrets
+from flows.sources import CONCURRENT_PROBES, find_landed, locate_source, probe_source, without_secrets
 from flows.staging import schema_version
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def print_plan(request: LoadRequest) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     held, refusals = _held(request, months)
-    with ThreadPoolExecutor(ASKED_AT_ONCE, "plan") as pool:
+    with ThreadPoolExecutor(CONCURRENT_PROBES, "plan") as pool:
         plans = list(pool.map(lambda month: _plan_month(request, month), months))
     table = Table(title="dry run: nothing is fetched or written", title_justify="left")
     for name in ("month", "source", "would fetch", *request.to):

@@ -1,8 +1,8 @@
-"""What every step needs: durable files, locks, the layout of the data directory, progress."""
+"""What every step needs: durable files, locks, the data directory, progress, retries, stopping."""
 
 from flows.runtime.files import (
     atomic_write,
-    commit,
+    commit_file,
     describe_free_space,
     explain_full_disk,
     file_lock,
@@ -14,15 +14,12 @@ from flows.runtime.layout import Layout
 from flows.runtime.progress import (
     LogProgress,
     ProgressCallback,
-    check_stopped,
-    clear_stop,
     forward_progress,
-    pause,
     reporter,
-    request_stop,
     set_progress_listener,
 )
 from flows.runtime.retry import RetryPolicy, retry_transient
+from flows.runtime.stopping import check_stopped, clear_stop, pause, request_stop
 
 __all__ = [
     "Layout",
@@ -32,7 +29,7 @@ __all__ = [
     "atomic_write",
     "check_stopped",
     "clear_stop",
-    "commit",
+    "commit_file",
     "describe_free_space",
     "explain_full_disk",
     "file_lock",

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temporary name, fsync, rename; and the locks that guard them."""
+"""Durable files: written under a temporary name, synced, then renamed; and the locks that guard them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
-
 DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def describe_free_space(directory: Path) -> str:
-    """A directory and what is free there, for an error: `/data (0.2 of 250,000.0 MB free)`."""
+    """Describe the free space in a directory, for an error message.
+
+    Args:
+        directory: any directory on the disk in question.
+
+    Returns:
+        Such as `/data (0.2 of 250,000.0 MB free)`; the bare path if the disk cannot be asked.
+    """
     try:
         disk = shutil.disk_usage(directory)
     except OSError:
@@ -31,9 +37,12 @@ def describe_free_space(directory: Path) -> str:
 
 @contextlib.contextmanager
 def explain_full_disk(directory: Path) -> Generator[None]:
-    """Say which directory has no room, and how much it has; to be left before anything there is removed.
+    """Turn the system's "disk full" into an error that names the directory and its free space.
 
-    The system's own error of a write names neither.
+    Leave the block before removing files there: the message gives the free space at the time it is left.
+
+    Args:
+        directory: the directory that the block writes to.
 
     Raises:
         LocalStorageError: the disk, or a quota on it, is full.
@@ -50,22 +59,34 @@ def explain_full_disk(directory: Path) -> Generator[None]:
 
 
 def temporary_path(path: Path) -> Path:
-    """The temporary name under which `path` is written: hidden, in the same directory.
+    """Name the hidden file, in the same directory, under which `path` is written first.
 
-    One per process, so that two runs never write to the same bytes; a leftover of a killed run is
-    removed by `remove_temporary_files`.
+    Args:
+        path: the final name.
+
+    Returns:
+        A name of this process alone, so that two runs never write to the same file. What a killed run
+        leaves is removed by `remove_temporary_files`.
     """
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def remove_temporary_files(path: Path) -> None:
-    """Remove what killed runs left of `path`; call it only while holding the lock on `path`."""
+    """Remove the temporary files of `path` that killed runs left; call it only under the lock on `path`.
+
+    Args:
+        path: the final name.
+    """
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         leftover.unlink(missing_ok=True)
 
 
 def fsync(path: Path) -> None:
-    """Force a file's bytes, or a directory's entries, to the disk."""
+    """Force a file's bytes, or a directory's entries, to the disk.
+
+    Args:
+        path: a file or a directory.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -73,8 +94,13 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def commit(temporary: Path, path: Path) -> None:
-    """Put a finished temporary file in place of `path`, durably and in one step."""
+def commit_file(temporary: Path, path: Path) -> None:
+    """Replace `path` by a finished temporary file, durably and in one step.
+
+    Args:
+        temporary: the complete file, in the directory of `path`.
+        path: the final name; an existing file is replaced.
+    """
     fsync(temporary)
     temporary.replace(path)
     fsync(path.parent)
@@ -82,9 +108,14 @@ def commit(temporary: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Generator[Path]:
-    """Write a file whole or not at all: yields a temporary path, commits it when the block ends.
+    """Write a file completely or not at all.
 
-    An existing `path` stays as it was if the block raises.
+    Args:
+        path: the final name; its directory is created if missing. An existing file stays as it was if
+            the block raises.
+
+    Yields:
+        The temporary path to write to; it becomes `path` when the block ends.
 
     Raises:
         LocalStorageError: the disk is full.
@@ -94,7 +125,7 @@ def atomic_write(path: Path) -> Generator[Path]:
     try:
         with explain_full_disk(path.parent):
             yield temporary
-            commit(temporary, path)
+            commit_file(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -103,12 +134,12 @@ def atomic_write(path: Path) -> Generator[Path]:
 def file_lock(
     path: Path, timeout_seconds: float, on_wait: Callable[[], None] | None = None
 ) -> Generator[None]:
-    """Hold the lock file `path` against other threads and processes; the system frees it if we die.
+    """Hold a lock file against other threads and processes; the system frees it if this process dies.
 
     Args:
-        path: the lock file; created if missing, never removed (removing it would race).
-        timeout_seconds: how long to wait for the holder.
-        on_wait: called once if there is somebody to wait for.
+        path: the lock file; created if missing, and never removed, because removing it would race.
+        timeout_seconds: how long to wait for the present holder.
+        on_wait: called once if the lock is not free at first.
 
     Raises:
         LockTimeout: the lock was not free in time.
@@ -116,9 +147,9 @@ def file_lock(
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, thread_local=False)
     try:
-        try:
+        with contextlib.suppress(Timeout):
             lock.acquire(timeout=0)
-        except Timeout:
+        if not lock.is_locked:
             if on_wait:
                 on_wait()
             lock.acquire(timeout=timeout_seconds, poll_interval=0.1)

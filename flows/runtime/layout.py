@@ -1,4 +1,4 @@
-"""Where a data directory keeps what; the names are fixed, see docs/naming.md."""
+"""The layout of a data directory; the names are fixed, see docs/naming.md."""
 
 from __future__ import annotations
 
@@ -16,25 +16,41 @@ class Layout:
     """The paths below one data directory.
 
     Attributes:
-        data_dir: its root.
+        data_dir: the directory itself.
     """
 
     data_dir: Path
 
     def raw(self, color: str) -> Path:
-        """Directory of landed files."""
+        """The directory of landed files.
+
+        Args:
+            color: dataset, such as `yellow`.
+        """
         return self.data_dir / "raw" / color
 
     def staged(self, color: str) -> Path:
-        """Directory of staged files, rejects and quality reports."""
+        """The directory of staged files, rejects and quality reports.
+
+        Args:
+            color: dataset, such as `yellow`.
+        """
         return self.data_dir / color
 
     def ingest(self, color: str) -> Path:
-        """Directory of the files that `flows/ingest.py` stages, without the rows it drops."""
+        """The directory of the files that `flows/ingest.py` stages, which lack the rows it drops.
+
+        Args:
+            color: dataset, such as `yellow`.
+        """
         return self.data_dir / "ingest" / color
 
     def lock(self, month: TripMonth) -> Path:
-        """Lock file of the one run that works on a month."""
+        """The lock file of the one run that works on a month.
+
+        Args:
+            month: dataset and month.
+        """
         return self.data_dir / ".locks" / f"{month.stem}.lock"
 
     @property
@@ -44,5 +60,5 @@ class Layout:
 
     @property
     def logs(self) -> Path:
-        """Directory of the command line's logs."""
+        """The directory of the command line's log files."""
         return self.data_dir / "logs"

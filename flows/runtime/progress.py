@@ -1,14 +1,13 @@
-"""Where long work says how far it is: a line a month on a terminal, plain log lines elsewhere."""
+"""Progress of long work, sent to a listener: log lines by default, a bar per month on a terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from flows.errors import Stopped
+from flows.runtime.stopping import check_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -16,59 +15,75 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flows.runtime.progress")
 
 ProgressCallback: TypeAlias = "Callable[[int, int | None], None]"
-"""Called with what is done and, where it is known, the total; bytes or rows as the phase has it."""
+"""Called with the amount done and, if known, the total; bytes while downloading, rows otherwise."""
 
 
 class ProgressListener(Protocol):
-    """Somebody who wants to know."""
+    """Receives the progress of every month."""
 
     def update(self, month: str, phase: str, done: int, total: int | None) -> None:
-        """Take note: `month` such as `yellow 2021-01`, `phase` such as `download`."""
+        """Receive one report.
+
+        Args:
+            month: label such as `yellow 2021-01`.
+            phase: such as `download` or `stage`.
+            done: bytes (`download`) or rows (other phases) so far.
+            total: bytes or rows in all; None if unknown.
+        """
         ...
 
 
 class LogProgress:
-    """Log lines: one when a phase is done, and one every few seconds while it goes on."""
+    """Logs one line when a phase is done, and one every few seconds until then."""
 
     def __init__(self, every_seconds: float = 10.0) -> None:
-        """Nothing is said before the first interval has passed."""
+        """Start without any phase.
+
+        Args:
+            every_seconds: interval between two lines of a phase, and before its first.
+        """
         self._every_seconds = every_seconds
-        self._last: dict[tuple[str, str], float] = {}
+        self._last_logged: dict[tuple[str, str], float] = {}
         self._finished: set[tuple[str, str]] = set()
 
     def update(self, month: str, phase: str, done: int, total: int | None) -> None:
-        """Log if the phase is done, or the last line for this month and phase is old enough."""
-        now = time.monotonic()
-        last = self._last.setdefault((month, phase), now)
+        """Log the report if the phase is done or its last line is old enough; see `ProgressListener`."""
+        key, now = (month, phase), time.monotonic()
+        last_logged = self._last_logged.setdefault(key, now)
         is_done = total is not None and done >= total
-        if is_done and (month, phase) in self._finished:
+        if is_done and key in self._finished:
             return
         if is_done:
-            self._finished.add((month, phase))
-        if is_done or now - last >= self._every_seconds:
-            self._last[month, phase] = now
+            self._finished.add(key)
+        if is_done or now - last_logged >= self._every_seconds:
+            self._last_logged[key] = now
             unit = "bytes" if phase == "download" else "rows"
-            share = f" of {total:,}" if total and not is_done else ""
-            logger.info("%s: %s %s%s %s", month, phase, f"{done:,}", share, unit)
+            of_total = f" of {total:,}" if total and not is_done else ""
+            logger.info("%s: %s %s%s %s", month, phase, f"{done:,}", of_total, unit)
 
 
 _listener: ProgressListener = LogProgress()
-_lock = threading.Lock()
+_followers: dict[str, ProgressListener] = {}
 
 
 def set_progress_listener(listener: ProgressListener) -> None:
-    """Send all progress of this process to `listener` from now on."""
+    """Send all progress of this process to another listener from now on.
+
+    Args:
+        listener: replaces the previous one.
+    """
     global _listener
-    with _lock:
-        _listener = listener
-
-
-_followers: dict[str, ProgressListener] = {}
+    _listener = listener
 
 
 @contextlib.contextmanager
 def forward_progress(month: str, follower: ProgressListener) -> Generator[None]:
-    """Send the progress of one month to `follower` too, for as long as the block lasts."""
+    """Send the progress of one month to a second listener as well, while the block runs.
+
+    Args:
+        month: label such as `yellow 2021-01`.
+        follower: the second listener.
+    """
     _followers[month] = follower
     try:
         yield
@@ -76,42 +91,16 @@ def forward_progress(month: str, follower: ProgressListener) -> Generator[None]:
         _followers.pop(month, None)
 
 
-_stopping = threading.Event()
-
-
-def request_stop() -> None:
-    """Let all work of this process end at its next report, with `Stopped`."""
-    _stopping.set()
-
-
-def clear_stop() -> None:
-    """Take back `request_stop`."""
-    _stopping.clear()
-
-
-def check_stopped() -> None:
-    """Raise `Stopped` if the run has been told to stop."""
-    if _stopping.is_set():
-        raise Stopped("stopped before it was done; nothing of it is half there")
-
-
-def pause(seconds: float) -> None:
-    """Wait, or end at once with `Stopped` when the run is told to stop.
+def reporter(month: str, phase: str) -> Callable[[int, int | None], None]:
+    """Make the function with which a phase reports its progress.
 
     Args:
-        seconds: how long.
+        month: label such as `yellow 2021-01`.
+        phase: such as `download`.
 
-    Raises:
-        Stopped: the run was told to stop.
-    """
-    _stopping.wait(seconds)
-    check_stopped()
-
-
-def reporter(month: str, phase: str) -> Callable[[int, int | None], None]:
-    """The function to call with (done, total) while `month` is in `phase`.
-
-    It raises `Stopped` once the run has been told to stop, so that long work ends soon.
+    Returns:
+        A function of (done, total). It raises `Stopped` once the run has been told to stop, so that long
+        work ends soon.
     """
 
     def report(done: int, total: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Trying again: the one place for attempts, growth, jitter, `Retry-After` and giving up."""
+"""The one way to retry: attempts, growing pauses with jitter, `Retry-After`, and giving up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
-from flows.runtime.progress import pause
+from flows.runtime.stopping import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,13 +19,13 @@ ErrorTypes: TypeAlias = "type[BaseException] | tuple[type[BaseException], ...]"
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long something that may pass is tried again.
+    """How often and for how long a call is retried.
 
     Attributes:
         attempts: in a row without progress; None: no limit. An error's own `most_attempts` lowers it.
-        first_pause_seconds: pause after the first failure; it doubles with every further one in a row.
+        first_pause_seconds: pause after the first failure; it doubles with each further one in a row.
         longest_pause_seconds: bound of the pauses, unless the server asks for a longer one.
-        total_seconds: no new attempt later than this after the first one began; None: no limit.
+        total_seconds: no further attempt later than this after the first one began; None: no limit.
     """
 
     attempts: int | None = None
@@ -34,25 +34,28 @@ class RetryPolicy:
     total_seconds: float | None = None
 
     def pause_seconds(self, failures: int, error: BaseException | None = None) -> float:
-        """How long to wait before the next attempt.
+        """Compute the pause before the next attempt.
 
         Args:
-            failures: in a row, at least 1.
-            error: the last one; its `retry_after_seconds` is what the server asked for.
+            failures: number of failures in a row, at least 1.
+            error: the last one; its `retry_after_seconds` is the pause the server asked for.
 
         Returns:
-            Seconds, with up to a quarter of jitter either way.
+            Seconds, up to a quarter of them jitter.
         """
         doubled = self.first_pause_seconds * 2 ** min(failures - 1, 16)
-        jittered = min(doubled, self.longest_pause_seconds) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
-        return max(jittered, getattr(error, "retry_after_seconds", 0.0))
+        jittered = doubled * random.uniform(1.0, 1.25)  # noqa: S311 - not a secret
+        return max(min(jittered, self.longest_pause_seconds), getattr(error, "retry_after_seconds", 0.0))
 
     def gives_up(self, failures: int, error: BaseException | None = None) -> bool:
-        """Whether so many failures in a row are enough.
+        """Tell whether the limit of attempts is reached.
 
         Args:
-            failures: in a row, at least 1.
-            error: the last one.
+            failures: number of failures in a row, at least 1.
+            error: the last one; its `most_attempts` is a limit as well.
+
+        Returns:
+            True if there should be no further attempt.
         """
         limits = (self.attempts, getattr(error, "most_attempts", None))
         return any(limit is not None and failures >= limit for limit in limits)
@@ -66,60 +69,61 @@ def retry_transient(
     progress: Callable[[], int] = lambda: 0,
     before_pause: Callable[[BaseException, float], None] | None = None,
 ) -> Result:
-    """Call until it succeeds, fails in a way that will not pass, or the policy gives up.
+    """Call a function until it succeeds, fails with a permanent error, or the policy gives up.
 
     Args:
-        call: what to do; it may be called again after an error that `retry_on` names.
-        policy: how often, and with which pauses.
-        retry_on: error types worth another attempt, or a function that tells.
-        progress: a number that grows when an attempt got further than any before it, such as bytes received;
-            failures are then counted anew.
+        call: the function; it must be safe to call again after an error that `retry_on` accepts.
+        policy: limits and pauses.
+        retry_on: types of transient errors, or a function that tells whether an error is transient.
+        progress: returns a number such as bytes received. When it has grown beyond its highest value so
+            far, the failures are counted from zero again.
         before_pause: called with the error and the seconds of the pause that follows.
 
     Returns:
-        What `call` returns.
+        The result of `call`.
 
     Raises:
         Stopped: the run was told to stop during a pause.
         BaseException: the last error, as `call` raised it.
+
+    Example:
+        >>> policy = RetryPolicy(attempts=5, first_pause_seconds=0.5)
+        >>> retry_transient(connect, policy, retry_on=DestinationBusy)  # doctest: +SKIP
     """
     failures, furthest = 0, progress()
-    passes = _is_one_of(retry_on) if isinstance(retry_on, (type, tuple)) else retry_on
 
-    def counted(error: BaseException) -> bool:
+    def is_transient(error: BaseException) -> bool:
+        return isinstance(error, retry_on) if isinstance(retry_on, (type, tuple)) else retry_on(error)
+
+    def count_failure(error: BaseException) -> bool:
         nonlocal failures, furthest
-        if not passes(error):
+        if not is_transient(error):
             return False
-        failures = 0 if progress() > furthest else failures + 1
-        furthest = max(furthest, progress())
+        reached = progress()
+        failures = 0 if reached > furthest else failures + 1
+        furthest = max(furthest, reached)
         return True
 
-    def stop(state: RetryCallState) -> bool:
+    def should_stop(state: RetryCallState) -> bool:
         elapsed = state.seconds_since_start or 0.0
         is_late = policy.total_seconds is not None and elapsed >= policy.total_seconds
-        return is_late or policy.gives_up(failures, _error(state))
+        return is_late or policy.gives_up(failures, _error_of(state))
 
-    def announce(state: RetryCallState) -> None:
-        error = _error(state)
+    def announce_pause(state: RetryCallState) -> None:
+        error = _error_of(state)
         if before_pause and error:
-            before_pause(error, state.next_action.sleep if state.next_action else 0.0)
+            before_pause(error, state.upcoming_sleep)
 
-    attempts = Retrying(
-        retry=retry_if_exception(counted),
-        stop=stop,
-        wait=lambda state: policy.pause_seconds(max(failures, 1), _error(state)),
-        sleep=lambda seconds: pause(float(seconds)),
-        before_sleep=announce,
+    retrying = Retrying(
+        retry=retry_if_exception(count_failure),
+        stop=should_stop,
+        wait=lambda state: policy.pause_seconds(max(failures, 1), _error_of(state)),
+        before_sleep=announce_pause,
+        sleep=pause,
         reraise=True,
     )
-    return attempts(call)
+    return retrying(call)
 
 
-def _is_one_of(
-    types: type[BaseException] | tuple[type[BaseException], ...],
-) -> Callable[[BaseException], bool]:
-    return lambda error: isinstance(error, types)
-
-
-def _error(state: RetryCallState) -> BaseException | None:
+def _error_of(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None

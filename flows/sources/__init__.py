@@ -1,14 +1,21 @@
-"""Where data comes from: the catalogue of URLs, the landing, and synthetic trips."""
+"""Where trips come from: the catalogue of URLs, the landing of files, and synthetic trips."""
 
-from flows.sources.catalogue import PUBLISHERS, SYNTHETIC, SourceFile, check_months, locate_source
-from flows.sources.inspection import GZIP_MAGIC
+from flows.sources.catalogue import (
+    PUBLISHERS,
+    SYNTHETIC,
+    SourceFile,
+    check_months,
+    check_open_ended,
+    locate_source,
+)
+from flows.sources.csv_census import GZIP_MAGIC
 from flows.sources.landed import LandedFile, find_landed
-from flows.sources.landing import land, source_version
-from flows.sources.probe import ASKED_AT_ONCE, check_open_ended, newest_months, probe_source
+from flows.sources.landing import land
+from flows.sources.probe import CONCURRENT_PROBES, newest_months, probe_source, source_version
 from flows.sources.redaction import redact, without_secrets
 
 __all__ = [
-    "ASKED_AT_ONCE",
+    "CONCURRENT_PROBES",
     "GZIP_MAGIC",
     "PUBLISHERS",
     "SYNTHETIC",

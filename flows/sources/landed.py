@@ -1,4 +1,4 @@
-"""A landed file: what is known of it, and whether it still is the file that was verified."""
+"""A landed file and its record: what is known of it, and whether it still is the file that was verified."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path  # noqa: TC003 - pydantic reads annotations at run time
 
 import pydantic
 
-from flows.sources.inspection import Census, Kind  # noqa: TC001 - likewise
+from flows.runtime import atomic_write
+from flows.sources.csv_census import Census  # noqa: TC001 - likewise
+from flows.sources.inspection import Kind  # noqa: TC001 - likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +17,14 @@ class LandedFile:
     """A verified local copy of a source file.
 
     Attributes:
-        path: where it is.
-        url: where it came from, without user, password and query.
-        identity: `SourceFile.identity` of the whole address.
-        version: the source's validator, None if it gives none.
+        path: the file.
+        url: its source, without user, password and query.
+        identity: `SourceFile.identity` of the complete address.
+        version: see `SourceResponse`; None if the source has none.
         kind, bytes, sha256, header, census: see `Inspection`.
-        rows: rows by a Parquet file's footer; None for CSV, whose census counts lines.
-        modified_ns: the file's own time when it was verified, in nanoseconds since 1970.
-        fetched: whether this run transferred it (False: it was already here).
+        rows: number of rows in the footer of a Parquet file; None for CSV, whose census counts lines.
+        modified_ns: modification time when it was verified, in nanoseconds since 1970.
+        fetched: True if this run downloaded it, False if it had landed before.
     """
 
     path: Path
@@ -39,7 +41,7 @@ class LandedFile:
     fetched: bool = True
 
     def is_intact(self) -> bool:
-        """Whether the file is still the one that was verified, by its size and time."""
+        """Whether size and modification time are still those of the verified file."""
         try:
             stat = self.path.stat()
         except OSError:
@@ -51,17 +53,39 @@ _RECORD = pydantic.TypeAdapter(LandedFile)
 
 
 def record_path(path: Path) -> Path:
-    """Where the record of a landed file is."""
+    """Name the record of a landed file.
+
+    Args:
+        path: the landed file.
+
+    Returns:
+        The path of the record, beside the file.
+    """
     return path.with_name(f"{path.name}.json")
 
 
-def to_record(landed: LandedFile) -> bytes:
-    """What is written to `record_path`: JSON that others can read."""
-    return _RECORD.dump_json(landed)
+def write_record(landed: LandedFile) -> None:
+    """Write the record of a landed file, as JSON that others can read.
+
+    Args:
+        landed: the file; it already has its final name.
+
+    Raises:
+        LocalStorageError: the disk is full.
+    """
+    with atomic_write(record_path(landed.path)) as temporary:
+        temporary.write_bytes(_RECORD.dump_json(landed))
 
 
 def find_landed(path: Path) -> LandedFile | None:
-    """The record of a file that landed earlier, if the file is still the one that was verified."""
+    """Find a file that landed earlier.
+
+    Args:
+        path: where it landed.
+
+    Returns:
+        Its record, or None if there is none or the file is no longer the one that was verified.
+    """
     try:
         landed = _RECORD.validate_json(record_path(path).read_bytes())
     except (OSError, pydantic.ValidationError):

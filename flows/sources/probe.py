@@ -1,20 +1,18 @@
-"""Asking a source what it has, without a download: one file, or its newest months."""
+"""Asking a source what it has, without downloading: about one file, or for its newest months."""
 
 from __future__ import annotations
 
 import logging
-import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type
-
-from flows.errors import SourceBusy, SourceNotFound, SourceUnreachable, UsageError
-from flows.sources.catalogue import PUBLISHERS, SYNTHETIC, check_template, locate_source
+from flows.errors import SourceNotFound, TaxiError
+from flows.runtime import retry_transient
+from flows.sources.catalogue import PUBLISHERS, SYNTHETIC, check_open_ended, locate_source
 from flows.sources.redaction import without_secrets
-from flows.sources.source_request import SourceAbsent, SourceRequest
-from flows.sources.transports import open_source
+from flows.sources.source_request import SourceFileMissing, SourceRequest
+from flows.sources.transports import RETRIED_ERRORS, open_source, source_retry_policy
 from transforms.trip_month import TripMonth, months_between
 
 if TYPE_CHECKING:
@@ -26,27 +24,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ASKED_AT_ONCE = 8
-"""Questions under way at the same time."""
-
-GAP_MONTHS = 12
-"""So many months in a row without a file, and the source has no older ones worth asking for."""
-
-USUAL_DELAY_MONTHS = 3
-"""So many more are asked for at first: the TLC publishes a month some two months after its end."""
-
-LONGEST_PAUSE_SECONDS = 30.0
-UNREACHABLE_ATTEMPTS = 3
+CONCURRENT_PROBES = 8
+GAP_MONTHS = 12  # after so many months in a row without a file, there are hardly any older ones
+USUAL_DELAY_MONTHS = 3  # the TLC publishes a month about two months after its end
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a source says of a file.
+    """What a source says about a file.
 
     Attributes:
-        bytes: its size; None: the source does not say.
-        version: its validator; None: the source gives none.
-        unchanged: it is still the version that was asked about.
+        bytes: its size; None if the source does not say.
+        version: see `SourceResponse`; None if the source has none.
+        unchanged: whether it still has the version given to `probe_source`.
     """
 
     bytes: int | None
@@ -54,41 +44,42 @@ class ProbeResult:
     unchanged: bool
 
 
-def probe_source(file: SourceFile, settings: Settings, known: str | None = None) -> ProbeResult:
-    """Ask what is there; a server that is busy is asked again, with growing pauses.
+def probe_source(file: SourceFile, settings: Settings, known_version: str | None = None) -> ProbeResult:
+    """Ask a source about a file; transient errors are retried with growing pauses.
 
     Args:
-        file: which one.
+        file: the file.
         settings: time-outs and attempts.
-        known: the version that landed before.
+        known_version: version of the file that landed before.
+
+    Returns:
+        Size, version, and whether the version is still the known one.
 
     Raises:
-        SourceAbsent: the source answered, and has no such file.
+        SourceFileMissing: the source answered that it has no such file.
         SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: see `flows.errors`.
     """
-
-    def hopeless(state: RetryCallState) -> bool:
-        error = state.outcome.exception() if state.outcome else None
-        most = UNREACHABLE_ATTEMPTS if isinstance(error, SourceUnreachable) else settings.http_attempts
-        return state.attempt_number >= min(most, settings.http_attempts)
-
-    def pause_seconds(state: RetryCallState) -> float:
-        first = settings.http_backoff_seconds
-        backoff = first * 2 ** min(state.attempt_number - 1, 16) + random.uniform(0, first)  # noqa: S311 - no secret
-        asked_for = getattr(state.outcome and state.outcome.exception(), "retry_after_seconds", 0.0)
-        return max(min(backoff, LONGEST_PAUSE_SECONDS), asked_for)
-
-    def ask() -> ProbeResult:
-        with open_source(SourceRequest(file.url, known=known, probe=True), settings) as opened:
-            return ProbeResult(opened.total, opened.version, opened.unchanged)
-
-    retrying = Retrying(
-        retry=retry_if_exception_type((SourceBusy, SourceUnreachable)),
-        stop=hopeless,
-        wait=pause_seconds,
-        reraise=True,
+    return retry_transient(
+        lambda: _probe_once(file, settings, known_version),
+        source_retry_policy(settings),
+        retry_on=RETRIED_ERRORS,
     )
-    return retrying(ask)
+
+
+def source_version(file: SourceFile, settings: Settings) -> str | None:
+    """Ask a source, once, for the version of a file.
+
+    Args:
+        file: the file.
+        settings: time-outs.
+
+    Returns:
+        The version, or None if the source has none or cannot be asked.
+    """
+    try:
+        return _probe_once(file, settings).version
+    except TaxiError:
+        return None
 
 
 def newest_months(
@@ -100,95 +91,69 @@ def newest_months(
     today: dt.date,
     since: TripMonth | None = None,
 ) -> list[TripMonth]:
-    """The newest months that a source has, in calendar order, found by asking for them.
+    """Find the newest months that a source has, by asking for one month after the other.
 
-    Asks from this month back (`dtc`: from its last month; `synthetic`: from the last whole month) until
+    The search goes back from this month (`dtc`: its last month; `synthetic`: the last complete month) until
     there are enough, or until twelve months in a row have no file.
 
     Args:
         source: see `locate_source`.
         color: dataset.
-        count: how many; fewer come back, with a warning, if the source has no more.
+        count: number of months; if the source has fewer, all of them are returned, and a warning is logged.
         settings: time-outs and attempts.
-        today: from where on to look back.
-        since: no month before this one.
+        today: the search starts with this day's month.
+        since: the oldest month to consider.
+
+    Returns:
+        The months, in calendar order.
 
     Raises:
         UsageError: every month would be the same file.
-        SourceNotFound: the source has no month there.
-        SourceUnreachable, SourceBusy, SourceCorrupt: it cannot be asked; that is not "not published".
+        SourceNotFound: the source has no month in that range.
+        SourceUnreachable, SourceBusy, SourceCorrupt: no answer, which does not mean "not published".
     """
     check_open_ended(source)
-    left, search = _candidates(source, color, today, since), _Search(count)
-    if not left:
-        bound = since.iso if since else "its beginning"
-        raise SourceNotFound(f"{without_secrets(source)} has no month of {color} from {bound} on")
-    while left and not search.is_over:
-        at_once = min(ASKED_AT_ONCE, count - len(search.found) + USUAL_DELAY_MONTHS)
-        batch, left = left[:at_once], left[at_once:]
-        for month, answer in _asked(source, batch, settings):
-            search.note(month, answer)
-            if search.is_over:
-                break
-    found = search.found[::-1]
-    if not found:
+    name = without_secrets(source)
+    candidates = _candidate_months(source, color, today, since)
+    if not candidates:
+        first = since.iso if since else "its beginning"
+        raise SourceNotFound(f"{name} has no month of {color} from {first} on")
+    published: list[TripMonth] = []
+    missing: dict[TripMonth, str] = {}  # the gap behind the last published month
+    while candidates and len(published) < count and len(missing) < GAP_MONTHS:
+        batch_size = min(CONCURRENT_PROBES, count - len(published) + USUAL_DELAY_MONTHS)
+        batch, candidates = candidates[:batch_size], candidates[batch_size:]
+        for month, refusal in _probe_months(source, batch, settings):
+            if refusal is None:
+                published.append(month)
+                missing.clear()
+            else:
+                missing[month] = refusal
+            if len(published) == count or len(missing) == GAP_MONTHS:
+                break  # an error about a month behind these would not matter
+    if not published:
+        gap = list(missing)
+        reason = missing[gap[-1]].partition(";")[0]
         raise SourceNotFound(
-            f"{without_secrets(source)} has no file of {color} from {search.missing[-1].iso} to "
-            f"{search.missing[0].iso} ({search.answer.partition(';')[0]}); if it has older ones, name them "
-            "with --since and --until"
+            f"{name} has no file of {color} from {gap[-1].iso} to {gap[0].iso} ({reason}); if it has older "
+            "ones, name them with --since and --until"
         )
-    if len(found) < count:
+    published.reverse()
+    if len(published) < count:
         logger.warning(
             "%s: %d months were asked for, %s has %d: %s to %s",
             color,
             count,
-            without_secrets(source),
-            len(found),
-            found[0].iso,
-            found[-1].iso,
+            name,
+            len(published),
+            published[0].iso,
+            published[-1].iso,
         )
-    return found
+    return published
 
 
-class _Search:
-    """What has been found so far, newest first, and how long the gap is behind it."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self.found: list[TripMonth] = []
-        self.missing: list[TripMonth] = []
-        self.answer = ""
-
-    @property
-    def is_over(self) -> bool:
-        return len(self.found) == self._count or len(self.missing) == GAP_MONTHS
-
-    def note(self, month: TripMonth, answer: str | None) -> None:
-        if answer is None:
-            self.found.append(month)
-            self.missing.clear()
-        else:
-            self.missing.append(month)
-            self.answer = answer
-
-
-def check_open_ended(source: str) -> None:
-    """Refuse a template without year or month: it has no newest month.
-
-    Raises:
-        UsageError: names the placeholder that is missing.
-    """
-    if source == SYNTHETIC or source in PUBLISHERS:
-        return
-    if lacking := [f"{{{name}}}" for name in ("year", "month") if name not in check_template(source)]:
-        raise UsageError(
-            f"--source {without_secrets(source)!r} has no newest month without {' and '.join(lacking)} in "
-            "it; name the months with --months"
-        )
-
-
-def _candidates(source: str, color: str, today: dt.date, since: TripMonth | None) -> list[TripMonth]:
-    """The months to ask for, newest first."""
+def _candidate_months(source: str, color: str, today: dt.date, since: TripMonth | None) -> list[TripMonth]:
+    """The months that the source may have, newest first."""
     newest = TripMonth.of_date(color, today)
     oldest = TripMonth.of_iso(color, newest.dataset.first_month)
     publisher = PUBLISHERS.get(source)
@@ -201,17 +166,23 @@ def _candidates(source: str, color: str, today: dt.date, since: TripMonth | None
     return months_between(max(oldest, since) if since else oldest, newest)[::-1]
 
 
-def _asked(
+def _probe_months(
     source: str, months: list[TripMonth], settings: Settings
 ) -> Generator[tuple[TripMonth, str | None]]:
-    """Each month, in order, with None if it is there, else with what the source said; asked side by side."""
+    """Ask for all months concurrently; yield each with None, or with the message that it is missing."""
 
-    def ask(month: TripMonth) -> tuple[TripMonth, str | None]:
+    def probe(month: TripMonth) -> tuple[TripMonth, str | None]:
         try:
             probe_source(locate_source(source, month, settings), settings)
-        except SourceAbsent as absent:
-            return month, absent.message
+        except SourceFileMissing as missing:
+            return month, missing.message
         return month, None
 
-    with ThreadPoolExecutor(ASKED_AT_ONCE, "ask") as pool:
-        yield from pool.map(ask, months)
+    with ThreadPoolExecutor(CONCURRENT_PROBES, "probe") as pool:
+        yield from pool.map(probe, months)
+
+
+def _probe_once(file: SourceFile, settings: Settings, known_version: str | None = None) -> ProbeResult:
+    request = SourceRequest(file.url, known_version=known_version, probe=True)
+    with open_source(request, settings) as response:
+        return ProbeResult(response.total, response.version, response.unchanged)

@@ -1,7 +1,7 @@
-"""Addresses with a key in them: what may be shown and stored in their place.
+"""Source addresses that hold a secret: what may be shown and stored in their place.
 
-A flow's parameters are stored by the Prefect server and shown in its UI to whoever may look. So the command
-line hands over an address without user, password and query, and a mark; only this process knows the whole.
+The Prefect server stores a flow's parameters and shows them in its UI. So the command line passes an address
+without its user, password and query but with a mark, and only this process knows the complete address.
 """
 
 from __future__ import annotations
@@ -13,37 +13,57 @@ from flows.errors import UsageError
 
 MARK = "?private="
 
-_known: dict[str, str] = {}
+_complete_urls: dict[str, str] = {}
 
 
 def without_secrets(url: str) -> str:
-    """The URL or template without user, password and query, in which signed URLs carry their key."""
+    """Remove the parts of an address that may hold a secret.
+
+    Args:
+        url: a source: a name, a path, a URL or a template.
+
+    Returns:
+        The URL without user, password and query (signed URLs carry their key there); other sources as given.
+    """
     if "://" not in url or url.startswith("synthetic:"):
         return url
     return re.sub(r"(?<=://)[^/?#]*@", "", url).partition("?")[0]
 
 
 def redact(url: str) -> str:
-    """The URL or template with a mark in place of what is secret, as it is if nothing is."""
-    shown = without_secrets(url)
-    if shown == url or MARK in url:
+    """Replace the secret parts of an address by a mark, from which this process can `restore` it.
+
+    Args:
+        url: a source: a name, a path, a URL or a template.
+
+    Returns:
+        The marked address; the source as given if it holds no secret.
+    """
+    public = without_secrets(url)
+    if public == url or MARK in url:
         return url
-    marked = f"{shown}{MARK}{hashlib.sha256(url.encode()).hexdigest()[:12]}"
-    _known[marked] = url
+    marked = f"{public}{MARK}{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+    _complete_urls[marked] = url
     return marked
 
 
 def restore(url: str) -> str:
-    """The URL or template behind a mark.
+    """Look up the complete address of a marked one.
+
+    Args:
+        url: what `redact` returned.
+
+    Returns:
+        The address that was redacted; a source without a mark as given.
 
     Raises:
-        UsageError: it was hidden by another process.
+        UsageError: another process redacted it.
     """
     if MARK not in url:
         return url
-    if url not in _known:
+    if url not in _complete_urls:
         raise UsageError(
             f"the rest of {without_secrets(url)!r} is known only to the command it was given to; give the "
             "whole address, or one without user, password and query"
         )
-    return _known[url]
+    return _complete_urls[url]

@@ -1,4 +1,4 @@
-"""What the landing asks a transport for, what it gets, and what may come of it."""
+"""What a transport is asked for, what it answers, and the ways in which reading a source can fail."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@dataclass(frozen=True, slots=True)
-class SourceResponse:
-    """A source that answered.
-
-    Attributes:
-        offset: where `chunks` starts; 0 if the source could not or would not resume.
-        total: size of the whole file in bytes, where the source says it.
-        version: a validator (ETag, date, generation): equal means the file has not changed.
-        unchanged: the source says the file is still the version that was asked about.
-        chunks: the bytes from `offset` on.
-    """
-
-    offset: int
-    total: int | None
-    version: str | None
-    chunks: Iterator[bytes]
-    unchanged: bool = False
-
-
-class SourceCut(SourceBusy):
-    """The connection ended before the file did; what has come so far is good."""
-
-
-class SourceAbsent(SourceNotFound):
-    """The source answered, and has no such file."""
+class SourceInterrupted(SourceBusy):
+    """The connection ended before the file did; the bytes received so far are good."""
 
 
 class SourceChanged(SourceBusy):
-    """What has come so far is of another version of the file; start over."""
+    """The bytes received so far belong to another version of the file; the download starts over."""
+
+
+class SourceFileMissing(SourceNotFound):
+    """The source answered that it has no such file."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRequest:
-    """What the landing asks a transport for.
+    """A request for a file, or for the rest of one.
 
     Attributes:
-        url: the source.
-        offset: bytes already here, of the file's version `version`.
-        version: validator of those bytes; without it nothing can be resumed.
-        known: version of the file that landed before; the transport may answer `unchanged`.
-        probe: only ask what is there: of the bytes at most the first is wanted.
+        url: address of the file; it may hold a secret, so it is not shown.
+        offset: number of bytes already received, of the file's version `version`.
+        version: version of those bytes; without it a download cannot resume.
+        known_version: version of the file that landed before; the source may answer `unchanged`.
+        probe: only ask for size and version, and read at most one byte.
     """
 
     url: str = field(repr=False)
     offset: int = 0
     version: str | None = None
-    known: str | None = None
+    known_version: str | None = None
     probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceResponse:
+    """The answer of a source that has the file.
+
+    Attributes:
+        version: ETag, date or generation: an equal one means the same bytes. None: the source has none.
+        total: size of the whole file in bytes; None if the source does not say.
+        offset: where `chunks` starts; 0 if the source cannot or will not resume.
+        chunks: the bytes from `offset` on.
+        unchanged: the file still has the request's `known_version`; `chunks` need not be read.
+    """
+
+    version: str | None
+    total: int | None = None
+    offset: int = 0
+    chunks: Iterator[bytes] = field(default_factory=lambda: iter(()))
+    unchanged: bool = False

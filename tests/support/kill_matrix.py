@@ -35,18 +35,18 @@ OPTIONS = {"TAXI_SYNTHETIC_ROWS": str(ROWS), "TAXI_SYNTHETIC_BROKEN_ROWS": str(B
 STEPS = [
     f"{function}:{when}"
     for function in (
-        "flows.sources.landing.open_source:1",
-        "flows.sources.landing.commit:1",  # the landed file gets its name
-        "flows.runtime.files.commit:1",  # its record
+        "flows.sources.download.open_source:1",
+        "flows.sources.download.commit_file:1",  # the landed file gets its name
+        "flows.runtime.files.commit_file:1",  # its record
         "flows.staging.stage_file.repair_csv:1",
         "flows.staging.stage_file.write_parquet:1",
-        "flows.runtime.files.commit:2",  # the rejects
-        "flows.runtime.files.commit:3",  # the staged file
+        "flows.runtime.files.commit_file:2",  # the rejects
+        "flows.runtime.files.commit_file:3",  # the staged file
         "flows.destinations.duckdb.destination.reconcile:1",
         "flows.destinations.postgres.swap.reconcile:1",
         "flows.month.tasks.configured_destination:1",
         "flows.month.tasks.configured_destination:2",
-        "flows.runtime.files.commit:4",  # the quality report
+        "flows.runtime.files.commit_file:4",  # the quality report
     )
     for when in ("before", "after")
 ]

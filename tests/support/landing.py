@@ -1,4 +1,4 @@
-"""What the tests of the landing stand on: files to serve, servers that misbehave, runs in other processes."""
+"""Support for the tests of the landing: files to serve, bad servers, landings in other processes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def refuse(source: SourceFile, directory: Path, **changes: float) -> TaxiError:
 
 
 def leave_part(raw: Path, url: str, version: str, content: bytes) -> None:
-    """What a killed run leaves."""
+    """Leave the partial file of a killed run."""
     raw.mkdir(parents=True, exist_ok=True)
     (raw / PART).write_bytes(content)
     (raw / PART_VERSION).write_text(f"{SourceFile(url, NAME).identity}\n{version}")
@@ -107,18 +107,18 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         if is_so():
             return
         time.sleep(0.01)
-    pytest.fail("waited in vain")
+    pytest.fail("the condition did not become true in time")
 
 
 @dataclass(frozen=True)
 class Bad:
-    """A server's behaviour, and what is to come of it.
+    """A server's behaviour, and the expected result.
 
     Attributes:
         how: see `Web.misbehave`.
-        error, message: what is to be raised; None: it is to be got over.
-        changes: of the settings.
-        part: whether bytes may be left to go on with.
+        error, message: the expected error; None: the file is expected to land.
+        changes: settings to change.
+        part: whether a partial file may be left for the next run to resume.
     """
 
     how: dict[str, Any]
@@ -134,10 +134,10 @@ def parquet_bytes(rows: int = 1000) -> bytes:
     return file.getvalue()
 
 
-IMPATIENT = {"http_timeout_seconds": 0.1, "http_attempts": 20}  # the machine may be slow as well
+IMPATIENT = {"http_timeout_seconds": 0.1, "http_attempts": 20}  # many, since a slow machine uses some up
 PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 BAD = {
-    # Over which it gets.
+    # The file lands in the end.
     "cut once": Bad({"cut_after": HALF, "times": 1}),
     "cut at every quarter": Bad({"cut_after": len(GZIP) // 4}),
     "cut before the body": Bad({"cut_after": 0, "times": 2}),
@@ -152,7 +152,7 @@ BAD = {
         f"{status} twice": Bad({"status": status, "times": 2})
         for status in (408, 425, 429, 500, 502, 503, 504)
     },
-    # Over which it does not get.
+    # The landing fails.
     **{
         f"{status} for good": Bad(
             {"status": status, "body": PAGE}, SourceBusy, f"answered HTTP {status}; run it again"

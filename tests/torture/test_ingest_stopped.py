@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("kills")
 NAME = "yellow_tripdata_2021-01.csv.gz"
 TABLE = "yellow_taxi_trips"
 STEPS = [
-    ("flows.sources.landing.open_source:1:before", signal.SIGINT),
+    ("flows.sources.download.open_source:1:before", signal.SIGINT),
     ("flows.staging.stage_file.write_parquet:1:before", signal.SIGTERM),
     ("flows.destinations.postgres.swap.reconcile:1:before", signal.SIGTERM),
 ]

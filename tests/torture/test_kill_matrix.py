@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("kills")
 
 SHORT_STEPS = [
-    "flows.sources.landing.commit:1:after",
+    "flows.sources.download.commit_file:1:after",
     "flows.staging.stage_file.repair_csv:1:after",
-    "flows.runtime.files.commit:2:after",
-    "flows.runtime.files.commit:3:before",
+    "flows.runtime.files.commit_file:2:after",
+    "flows.runtime.files.commit_file:3:before",
     "flows.destinations.duckdb.destination.reconcile:1:after",
     "flows.month.tasks.configured_destination:2:before",
     "flows.destinations.postgres.swap.reconcile:1:before",
-    "flows.runtime.files.commit:4:before",
+    "flows.runtime.files.commit_file:4:before",
 ]
 SIGNAL_STEPS = [
-    "flows.sources.landing.open_source:1:before",
+    "flows.sources.download.open_source:1:before",
     "flows.staging.stage_file.write_parquet:1:before",
     "flows.destinations.duckdb.destination.reconcile:1:before",
 ]

@@ -37,14 +37,14 @@ def refusal(call: Callable[[], object], directory: Path, reason: str = "No space
     """It is refused in one line that names the directory, the reason and the room."""
     with pytest.raises(LocalStorageError) as refused, error_context("yellow 2021-01"):
         call()
-    said = str(refused.value)
-    assert "\n" not in said
-    assert str(directory) in said
-    assert reason in said
-    assert "exception_type" not in said
+    message = str(refused.value)
+    assert "\n" not in message
+    assert str(directory) in message
+    assert reason in message
+    assert "exception_type" not in message
     if reason == "No space left":
-        assert re.search(r"\([\d.,]+ of 8\.4 MB free\)", said), said
-    assert "--data-dir" in said or "move it away" in said
+        assert re.search(r"\([\d.,]+ of 8\.4 MB free\)", message), message
+    assert "--data-dir" in message or "move it away" in message
 
 
 def test_as_a_user_in_a_namespace_of_its_own(no_small_disk: str) -> None:

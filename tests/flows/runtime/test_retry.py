@@ -29,7 +29,7 @@ class Attempt:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds of every pause, none of which is made."""
+    """The seconds of every pause; the test does not wait for them."""
     seconds: list[float] = []
     monkeypatch.setattr("flows.runtime.retry.pause", seconds.append)
     return seconds
@@ -79,7 +79,7 @@ def test_pauses_double_up_to_a_bound(pauses: list[float]) -> None:
     with pytest.raises(SourceBusy):
         retry_transient(Attempt(*[SourceBusy("busy")] * 8), policy, retry_on=SourceBusy)
     for seconds, usual in zip(pauses, [1, 2, 4, 8, 10, 10, 10], strict=True):
-        assert 0.75 * usual <= seconds <= 1.25 * usual
+        assert usual <= seconds <= min(1.25 * usual, 10)
 
 
 def test_a_server_is_given_the_pause_it_asks_for(pauses: list[float]) -> None:
@@ -88,7 +88,7 @@ def test_a_server_is_given_the_pause_it_asks_for(pauses: list[float]) -> None:
     announced: list[tuple[BaseException, float]] = []
     policy = RetryPolicy(attempts=5)
     retry_transient(
-        Attempt(busy), policy, retry_on=SourceBusy, before_pause=lambda *said: announced.append(said)
+        Attempt(busy), policy, retry_on=SourceBusy, before_pause=lambda *pause: announced.append(pause)
     )
     assert pauses == [77.0]
     assert announced == [(busy, 77.0)]

@@ -35,9 +35,9 @@ def test_nothing_is_written_under_the_name_it_will_have(cli: Cli) -> None:
         assert result.code == 0, result.err
         place = cli.data_dir.parent  # the summary is there too
         ours = [path for path in opened_to_write if path.is_relative_to(place)]
-        kept = {path for path in ours if not NEVER_TRUSTED & set(path.parts)}
-        made = {path.name.removeprefix(".").rsplit(".", 2)[0] for path in kept}
+        committed = {path for path in ours if not NEVER_TRUSTED & set(path.parts)}
+        names = {path.name.removeprefix(".").rsplit(".", 2)[0] for path in committed}
         ends = ("csv.gz.json", "rejects.parquet", "parquet.crc32", "quality.json")
-        assert made >= {f"{STEM}.{end}" for end in ends}
-        assert [name for name in made if name.startswith("summary")]
-        assert not [path for path in kept if not path.name.endswith(IN_THE_MAKING)]
+        assert names >= {f"{STEM}.{end}" for end in ends}
+        assert [name for name in names if name.startswith("summary")]
+        assert not [path for path in committed if not path.name.endswith(IN_THE_MAKING)]

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from flows.errors import SourceCorrupt
 from flows.sources import inspection
-from flows.sources.inspection import HEADER_LIMIT_BYTES, Census, Inspection, Inspector, parquet_rows
+from flows.sources.csv_census import HEADER_LIMIT_BYTES, Census, TextCensus
+from flows.sources.inspection import Inspection, Inspector, parquet_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -83,13 +84,13 @@ def test_the_census_is_what_an_independent_count_says(
     data = b"".join(gzip.compress(m, mtime=0) for m in members) if compressed else text
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inspection, "BLOCK_BYTES", block_bytes)
-        found = inspect(pieces_of(data, cuts))
-    assert found.kind == ("csv.gz" if compressed else "csv")
-    assert found.bytes == len(data)
-    assert found.sha256 == hashlib.sha256(data).hexdigest()
-    assert found.header == tuple(text.split(b"\n")[0].rstrip(b"\r").decode().split(","))
+        findings = inspect(pieces_of(data, cuts))
+    assert findings.kind == ("csv.gz" if compressed else "csv")
+    assert findings.bytes == len(data)
+    assert findings.sha256 == hashlib.sha256(data).hexdigest()
+    assert findings.header == tuple(text.split(b"\n")[0].rstrip(b"\r").decode().split(","))
     lines = text.split(b"\n")
-    assert found.census == Census(
+    assert findings.census == Census(
         lines=len(lines) - (lines[-1] == b""),
         separators=len(text.split(b",")) - 1,
         quotes=sum(byte == 0x22 for byte in text),
@@ -104,8 +105,8 @@ def test_the_census_of_a_large_file_is_right_over_many_blocks() -> None:
     text = "\n".join(["a,b,c", *lines]).encode()
     assert len(text) > inspection.BLOCK_BYTES
     data = gzip.compress(text, 1)
-    found = inspect(data[at : at + 65_536] for at in range(0, len(data), 65_536))
-    assert found.census == Census(150_001, 300_002, 0, 0, len(text))
+    findings = inspect(data[at : at + 65_536] for at in range(0, len(data), 65_536))
+    assert findings.census == Census(150_001, 300_002, 0, 0, len(text))
 
 
 @pytest.mark.parametrize("more", range(-3, 4))
@@ -165,9 +166,9 @@ def test_the_header_is_the_first_line_as_written(
 def test_parquet_is_known_by_its_first_bytes() -> None:
     data = parquet_file(5)
     for pieces in in_pieces(data):
-        found = inspect(pieces)
-        assert (found.kind, found.header, found.census) == ("parquet", (), None)
-        assert (found.bytes, found.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        findings = inspect(pieces)
+        assert (findings.kind, findings.header, findings.census) == ("parquet", (), None)
+        assert (findings.bytes, findings.sha256) == (len(data), hashlib.sha256(data).hexdigest())
 
 
 @pytest.mark.parametrize("text", [b"a", b"a\n", b"PAR", b"a,b\n1,2\n", b"PA,R1\n1,2\n", b"P\nK\n"])
@@ -315,13 +316,13 @@ def test_the_members_of_a_bomb_count_together() -> None:
 
 def test_a_bomb_is_not_unpacked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    feed = inspection._TextCensus.feed
+    feed = TextCensus.feed
 
-    def counting(self: inspection._TextCensus, text: bytes) -> None:
+    def counting(self: TextCensus, text: bytes) -> None:
         sizes.append(len(text))
         feed(self, text)
 
-    monkeypatch.setattr(inspection._TextCensus, "feed", counting)
+    monkeypatch.setattr(TextCensus, "feed", counting)
     inspect([gzip.compress(b"a\n" + b"0" * 5 * inspection.BLOCK_BYTES, 9)])
     assert sum(sizes) > 5 * inspection.BLOCK_BYTES
     assert max(sizes) <= inspection.BLOCK_BYTES

@@ -67,8 +67,8 @@ def test_a_file_in_a_bucket_that_is_replaced_meanwhile_is_no_mixture(
     web.misbehave(OBJECT_DATA, times=1, status=404)  # what becomes of the generation before
     land(in_bucket, raw, settings())
     assert (raw / NAME).read_bytes() == new
-    asked = [seen.query["generation"] for seen in web.requests if seen.path == OBJECT_DATA]
-    assert asked[:3] == [["1"], ["1"], ["2"]]
+    generations = [seen.query["generation"] for seen in web.requests if seen.path == OBJECT_DATA]
+    assert generations[:3] == [["1"], ["1"], ["2"]]
 
 
 @pytest.mark.parametrize(

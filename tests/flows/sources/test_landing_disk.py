@@ -12,8 +12,8 @@ import pytest
 from support.landing import GZIP, NAME, OLD_GZIP, PATH, RECORD, file_source, files_in, settings, web_source
 
 from flows.errors import LocalStorageError, error_context
-from flows.runtime import commit
-from flows.sources import SourceFile, find_landed, land, landing
+from flows.runtime import commit_file
+from flows.sources import SourceFile, download, find_landed, land
 from flows.sources.source_request import SourceRequest
 from flows.sources.transports import open_source
 
@@ -87,12 +87,12 @@ def test_a_record_never_speaks_of_a_file_that_came_after_it(
     web.put(PATH, b"a,b\n3,4\n")
 
     def killed(temporary: Path, path: Path) -> None:
-        commit(temporary, path)
+        commit_file(temporary, path)
         os.utime(path, ns=(old.modified_ns, old.modified_ns))  # a clock that was set back meanwhile
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(landing, "commit", killed)
+        patch.setattr(download, "commit_file", killed)
         with pytest.raises(KeyboardInterrupt):
             land(web_source(web), raw, settings())
     assert find_landed(raw / NAME) is None

@@ -27,7 +27,7 @@ from support.landing import (
 
 from flows.errors import SourceCorrupt, SourceNotFound
 from flows.sources import SourceFile, find_landed, land
-from flows.sources.inspection import Census
+from flows.sources.csv_census import Census
 
 if TYPE_CHECKING:
     from support.web import Web

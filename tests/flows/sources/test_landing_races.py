@@ -59,26 +59,26 @@ def test_two_processes_fetch_one_copy(web: Web, raw: Path) -> None:
         wait_until(lambda: any(locks.iterdir()))
         time.sleep(0.3)  # the other one comes to the lock; if it came later, the test would pass too
         both_here.set()
-        said = [run.communicate(timeout=60)[0].split() for run in (first, second)]
+        outputs = [run.communicate(timeout=60)[0].split() for run in (first, second)]
     sha256 = hashlib.sha256(GZIP).hexdigest()
-    assert sorted(said) == [["False", sha256], ["True", sha256]]
+    assert sorted(outputs) == [["False", sha256], ["True", sha256]]
     assert statuses(web) == [200, 304]
     assert files_in(raw) == {NAME, RECORD}
 
 
 def test_a_landing_that_goes_on_for_too_long_is_not_waited_for(web: Web, raw: Path) -> None:
     web.put(PATH, GZIP)
-    clear_stop, asked = threading.Event(), threading.Event()
+    release, requested = threading.Event(), threading.Event()
 
     def hold() -> None:
-        asked.set()
-        clear_stop.wait(20)
+        requested.set()
+        release.wait(20)
 
     web.misbehave(PATH, then=hold, times=1)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(land, web_source(web), raw, settings(http_timeout_seconds=30))
-        asked.wait(20)
+        requested.wait(20)
         with pytest.raises(DestinationBusy, match="TAXI_LOCK_TIMEOUT_SECONDS"):
             land(web_source(web), raw, settings(lock_timeout_seconds=0.1))
-        clear_stop.set()
+        release.set()
         assert first.result().fetched

@@ -105,12 +105,12 @@ def test_a_file_that_changes_between_two_ranges_starts_over(
 def test_a_range_that_starts_elsewhere_is_not_appended(web: Web, raw: Path) -> None:
     web.put(PATH, GZIP, etag='"v1"')
     web.misbehave(PATH, cut_after=HALF, times=1)
-    elsewhere = f"bytes {HALF + 1}-{len(GZIP) - 1}/{len(GZIP)}"
+    another_range = f"bytes {HALF + 1}-{len(GZIP) - 1}/{len(GZIP)}"
     web.misbehave(
         PATH,
         times=1,
         status=206,
-        headers={"Content-Range": elsewhere, "ETag": '"v1"'},
+        headers={"Content-Range": another_range, "ETag": '"v1"'},
         body=GZIP[HALF + 1 :],
     )
     land(web_source(web), raw, settings())

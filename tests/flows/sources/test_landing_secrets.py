@@ -29,10 +29,10 @@ def test_no_secret_of_the_address_is_ever_shown(
     secret = f"{web.url}{PATH}?token=t0ken".replace("//", "//user:hunter2@")
     if how:
         web.misbehave(PATH, **BAD[how].how)
-    elsewhere = BAD[how] if how else Bad({})
+    bad = BAD[how] if how else Bad({})
     shown = ""
     try:
-        shown = repr(land(SourceFile(secret, NAME), raw, settings(**elsewhere.changes)))
+        shown = repr(land(SourceFile(secret, NAME), raw, settings(**bad.changes)))
     except TaxiError as error:
         shown = "".join(traceback.format_exception(error))
     assert web.requests[0].query == {"token": ["t0ken"]}  # the server gets what it needs

@@ -12,7 +12,7 @@ import pytest
 from flows.errors import SourceBusy, SourceNotFound, SourceUnreachable, UsageError
 from flows.settings import Settings
 from flows.sources import SourceFile, catalogue, newest_months, probe_source
-from flows.sources.source_request import SourceAbsent
+from flows.sources.source_request import SourceFileMissing
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -197,16 +197,16 @@ def test_a_probe_tells_size_and_version_and_whether_it_is_the_same(web: Web) -> 
     first = probe_source(file_at(url), QUICK)
     assert (first.bytes, first.unchanged) == (len(LARGE), False)
     assert first.version
-    assert probe_source(file_at(url), QUICK, known=first.version).unchanged
+    assert probe_source(file_at(url), QUICK, known_version=first.version).unchanged
     web.put("/trips.csv", LARGE + b"1")
-    changed = probe_source(file_at(url), QUICK, known=first.version)
+    changed = probe_source(file_at(url), QUICK, known_version=first.version)
     assert (changed.bytes, changed.unchanged) == (len(LARGE) + 1, False)
 
 
 def test_a_probe_knows_a_file_by_its_date_too(web: Web) -> None:
     url = web.put("/trips.csv", b"trips", etag=None)
     version = probe_source(file_at(url), QUICK).version
-    assert probe_source(file_at(url), QUICK, known=version).unchanged
+    assert probe_source(file_at(url), QUICK, known_version=version).unchanged
 
 
 def test_an_empty_file_is_there(web: Web) -> None:
@@ -215,7 +215,7 @@ def test_an_empty_file_is_there(web: Web) -> None:
 
 def test_what_is_not_there_is_absent(web: Web, tmp_path: Path) -> None:
     for url in (f"{web.url}/trips.csv", (tmp_path / "trips.csv").as_uri()):
-        with pytest.raises(SourceAbsent):
+        with pytest.raises(SourceFileMissing):
             probe_source(file_at(url), QUICK)
 
 

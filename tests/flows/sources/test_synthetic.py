@@ -76,7 +76,7 @@ every_dataset = pytest.mark.parametrize("name", DATASETS)
 every_taxi = pytest.mark.parametrize("name", TAXIS)
 
 
-def made(name: str, year: int = 2021, month: int = 2, **sizes: int) -> bytes:
+def csv_of(name: str, year: int = 2021, month: int = 2, **sizes: int) -> bytes:
     return b"".join(synthetic_csv(DATASETS[name], year, month, **{"rows": 2_000, **sizes}))
 
 
@@ -101,7 +101,7 @@ def texts(name: str, text: bytes) -> pd.DataFrame:
 @cache
 def trips(name: str, month: int = 2) -> pd.DataFrame:
     """A hundred thousand rows, parsed by pandas with the types of the declaration."""
-    frame = texts(name, made(name, month=month, rows=ROWS))
+    frame = texts(name, csv_of(name, month=month, rows=ROWS))
     for column in frame.columns:
         kind = DATASETS[name].column[column].type
         if kind is ColumnType.TIMESTAMP:
@@ -171,7 +171,7 @@ def kind_of(line: bytes, name: str) -> str | None:
 
 @every_dataset
 def test_same_arguments_same_bytes(name: str) -> None:
-    assert made(name, broken_rows=9) == made(name, broken_rows=9)
+    assert csv_of(name, broken_rows=9) == csv_of(name, broken_rows=9)
 
 
 def test_same_bytes_in_another_process() -> None:
@@ -185,19 +185,19 @@ def test_same_bytes_in_another_process() -> None:
     there = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
     )
-    assert there.stdout.strip() == hashlib.sha256(made("yellow")).hexdigest()
+    assert there.stdout.strip() == hashlib.sha256(csv_of("yellow")).hexdigest()
 
 
 @every_dataset
 def test_other_bytes_need_another_generator_version(name: str) -> None:
-    digest = hashlib.sha256(made(name, broken_rows=7)).hexdigest()[:16]
+    digest = hashlib.sha256(csv_of(name, broken_rows=7)).hexdigest()[:16]
     assert digest == DIGESTS[GENERATOR_VERSION][name]
 
 
 @every_dataset
 @pytest.mark.parametrize("other", [{"month": 1}, {"year": 2020}, {"seed": 1}])
 def test_another_month_or_seed_makes_other_trips(name: str, other: dict[str, int]) -> None:
-    zones = [texts(name, made(name, **change))["PULocationID"] for change in ({}, other)]
+    zones = [texts(name, csv_of(name, **change))["PULocationID"] for change in ({}, other)]
     same = (zones[0].str.removesuffix(".0") == zones[1].str.removesuffix(".0")).mean()
     assert same < 0.1, "even the zones, which do not depend on the calendar"
 
@@ -205,7 +205,7 @@ def test_another_month_or_seed_makes_other_trips(name: str, other: dict[str, int
 @every_dataset
 @pytest.mark.parametrize("block_rows", [50, 51, 91, 92, 999, 2_000, 10_000])
 def test_size_of_blocks_changes_nothing(name: str, block_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = made(name, broken_rows=30)
+    whole = csv_of(name, broken_rows=30)
     monkeypatch.setattr(synthetic, "BLOCK_ROWS", block_rows)
     blocks = list(synthetic_csv(DATASETS[name], 2021, 2, rows=2_000, broken_rows=30))
     assert b"".join(blocks) == whole
@@ -215,13 +215,13 @@ def test_size_of_blocks_changes_nothing(name: str, block_rows: int, monkeypatch:
 
 @every_dataset
 def test_size_of_blocks_changes_nothing_far_into_a_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = made(name, rows=ROWS + 7)
+    whole = csv_of(name, rows=ROWS + 7)
     monkeypatch.setattr(synthetic, "BLOCK_ROWS", 33_333)
-    assert made(name, rows=ROWS + 7) == whole
+    assert csv_of(name, rows=ROWS + 7) == whole
 
 
 def test_memory_is_bounded_by_a_block() -> None:
-    # Were the file made as a whole, this would not end.
+    # Were the file generated as a whole, this would not end.
     blocks = synthetic_csv(YELLOW, 2021, 2, rows=10**10, broken_rows=10**8)
     assert next(blocks).count(b"\n") == synthetic.BLOCK_ROWS + 1
     assert next(blocks).count(b"\n") == synthetic.BLOCK_ROWS
@@ -232,7 +232,7 @@ def test_memory_is_bounded_by_a_block() -> None:
 
 @every_dataset
 def test_header_is_the_releases(name: str) -> None:
-    header = made(name, rows=1).split(b"\n")[0].decode()
+    header = csv_of(name, rows=1).split(b"\n")[0].decode()
     assert header == HEADERS[name]
     match = DATASETS[name].match_header(header.split(","))
     assert match.new == ()
@@ -242,20 +242,20 @@ def test_header_is_the_releases(name: str) -> None:
 @every_dataset
 @pytest.mark.parametrize("rows", [1, 2, 49, 92, ROWS, ROWS + 1])
 def test_exactly_so_many_lines(name: str, rows: int) -> None:
-    data = lines(made(name, rows=rows))
+    data = lines(csv_of(name, rows=rows))
     assert len(data) == rows
     assert {line.count(b",") for line in data} == {HEADERS[name].count(",")}
 
 
 @every_dataset
 def test_plain_text_without_quotes_or_carriage_returns(name: str) -> None:
-    assert not re.search(rb"[^\n -~]|\"", made(name, rows=ROWS))
+    assert not re.search(rb"[^\n -~]|\"", csv_of(name, rows=ROWS))
 
 
 @every_dataset
 @pytest.mark.parametrize("month", range(1, 13))
 def test_integers_are_written_as_pandas_does_in_every_third_month(name: str, month: int) -> None:
-    frame = texts(name, made(name, month=month))
+    frame = texts(name, csv_of(name, month=month))
     integers = [c for c in frame.columns if DATASETS[name].column[c].type is ColumnType.INTEGER]
     for column in integers:
         nullable = column in NULLABLE_INTEGERS[name]
@@ -268,7 +268,7 @@ def test_integers_are_written_as_pandas_does_in_every_third_month(name: str, mon
 
 @every_taxi
 def test_amounts_are_written_as_the_releases_do(name: str) -> None:
-    frame = texts(name, made(name, rows=ROWS))
+    frame = texts(name, csv_of(name, rows=ROWS))
     for column in [*TAXI_PARTS, "total_amount", "trip_distance"]:
         assert frame[column].str.fullmatch(r"-?\d+\.(\d|\d[1-9])").all(), column
         assert not (frame[column] == "-0.0").any(), column
@@ -351,7 +351,7 @@ def test_dropoffs_before_pickups(name: str) -> None:
 
 @every_dataset
 def test_exact_duplicates(name: str) -> None:
-    data = lines(made(name, rows=ROWS))
+    data = lines(csv_of(name, rows=ROWS))
     copies = [n for n in range(1, ROWS) if data[n] == data[n - 1]]
     every, at = synthetic.DUPLICATES
     assert copies == list(range(at, ROWS, every))
@@ -414,15 +414,15 @@ def test_no_row_has_two_kinds_of_dirt() -> None:
 
 @every_dataset
 def test_broken_lines_by_kind_in_rotation(name: str) -> None:
-    data = lines(made(name, broken_rows=70))
+    data = lines(csv_of(name, broken_rows=70))
     assert len(data) == 2_000
-    found = [kind for line in data if (kind := kind_of(line, name))]
-    assert found == list(BROKEN_KINDS) * 10
+    kinds = [kind for line in data if (kind := kind_of(line, name))]
+    assert kinds == list(BROKEN_KINDS) * 10
 
 
 @every_dataset
 def test_broken_lines_are_evenly_spread_and_leave_the_others_alone(name: str) -> None:
-    good, mixed = lines(made(name)), lines(made(name, broken_rows=70))
+    good, mixed = lines(csv_of(name)), lines(csv_of(name, broken_rows=70))
     broken = [n for n in range(2_000) if good[n] != mixed[n]]
     assert len(broken) == 70
     assert set(np.diff(broken)) == {2_000 // 70, 2_000 // 70 + 1}
@@ -432,7 +432,7 @@ def test_broken_lines_are_evenly_spread_and_leave_the_others_alone(name: str) ->
 @every_dataset
 @pytest.mark.parametrize("month", [2, 3])
 def test_not_even_a_lenient_reader_takes_a_broken_line(name: str, month: int) -> None:
-    good, bad = made(name, month=month), made(name, month=month, broken_rows=2_000)
+    good, bad = csv_of(name, month=month), csv_of(name, month=month, broken_rows=2_000)
     assert all(lenient(line, name) for line in lines(good)), "it does take the good ones"
     assert [line for line in lines(bad) if lenient(line, name)] == []
 
@@ -452,8 +452,8 @@ def test_pandas_does_not_take_a_broken_line_either(name: str) -> None:
         for column in times:
             pd.to_datetime(frame[column], format=TIMESTAMP_FORMAT)
 
-    data = lines(made(name, broken_rows=2_000))[: len(BROKEN_KINDS)]
-    read(lines(made(name))[0])
+    data = lines(csv_of(name, broken_rows=2_000))[: len(BROKEN_KINDS)]
+    read(lines(csv_of(name))[0])
     for line in data:
         with pytest.raises((ValueError, TypeError, pd.errors.ParserError, pd.errors.ParserWarning)):
             read(line)
@@ -462,7 +462,7 @@ def test_pandas_does_not_take_a_broken_line_either(name: str) -> None:
 @every_dataset
 @pytest.mark.parametrize(("rows", "broken"), [(5, 50), (1, 1), (20, 20), (20, 19), (20, 0)])
 def test_at_most_every_line_is_broken(name: str, rows: int, broken: int) -> None:
-    data = lines(made(name, rows=rows, broken_rows=broken))
+    data = lines(csv_of(name, rows=rows, broken_rows=broken))
     assert len(data) == rows
     assert sum(kind_of(line, name) is not None for line in data) == min(rows, broken)
 
@@ -472,7 +472,7 @@ def test_at_most_every_line_is_broken(name: str, rows: int, broken: int) -> None
 def test_exactly_so_many_are_broken(rows: int, broken: int, block_rows: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "BLOCK_ROWS", block_rows)
-        good, mixed = (lines(made("fhvhv", rows=rows, broken_rows=n)) for n in (0, broken))
+        good, mixed = (lines(csv_of("fhvhv", rows=rows, broken_rows=n)) for n in (0, broken))
     assert len(good) == len(mixed) == rows
     differ = [n for n in range(rows) if good[n] != mixed[n]]
     assert len(differ) == min(rows, broken)
@@ -484,7 +484,7 @@ def test_exactly_so_many_are_broken(rows: int, broken: int, block_rows: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"rows": 0}, "rows=0"),
         ({"rows": -5}, "rows=-5"),
@@ -494,9 +494,9 @@ def test_exactly_so_many_are_broken(rows: int, broken: int, block_rows: int) -> 
         ({"month": 13}, "month=13"),
     ],
 )
-def test_impossible_numbers_are_refused_before_the_first_block(wrong: dict[str, int], said: str) -> None:
+def test_impossible_numbers_are_refused_before_the_first_block(wrong: dict[str, int], message: str) -> None:
     numbers = {"year": 2021, "month": 2, "rows": 10, **wrong}
-    with pytest.raises(ValueError, match=re.escape(said)) as refused:
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
         synthetic_csv(YELLOW, numbers.pop("year"), numbers.pop("month"), **numbers)
     assert "month 1 to 12, rows from 1, seed and broken_rows from 0" in str(refused.value)
 

@@ -228,7 +228,7 @@ def test_duckdb_never_makes_the_warehouse_in_its_place(
 def die_before_the_file_is_in_place(_: Connection, directory: Path, staged: StagedMonth) -> None:
     """Be killed between making the file and giving it its name."""
     with mock.patch.object(
-        flows.runtime.files, "commit", side_effect=lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        flows.runtime.files, "commit_file", side_effect=lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     ):
         DuckDBFile(directory / "warehouse.duckdb", 5).publish(staged)
 
