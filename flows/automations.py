@@ -25,32 +25,15 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 
-def read_automations(name: str, **ids: str) -> list[AutomationCore]:
-    """Read the automations of a file in `automations/`.
-
-    Args:
-        name: the file's name without its suffix.
-        ids: placeholders in the file, each with the id to put there, which only the server knows.
-
-    Returns:
-        The automations, not yet on the server.
-
-    Raises:
-        UsageError: the file does not exist.
-    """
+def _read_automations(name: str, **ids: str) -> list[AutomationCore]:
+    """Read `automations/{name}.yaml`, its placeholders replaced by ids that only the server knows."""
     text = read_project_file(f"automations/{name}.yaml")
     for placeholder, server_id in ids.items():
         text = text.replace(placeholder, server_id)
     return [AutomationCore.model_validate(entry) for entry in yaml.safe_load(text)["automations"]]
 
 
-def put(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    """Create an automation, or replace every one of the same name.
-
-    Args:
-        client: of the Prefect server.
-        automation: the new definition.
-    """
+def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
     existing = client.read_automations_by_name(automation.name)
     for old in existing:
         client.update_automation(old.id, automation)
@@ -58,19 +41,7 @@ def put(client: SyncPrefectClient, automation: AutomationCore) -> None:
         client.create_automation(automation)
 
 
-def block_id(client: SyncPrefectClient, block: str) -> str:
-    """Look up a block.
-
-    Args:
-        client: of the Prefect server.
-        block: `type/name`.
-
-    Returns:
-        The server's id of the block.
-
-    Raises:
-        UsageError: the server has no such block.
-    """
+def _block_id(client: SyncPrefectClient, block: str) -> str:
     kind, _, name = block.partition("/")
     try:
         document: Any = client.read_block_document_by_name(name, kind, include_secrets=False)
@@ -112,11 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         block = parser().parse_args(arguments).block
         require_prefect_server()
         with get_client(sync_client=True) as client:
-            automations = read_automations("vanished-runs")
+            automations = _read_automations("vanished-runs")
             if block:
-                automations += read_automations("alert-on-failure", BLOCK_DOCUMENT_ID=block_id(client, block))
+                automations += _read_automations(
+                    "alert-on-failure", BLOCK_DOCUMENT_ID=_block_id(client, block)
+                )
             for automation in automations:
-                put(client, automation)
+                _put(client, automation)
         print("\n".join(f"{automation.name}: {automation.description}" for automation in automations))
         return 0
 

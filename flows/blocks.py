@@ -62,22 +62,8 @@ def postgres_block(url: SecretStr) -> SqlAlchemyConnector:
     )
 
 
-def save_blocks(settings: Settings) -> list[str]:
-    """Register the block types and save the blocks that the settings configure.
-
-    Args:
-        settings: from the environment.
-
-    Returns:
-        One line per block: what was saved, or why nothing was.
-
-    Raises:
-        UsageError: a setting, or the key it names, is not valid.
-    """
-    return [_save_postgres(settings), *_save_google(settings)]
-
-
 def _save_postgres(settings: Settings) -> str:
+    """Save the block if a server is configured; returns what was saved, or why nothing was."""
     SqlAlchemyConnector.register_type_and_schema()
     url = settings.postgres_url
     if not url or url.get_secret_value() == "embedded":
@@ -87,7 +73,7 @@ def _save_postgres(settings: Settings) -> str:
 
 
 def _save_google(settings: Settings) -> list[str]:
-    """Save credentials and bucket, but only if a key or a bucket is configured."""
+    """Save both blocks if a key or a bucket is configured; returns one line for each, as above."""
     GcpCredentials.register_type_and_schema()
     GcsBucket.register_type_and_schema()
     no_bucket = f"{BUCKET_BLOCK}: not saved, because TAXI_GCS_BUCKET does not name a bucket"
@@ -128,7 +114,8 @@ def main() -> int:
     """
 
     def command() -> int:
-        print("\n".join(save_blocks(get_settings())))
+        settings = get_settings()
+        print("\n".join([_save_postgres(settings), *_save_google(settings)]))
         return 0
 
     return run_command_line(command)

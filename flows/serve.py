@@ -89,15 +89,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check_not_deployed(entries: Iterable[Mapping[str, Any]]) -> None:
-    """Refuse deployments whose runs the workers of a pool would take.
-
-    Args:
-        entries: from `prefect.yaml`.
-
-    Raises:
-        UsageError: names these deployments, and what to do.
-    """
+def _check_not_deployed(entries: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse deployments whose runs the workers of a pool would take."""
     deployed: list[str] = []
     with get_client(sync_client=True) as client:
         for entry in entries:
@@ -133,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_prefect_server()
         get_settings()  # a wrong setting is reported now, not by each run
         entries = [deployments[name] for name in options.names or deployments]
-        check_not_deployed(entries)
+        _check_not_deployed(entries)
         serve(*map(to_serve, entries), limit=options.limit)
         return 0
 

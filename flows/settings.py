@@ -26,140 +26,77 @@ class Settings(BaseSettings):
         env_file=".env",
         env_ignore_empty=True,
         extra="ignore",
+        use_attribute_docstrings=True,
         populate_by_name=True,  # for the settings that carry Google's name in the environment
     )
 
-    data_dir: Path = Field(
-        default=Path("data"),
-        description="Directory for downloaded files and the local warehouse; --data-dir takes precedence.",
-    )
-    concurrency: int = Field(
-        default=2,
-        ge=1,
-        le=64,
-        description="Months processed at the same time. Each needs up to half a gigabyte of memory; more "
-        "months than cores only help if downloads are slow.",
-    )
-    http_timeout_seconds: float = Field(
-        default=30.0,
-        gt=0,
-        description="Maximum time to wait for a connection, and for a server that sends nothing.",
-    )
-    http_attempts: int = Field(
-        default=5,
-        ge=1,
-        description="Consecutive attempts without a single new byte before a download fails.",
-    )
-    http_backoff_seconds: float = Field(
-        default=1.0,
-        ge=0,
-        description="Pause before the second attempt; it doubles each time, with jitter, up to 30 s.",
-    )
-    max_uncompressed_bytes: int = Field(
-        default=64 * 2**30,
-        gt=0,
-        description="Limit for the uncompressed size of a compressed file; larger ones are refused (the "
-        "largest real month has about 4 GB).",
-    )
-    max_reject_ratio: float = Field(
-        default=0.01,
-        ge=0,
-        le=1,
-        description="Share of a month's rows that may be rejected; with more, the month fails.",
-    )
-    lock_timeout_seconds: float = Field(
-        default=600.0,
-        ge=0,
-        description="Maximum time to wait for another run of the same month, or for another process "
-        "that has the local warehouse open.",
-    )
-    postgres_url: SecretStr | None = Field(
-        default=None,
-        description="Server for --to postgres: postgresql://user:password@host:5432/database, or "
-        "`embedded` for a private one below the data directory.",
-    )
-    postgres_indexes: Literal["none", "brin", "btree"] = Field(
-        default="none",
-        description="Index on the pick-up time. brin: a few kB, fast to build, for time ranges; btree: about "
-        "30 bytes per row, for exact times. `none` does not drop an existing index.",
-    )
-    postgres_lock_timeout_seconds: float = Field(
-        default=2.0,
-        gt=0,
-        le=60,
-        description="How long one attempt to swap a month in waits for readers while new readers queue "
-        "behind it; attempts are repeated for TAXI_LOCK_TIMEOUT_SECONDS. Lower it if dashboards stall, "
-        "raise it if swaps never find a gap between long queries.",
-    )
-    gcp_project: str | None = Field(
-        default=None,
-        description="Google Cloud project for resources and billing; default: that of the credentials.",
-    )
-    gcp_key_file: Path | None = Field(
-        default=None,
-        description="JSON key file of a service account; without it, the block gcp-credentials, then the "
-        "application default credentials.",
-    )
-    gcp_key_json: SecretStr | None = Field(
-        default=None,
-        description="The key itself, for environments without a place for a key file (a container).",
-    )
-    gcs_bucket: str | None = Field(
-        default=None,
-        description="Bucket for --to gcs, without gs://; without this setting, the block de-gcs.",
-    )
-    gcs_folder: str = Field(
-        default="",
-        description="Folder of the bucket that contains `data/`, for a bucket shared with others.",
-    )
-    storage_emulator_host: str | None = Field(
-        default=None,
-        validation_alias="STORAGE_EMULATOR_HOST",
-        description="Storage emulator to use instead of Google, such as http://127.0.0.1:9023; the name is "
-        "Google's. No credentials are needed.",
-    )
-    bigquery_dataset: str = Field(
-        default="trips_data_all",
-        description="Dataset for --to bigquery; created if it does not exist.",
-    )
-    bigquery_location: str = Field(
-        default="US",
-        description="Location in which that dataset is created, such as EU or europe-west1; an existing one "
-        "stays where it is. The bucket of flows/gcs_to_bq.py must be in the same location.",
-    )
-    bigquery_emulator_host: str | None = Field(
-        default=None,
-        validation_alias="BIGQUERY_EMULATOR_HOST",
-        description="REST endpoint of a BigQuery emulator to use instead of Google, such as "
-        "http://127.0.0.1:9050; the name is Google's. No credentials are needed.",
-    )
+    data_dir: Path = Path("data")
+    """Directory for downloaded files and the local warehouse; --data-dir takes precedence."""
+    concurrency: int = Field(default=2, ge=1, le=64)
+    """Months processed at the same time. Each needs up to half a gigabyte of memory; more months than cores
+    only help if downloads are slow."""
+    http_timeout_seconds: float = Field(default=30.0, gt=0)
+    """Maximum time to wait for a connection, and for a server that sends nothing."""
+    http_attempts: int = Field(default=5, ge=1)
+    """Consecutive attempts without a single new byte before a download fails."""
+    http_backoff_seconds: float = Field(default=1.0, ge=0)
+    """Pause before the second attempt; it doubles each time, with jitter, up to 30 s."""
+    max_uncompressed_bytes: int = Field(default=64 * 2**30, gt=0)
+    """Limit for the uncompressed size of a compressed file; larger ones are refused (the largest real month
+    has about 4 GB)."""
+    max_reject_ratio: float = Field(default=0.01, ge=0, le=1)
+    """Share of a month's rows that may be rejected; with more, the month fails."""
+    lock_timeout_seconds: float = Field(default=600.0, ge=0)
+    """Maximum time to wait for another run of the same month, or for another process that has the local
+    warehouse open."""
+    postgres_url: SecretStr | None = None
+    """Server for --to postgres: postgresql://user:password@host:5432/database, or `embedded` for a private
+    one below the data directory."""
+    postgres_indexes: Literal["none", "brin", "btree"] = "none"
+    """Index on the pick-up time. brin: a few kB, fast to build, for time ranges; btree: about 30 bytes per
+    row, for exact times. `none` does not drop an existing index."""
+    postgres_lock_timeout_seconds: float = Field(default=2.0, gt=0, le=60)
+    """How long one attempt to swap a month in waits for readers while new readers queue behind it; attempts
+    are repeated for TAXI_LOCK_TIMEOUT_SECONDS. Lower it if dashboards stall, raise it if swaps never find a
+    gap between long queries."""
+    gcp_project: str | None = None
+    """Google Cloud project for resources and billing; default: that of the credentials."""
+    gcp_key_file: Path | None = None
+    """JSON key file of a service account; without it, the block gcp-credentials, then the application default
+    credentials."""
+    gcp_key_json: SecretStr | None = None
+    """The key itself, for environments without a place for a key file (a container)."""
+    gcs_bucket: str | None = None
+    """Bucket for --to gcs, without gs://; without this setting, the block de-gcs."""
+    gcs_folder: str = ""
+    """Folder of the bucket that contains `data/`, for a bucket shared with others."""
+    storage_emulator_host: str | None = Field(default=None, validation_alias="STORAGE_EMULATOR_HOST")
+    """Storage emulator to use instead of Google, such as http://127.0.0.1:9023; the name is Google's. No
+    credentials are needed."""
+    bigquery_dataset: str = "trips_data_all"
+    """Dataset for --to bigquery; created if it does not exist."""
+    bigquery_location: str = "US"
+    """Location in which that dataset is created, such as EU or europe-west1; an existing one stays where it
+    is. The bucket of flows/gcs_to_bq.py must be in the same location."""
+    bigquery_emulator_host: str | None = Field(default=None, validation_alias="BIGQUERY_EMULATOR_HOST")
+    """REST endpoint of a BigQuery emulator to use instead of Google, such as http://127.0.0.1:9050; the name
+    is Google's. No credentials are needed."""
     bigquery_storage_emulator_host: str | None = Field(
-        default=None,
-        validation_alias="BIGQUERY_STORAGE_EMULATOR_HOST",
-        description="The emulator's gRPC address for the Storage Write API, such as 127.0.0.1:9060; set both "
-        "or neither.",
+        default=None, validation_alias="BIGQUERY_STORAGE_EMULATOR_HOST"
     )
-    alert_block: str | None = Field(
-        default=None,
-        pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
-        description="Prefect notification block for failed runs, as type/name, such as slack-webhook/taxi; "
-        "without it no alerts are sent. See docs/operations.md.",
-    )
-    month_deployment: str = Field(
-        default="month-on-worker/etl-month",
-        pattern=r"^[^/]+/[^/]+$",
-        description="Deployment that --runner deployment uses for each month, as flow/deployment; name "
-        "another to run the months on another work pool than the one in prefect.yaml.",
-    )
-    synthetic_rows: int = Field(
-        default=100_000, ge=1, description="Rows of a synthetic month (--source synthetic)."
-    )
-    synthetic_seed: int = Field(
-        default=0, ge=0, description="Seed of the synthetic trips; another seed gives other trips."
-    )
-    synthetic_broken_rows: int = Field(
-        default=0, ge=0, description="Invalid lines to add to a synthetic month."
-    )
+    """The emulator's gRPC address for the Storage Write API, such as 127.0.0.1:9060; set both or neither."""
+    alert_block: str | None = Field(default=None, pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")
+    """Prefect notification block for failed runs, as type/name, such as slack-webhook/taxi; without it no
+    alerts are sent. See docs/operations.md."""
+    month_deployment: str = Field(default="month-on-worker/etl-month", pattern=r"^[^/]+/[^/]+$")
+    """Deployment that --runner deployment uses for each month, as flow/deployment; name another to run the
+    months on another work pool than the one in prefect.yaml."""
+    synthetic_rows: int = Field(default=100_000, ge=1)
+    """Rows of a synthetic month (--source synthetic)."""
+    synthetic_seed: int = Field(default=0, ge=0)
+    """Seed of the synthetic trips; another seed gives other trips."""
+    synthetic_broken_rows: int = Field(default=0, ge=0)
+    """Invalid lines to add to a synthetic month."""
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,18 +68,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def inventory_of(options: argparse.Namespace) -> Inventory:
-    """Check the options and query the destinations.
-
-    Args:
-        options: as `parser` reads them.
-
-    Returns:
-        The inventory of the selected months.
-
-    Raises:
-        UsageError: what is wrong, and the legal values.
-    """
+def _inventory(options: argparse.Namespace) -> Inventory:
+    """Check the options and query the destinations."""
     check_directory("--data-dir", options.data_dir)
     check_color(options.color)
     selection = selected(options)
@@ -91,15 +82,8 @@ def inventory_of(options: argparse.Namespace) -> Inventory:
     return take_inventory(options.color, months, destinations, options.data_dir)
 
 
-def inventory_table(inventory: Inventory) -> Table:
-    """Lay out an inventory as a table with one row per month.
-
-    Args:
-        inventory: the months.
-
-    Returns:
-        The columns `month`, one for each destination (rows and time of the load, or what is wrong), `from`.
-    """
+def _table(inventory: Inventory) -> Table:
+    """One row per month; one column per destination, with rows and time of the load or what is wrong."""
     table = Table(title=f"{inventory.color}: rows and time (UTC) of each load", title_justify="left")
     table.add_column("month")
     for name in (*inventory.destinations, "from"):
@@ -133,23 +117,18 @@ def _file_name(source: str) -> str:
 
 def _totals(inventory: Inventory) -> str:
     """Such as `31 months: duckdb 31 loaded; postgres 29 loaded, 2 missing`."""
-    by_destination = (
-        f"{name} " + ", ".join(f"{count} {status}" for status, count in inventory.counts(name).items())
-        for name in inventory.destinations
-    )
+    by_destination: list[str] = []
+    for name in inventory.destinations:
+        counts = Counter(month.destinations[name].status for month in inventory.months)
+        by_destination.append(f"{name} " + ", ".join(f"{count} {status}" for status, count in counts.items()))
     months = len(inventory.months)
     return f"{months} month{'s' if months != 1 else ''}: {'; '.join(by_destination)}"
 
 
-def show(inventory: Inventory) -> None:
-    """Print the table and its totals.
-
-    Args:
-        inventory: the months; without any, one line names the destinations that have none.
-    """
+def _print(inventory: Inventory) -> None:
     out = stdout_console()
     if inventory.months:
-        out.print(inventory_table(inventory))
+        out.print(_table(inventory))
         out.print(_totals(inventory), highlight=False)
     elif empty := [name for name in inventory.destinations if name not in inventory.refusals]:
         out.print(f"no month of {inventory.color} in {', '.join(empty)}", highlight=False)
@@ -168,11 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> int:
         options = parser().parse_args(arguments)
         with messages_to(Console(stderr=True)):  # such as a warehouse that another process has locked
-            inventory = inventory_of(options)
+            inventory = _inventory(options)
         if options.json:
             print(json.dumps(inventory.to_json(), indent=2))
         else:
-            show(inventory)
+            _print(inventory)
         for name, reason in inventory.refusals.items():
             print(f"error: {name}: {reason}", file=sys.stderr)
         return 0 if inventory.is_fine else 1

@@ -66,28 +66,15 @@ def stdout_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
-class TerminalProgress:
+class _TerminalProgress:
     """Progress as one line per month: its phase, how far it is, and how fast."""
 
     def __init__(self, live: Progress) -> None:
-        """Draw into a running display.
-
-        Args:
-            live: with the fields `phase` and `speed`.
-        """
         self._live = live
         self._tasks: dict[str, TaskID] = {}
         self._phases: dict[str, tuple[str, float]] = {}
 
     def update(self, month: str, phase: str, done: int, total: int | None) -> None:
-        """Redraw the line of a month; see `flows.runtime.progress.ProgressListener`.
-
-        Args:
-            month: its label.
-            phase: the current step.
-            done: bytes in the phase `download`, rows in any other.
-            total: in the same unit; None if unknown.
-        """
         now = time.monotonic()
         if month not in self._tasks:
             self._tasks[month] = self._live.add_task(month, total=None, speed="", phase="")
@@ -133,7 +120,7 @@ class RunConsole:
 
     def _report(self, summary: RunSummary) -> int:
         out = stdout_console()
-        out.print(summary_table(summary))
+        out.print(_summary_table(summary))
         for outcome in summary.months:
             if outcome.quality:
                 out.print(f"{outcome.month.label}: {escape(outcome.quality)}", highlight=False)
@@ -215,23 +202,15 @@ def _live_progress(screen: Console) -> Generator[None]:
         TextColumn("{task.fields[speed]}"),
     )
     with Progress(*columns, console=screen) as live:
-        set_progress_listener(TerminalProgress(live))
+        set_progress_listener(_TerminalProgress(live))
         try:
             yield
         finally:
             set_progress_listener(LogProgress())
 
 
-def summary_table(summary: RunSummary) -> Table:
-    """Lay out a run as a table with one row per month.
-
-    Args:
-        summary: the run.
-
-    Returns:
-        The columns `month`, `source rows`, `staged`, `rejected`, `dropped` (only if row transforms dropped
-        any), `seconds`, `rows/s` and `destinations`; its title has rows and speed of the whole run.
-    """
+def _summary_table(summary: RunSummary) -> Table:
+    """One row per month; the column `dropped` only if row transforms dropped any rows."""
     loaded = [o.staged.rows for o in summary.months if o.staged and o.status == "published"]
     rate = f" ({sum(loaded) / summary.seconds:,.0f} rows/s)" if loaded and summary.seconds else ""
     table = Table(

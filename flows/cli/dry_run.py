@@ -31,7 +31,7 @@ COLOUR_OF: dict[Fetch, str | None] = {"failed": "red", "changed": "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
-class MonthPlan:
+class _MonthPlan:
     """What a run would fetch for a month.
 
     Attributes:
@@ -91,7 +91,7 @@ def print_plan(command: Command) -> int:
     return 1 if refusals or any(plan.fetch == "failed" for plan in plans) else 0
 
 
-def _totals(plans: list[MonthPlan]) -> str:
+def _totals(plans: list[_MonthPlan]) -> str:
     """Such as `31 months: 12 unchanged, 1 changed at the source, 18 not here yet`."""
     words: dict[Fetch, str] = {
         "unchanged": "unchanged",
@@ -105,31 +105,31 @@ def _totals(plans: list[MonthPlan]) -> str:
     return f"{len(plans)} month{'s' if len(plans) > 1 else ''}: {parts}"
 
 
-def _plan_month(command: Command, month: TripMonth) -> MonthPlan:
+def _plan_month(command: Command, month: TripMonth) -> _MonthPlan:
     file = locate_source(command.source, month, get_settings())
     try:
         return _plan_fetch(command, month, file)
     except TaxiError as error:
-        return MonthPlan(month, without_secrets(file.url), "failed", f"error: {error.message}")
+        return _MonthPlan(month, without_secrets(file.url), "failed", f"error: {error.message}")
 
 
-def _plan_fetch(command: Command, month: TripMonth, file: SourceFile) -> MonthPlan:
+def _plan_fetch(command: Command, month: TripMonth, file: SourceFile) -> _MonthPlan:
     landed = find_landed(Layout(command.data_dir).raw(month.color) / file.file_name)
     if landed and landed.identity != file.identity:
         landed = None
     url = without_secrets(file.url)
     probe = probe_source(file, get_settings(), landed.version if landed and not command.force else None)
     if probe.unchanged and landed:
-        return MonthPlan(month, url, "unchanged", "nothing: unchanged", landed.sha256)
+        return _MonthPlan(month, url, "unchanged", "nothing: unchanged", landed.sha256)
     size = "size unknown" if probe.bytes is None else f"{probe.bytes / 1e6:,.1f} MB"
     if landed is None:
-        return MonthPlan(month, url, "new", size)
+        return _MonthPlan(month, url, "new", size)
     if command.force and probe.version is not None and probe.version == landed.version:
-        return MonthPlan(month, url, "forced", f"{size}, unchanged")
-    return MonthPlan(month, url, "changed", f"{size}, changed at the source")
+        return _MonthPlan(month, url, "forced", f"{size}, unchanged")
+    return _MonthPlan(month, url, "changed", f"{size}, changed at the source")
 
 
-def _action(command: Command, plan: MonthPlan, holding: Holding | None) -> str:
+def _action(command: Command, plan: _MonthPlan, holding: Holding | None) -> str:
     """What would happen to the month in a destination."""
     if plan.fetch == "failed":
         return "-"

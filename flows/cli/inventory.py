@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -115,17 +114,6 @@ class Inventory:
         return not self.refusals and all(
             state.status == "loaded" for month in self.months for state in month.destinations.values()
         )
-
-    def counts(self, destination: str) -> Counter[DestinationStatus]:
-        """Count the months of a destination by status.
-
-        Args:
-            destination: one of `destinations`.
-
-        Returns:
-            The number of months for each status that occurs.
-        """
-        return Counter(month.destinations[destination].status for month in self.months)
 
     def to_json(self) -> dict[str, Any]:
         """The output of `flows/status.py --json`; docs/operations.md describes it."""

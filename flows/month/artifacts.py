@@ -69,14 +69,7 @@ class MonthPage:
         self._submit(self._create_bar)
 
     def update(self, month: str, phase: str, done: int, total: int | None) -> None:
-        """Move the bar, at most every `EVERY_SECONDS`; see `flows.runtime.progress.ProgressListener`.
-
-        Args:
-            month: its label.
-            phase: the current step.
-            done: bytes or rows.
-            total: in the same unit; None if unknown.
-        """
+        """Move the bar, at most every `EVERY_SECONDS`; see `flows.runtime.progress.ProgressListener`."""
         if phase in self._done and total:
             self._done[phase] = min(done / total, 1.0)
         now = time.monotonic()
@@ -127,7 +120,7 @@ class MonthPage:
 
     def _create_link(self, outcome: MonthOutcome) -> None:
         if outcome.staged and outcome.receipts:
-            link = data_link(outcome.staged, outcome.receipts, self._data_dir)
+            link = _data_link(outcome.staged, outcome.receipts, self._data_dir)
             create_markdown_artifact(link, f"data-{self._key}", f"{self._month.label}: where the data is")
 
     def _submit(self, write: Callable[..., object], *arguments: object) -> None:
@@ -201,18 +194,9 @@ def _step(step: str, what: str, rows: int | None, status: str, seconds: str = ""
     return {"step": step, "what": what, "rows": rows, "status": status, "seconds": seconds}
 
 
-def data_link(staged: StagedMonth, receipts: Iterable[str], data_dir: Path) -> str:
-    """Link to a month: to its object if it is in the bucket, else to the staged file.
-
-    Args:
-        staged: the month.
-        receipts: the destinations that have it.
-        data_dir: of the run.
-
-    Returns:
-        A link in Markdown.
-    """
-    if "gcs" in receipts:
+def _data_link(staged: StagedMonth, destinations: Iterable[str], data_dir: Path) -> str:
+    """Link in Markdown to the object of a month if it is in the bucket, else to the staged file."""
+    if "gcs" in destinations:
         from flows.destinations.gcs import Gcs
 
         with contextlib.suppress(TaxiError):
