@@ -2,21 +2,19 @@
 
     python flows/alerts.py    # sends a test message
 
-Slack, Teams, e-mail and the rest are Prefect's own blocks, made once in the UI or in Python, see
-docs/operations.md. A run never fails because of its alert: if it cannot be sent, the log says so.
+Slack, Teams, e-mail and the others are Prefect's own blocks, created once in the UI or in Python; see
+docs/operations.md. An alert that cannot be sent is a line in the log and never changes the run.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from prefect.logging.loggers import flow_run_logger
-from prefect.settings import temporary_settings
 from prefect.utilities.urls import url_for
 
-from flows.cli import print_usage_error, server_defaults
-from flows.errors import TaxiError, Terminal, UsageError
+from flows.cli import exit_with, run_command_line
+from flows.errors import Terminal, UsageError
 from flows.month import MonthFailed, MonthsFailed, describe_error
 from flows.settings import get_settings
 
@@ -25,18 +23,21 @@ if TYPE_CHECKING:
     from prefect.blocks.abstract import NotificationBlock
     from prefect.client.schemas.objects import FlowRun, State
 
-MOST_LINES = 20
-"""Lines of one message; a chat cuts longer ones off."""
+MAX_LINES = 20
+"""Lines in a message; chats truncate longer ones."""
 
 
 class AlertNotSent(Terminal):
-    """A message did not leave; says why, without the address it was for."""
+    """A message was not sent; the reason does not contain the address."""
 
 
 def alert_on_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Hook for `on_failure`: one message for the whole run, or nothing if no block is named.
+    """Prefect's `on_failure` hook: send one message for the whole run if a block is configured; never raises.
 
-    Never raises.
+    Args:
+        flow: the flow.
+        flow_run: its failed run.
+        state: the run's final state.
     """
     block = get_settings().alert_block
     if not block:
@@ -44,7 +45,7 @@ def alert_on_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any])
     logger = flow_run_logger(flow_run, flow)
     try:
         send(block, *message(flow, flow_run, state))
-    except Exception as error:  # noqa: BLE001 - an alert must not change what became of the run
+    except Exception as error:  # noqa: BLE001 - an alert must not change the outcome of the run
         text = error.message if isinstance(error, AlertNotSent) else describe_error(error)
         logger.warning("%s; the run itself is not affected", text)
     else:
@@ -52,50 +53,64 @@ def alert_on_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any])
 
 
 def alert_on_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Hook for `on_crashed`: the same for a run that was killed, which the worker that started it says.
+    """Prefect's `on_crashed` hook: the same for a run that was killed, as reported by its worker.
 
-    Only of a deployment: who ends a run at a terminal knows that it has ended.
+    Runs from a terminal send nothing: the person there has just ended the run.
+
+    Args:
+        flow: the flow.
+        flow_run: its crashed run.
+        state: the run's final state.
     """
     if flow_run.deployment_id:
         alert_on_failure(flow, flow_run, state)
 
 
 def message(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> tuple[str, str]:
-    """Subject and body: which run, which months, why, and where to look."""
+    """Write the message for a failed or crashed run.
+
+    Args:
+        flow: the flow.
+        flow_run: its run.
+        state: the run's final state.
+
+    Returns:
+        Subject and body: which run, which months, why, and a link to the run.
+    """
+    run = f"{flow.name} {flow_run.name}"
     error: Any = state.result(raise_on_failure=False)
-    lines = [
-        f"{flow.name} {flow_run.name}: {describe_error(error) if isinstance(error, BaseException) else error}"
-    ]
-    if state.is_crashed():  # told from outside the run; there is no log with more of it
-        lines = [f"{flow.name} {flow_run.name}: {state.message}"]
+    if state.is_crashed():  # reported from outside the run, which left no log of it
+        lines = [f"{run}: {state.message}"]
     elif isinstance(error, MonthsFailed):
         lines = [f"{error.message}; the others are published"]
         lines += [str(outcome.error) for outcome in error.summary.failed]
     elif isinstance(error, MonthFailed):
         lines = [str(error.outcome.error)]
-    if len(lines) > MOST_LINES:
-        lines = [*lines[:MOST_LINES], f"... and {len(lines) - MOST_LINES} more"]
-    if page := url_for(flow_run):
-        lines.append(page)
-    return f"{flow.name} {flow_run.name} {'crashed' if state.is_crashed() else 'failed'}", "\n".join(lines)
+    else:
+        lines = [f"{run}: {describe_error(error) if isinstance(error, BaseException) else error}"]
+    if len(lines) > MAX_LINES:
+        lines = [*lines[:MAX_LINES], f"... and {len(lines) - MAX_LINES} more"]
+    if link := url_for(flow_run):
+        lines.append(link)
+    return f"{run} {'crashed' if state.is_crashed() else 'failed'}", "\n".join(lines)
 
 
 def send(block: str, subject: str, body: str) -> None:
     """Send a message through a notification block.
 
     Args:
-        block: its document name, `type/name`.
+        block: `type/name`.
         subject: one line.
         body: plain text.
 
     Raises:
-        AlertNotSent: there is no such block, or the other side did not take it.
+        AlertNotSent: there is no such block, or its service refused the message.
     """
-    loaded: Any = _load(block)
+    notification: Any = _load(block)
     try:
-        loaded.notify(body, subject)
-    except Exception as error:  # noqa: BLE001 - told as an error of ours
-        # Not its text: that has the address, and the address of a webhook is its password.
+        notification.notify(body, subject)
+    except Exception as error:  # noqa: BLE001 - any error of any service
+        # Without the error's text: it contains the address, and the address of a webhook is its password.
         status: Any = getattr(getattr(error, "response", None), "status_code", None)
         reason = f"{type(error).__name__}{f' {status}' if status else ''}"
         raise AlertNotSent(
@@ -112,37 +127,38 @@ def _load(block: str) -> NotificationBlock:
     from prefect.blocks.notifications import SlackWebhook  # noqa: F401 # pyright: ignore[reportUnusedImport]
 
     try:
-        loaded: Any = Block.load(block)
-    except ValueError:  # how Prefect says that there is none
+        notification: Any = Block.load(block)
+    except ValueError:  # Prefect's way to say that there is no such block
         raise AlertNotSent(
             f"TAXI_ALERT_BLOCK={block}: this Prefect server has no such block; make it in the UI under Blocks"
         ) from None
-    if not isinstance(loaded, NotificationBlock):
+    if not isinstance(notification, NotificationBlock):
         raise AlertNotSent(
             f"TAXI_ALERT_BLOCK={block} is no notification block; slack-webhook, ms-teams-webhook, "
             "sendgrid-email and custom-webhook are"
         )
-    return loaded
+    return notification
 
 
 def main() -> int:
-    """Send a test message; returns the exit code (0 sent, 1 not sent, 2 no block is named)."""
-    with temporary_settings(server_defaults()):
-        try:
-            block = get_settings().alert_block
-            if not block:
-                raise UsageError(
-                    "TAXI_ALERT_BLOCK is not set; name a notification block, such as slack-webhook/taxi"
-                )
-            send(block, "taxi-etl", "A test message: alerts of taxi-etl arrive here.")
-        except UsageError as error:
-            return print_usage_error(error)
-        except TaxiError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-    print(f"sent through {block}")
-    return 0
+    """Send a test message.
+
+    Returns:
+        The exit code: 0 if it was sent, 1 if not, 2 if no block is configured.
+    """
+
+    def command() -> int:
+        block = get_settings().alert_block
+        if not block:
+            raise UsageError(
+                "TAXI_ALERT_BLOCK is not set; name a notification block, such as slack-webhook/taxi"
+            )
+        send(block, "taxi-etl", "A test message: alerts of taxi-etl arrive here.")
+        print(f"sent through {block}")
+        return 0
+
+    return run_command_line(command)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main())

@@ -1,31 +1,30 @@
-"""The Prefect blocks: made from the environment, and read where the environment is silent.
+"""Save the Prefect blocks that a run reads where the environment leaves a setting open.
 
 `python flows/blocks.py` registers the block types and saves one block for everything the environment
-configures; run it again after a change. A run looks at the environment first, then at the block.
-
-What only one destination needs is imported where it is used: everybody else starts half a second sooner.
+configures; run it again after a change.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
-from prefect.settings import temporary_settings
+from prefect_gcp import GcpCredentials, GcsBucket
+from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
 
-from flows.cli import server_defaults
-from flows.errors import TaxiError, UsageError
+from flows.cli import exit_with, run_command_line
+from flows.destinations.gcs import bucket_and_folder
+from flows.destinations.postgres import PostgresAddress
+from flows.errors import UsageError
+from flows.gcp import google_credentials, key_text
 from flows.request import BUCKET_BLOCK, CREDENTIALS_BLOCK, POSTGRES_BLOCK, has_google_key
 from flows.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    from prefect_gcp import GcpCredentials
-    from prefect_sqlalchemy import SqlAlchemyConnector
     from pydantic import SecretStr
 
-# libpq's keywords that SQLAlchemy has names of its own for; every other one travels in the query.
+# SQLAlchemy's names for some keywords of libpq; all other keywords go into the query of the URL.
 COMPONENTS = {
     "user": "username",
     "password": "password",
@@ -36,63 +35,55 @@ COMPONENTS = {
 
 
 def postgres_block(url: SecretStr) -> SqlAlchemyConnector:
-    """The block for a URL, its password in a field of its own, which Prefect keeps encrypted.
+    """Create the block for a Postgres server; Prefect encrypts its field for the password.
+
+    Args:
+        url: of the server.
+
+    Returns:
+        The block, not saved.
 
     Raises:
         UsageError: it is no Postgres URL.
     """
-    from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
-
-    from flows.destinations.postgres import PostgresAddress
-
-    named = dict(PostgresAddress.of_url(url.get_secret_value()).parameters)
-    # A socket's directory, or several hosts, are more than SQLAlchemy's own field for the host can say.
-    is_plain = re.fullmatch(r"[^/,]*", named.get("host", "")) and re.fullmatch(r"\d*", named.get("port", ""))
-    taken = COMPONENTS if is_plain else {key: COMPONENTS[key] for key in ("user", "password", "dbname")}
-    parts: dict[str, Any] = {taken[key]: named.pop(key) for key in taken if key in named}
+    keywords = dict(PostgresAddress.of_url(url.get_secret_value()).parameters)
+    host, port = keywords.get("host", ""), keywords.get("port", "")
+    # SQLAlchemy's fields hold one host and one port; a socket's directory or several hosts go into the query.
+    in_query = set() if re.fullmatch(r"[^/,]*", host) and re.fullmatch(r"\d*", port) else {"host", "port"}
+    fields: dict[str, Any] = {
+        field: keywords.pop(keyword)
+        for keyword, field in COMPONENTS.items()
+        if keyword in keywords and keyword not in in_query
+    }
     return SqlAlchemyConnector(
         connection_info=ConnectionComponents(
-            driver=SyncDriver.POSTGRESQL_PSYCOPG2, **parts, query=named or None
+            driver=SyncDriver.POSTGRESQL_PSYCOPG2, **fields, query=keywords or None
         )
     )
 
 
-def save_blocks(settings: Settings) -> list[str]:
-    """Register the block types and save what the settings configure; returns one line for each block.
-
-    Raises:
-        UsageError: a setting cannot be read.
-    """
-    return [_save_postgres(settings), *_save_google(settings)]
-
-
 def _save_postgres(settings: Settings) -> str:
-    from prefect_sqlalchemy import SqlAlchemyConnector
-
-    from flows.destinations.postgres import PostgresAddress
-
+    """Save the block if a server is configured; returns what was saved, or why nothing was."""
     SqlAlchemyConnector.register_type_and_schema()
     url = settings.postgres_url
     if not url or url.get_secret_value() == "embedded":
         return f"{POSTGRES_BLOCK}: not saved, because TAXI_POSTGRES_URL does not name a server"
-    block = postgres_block(url)
-    block.save(POSTGRES_BLOCK, overwrite=True)
+    postgres_block(url).save(POSTGRES_BLOCK, overwrite=True)
     return f"{POSTGRES_BLOCK}: saved, {PostgresAddress.of_url(url.get_secret_value())}"
 
 
 def _save_google(settings: Settings) -> list[str]:
-    """The two blocks of Google; only if a key or a bucket is configured, because that is asking for them."""
-    from prefect_gcp import GcpCredentials, GcsBucket
-
+    """Save both blocks if a key or a bucket is configured; returns one line for each, as above."""
     GcpCredentials.register_type_and_schema()
     GcsBucket.register_type_and_schema()
+    no_bucket = f"{BUCKET_BLOCK}: not saved, because TAXI_GCS_BUCKET does not name a bucket"
     if not settings.gcs_bucket and not has_google_key(settings):
         return [
             f"{CREDENTIALS_BLOCK}: not saved, because neither TAXI_GCP_KEY_FILE nor TAXI_GCS_BUCKET is set",
-            f"{BUCKET_BLOCK}: not saved, because TAXI_GCS_BUCKET does not name a bucket",
+            no_bucket,
         ]
     try:
-        credentials, origin = _google_credentials_block(settings)
+        identity = google_credentials(settings)
     except UsageError as error:
         if has_google_key(settings):
             raise
@@ -100,48 +91,35 @@ def _save_google(settings: Settings) -> list[str]:
             f"{CREDENTIALS_BLOCK}: not saved, because there are {error}",
             f"{BUCKET_BLOCK}: not saved, because it needs {CREDENTIALS_BLOCK}",
         ]
+    # The key itself and not the name of its file, which a worker on another machine does not have.
+    key = key_text(settings)
+    credentials = GcpCredentials(
+        service_account_info=json.loads(key) if key else None, project=identity.project
+    )
     credentials.save(CREDENTIALS_BLOCK, overwrite=True)
-    lines = [f"{CREDENTIALS_BLOCK}: saved, {origin}"]
+    saved = f"{CREDENTIALS_BLOCK}: saved, {identity.origin}"
     if not settings.gcs_bucket:
-        return [*lines, f"{BUCKET_BLOCK}: not saved, because TAXI_GCS_BUCKET does not name a bucket"]
-    from flows.destinations.gcs import bucket_and_folder
-
+        return [saved, no_bucket]
     bucket, folder = bucket_and_folder(settings)
-    made = GcsBucket(bucket=bucket, gcp_credentials=credentials, bucket_folder=folder)
-    made.save(BUCKET_BLOCK, overwrite=True)
-    return [*lines, f"{BUCKET_BLOCK}: saved, gs://{bucket}/{folder}"]
-
-
-def _google_credentials_block(settings: Settings) -> tuple[GcpCredentials, str]:
-    """The block, and where its content comes from.
-
-    The key itself goes into it, encrypted by Prefect, so that a worker elsewhere has it too.
-
-    Raises:
-        UsageError: there are no credentials, or they cannot be read.
-    """
-    from prefect_gcp import GcpCredentials
-
-    from flows.gcp import google_credentials, key_text
-
-    identity = google_credentials(settings)
-    text = key_text(settings)
-    if text is None:
-        return GcpCredentials(project=identity.project), identity.origin
-    return GcpCredentials(service_account_info=json.loads(text), project=identity.project), identity.origin
+    block = GcsBucket(bucket=bucket, gcp_credentials=credentials, bucket_folder=folder)
+    block.save(BUCKET_BLOCK, overwrite=True)
+    return [saved, f"{BUCKET_BLOCK}: saved, gs://{bucket}/{folder}"]
 
 
 def main() -> int:
-    """Save the blocks and say so; returns the exit code."""
-    try:
-        with temporary_settings(server_defaults()):
-            lines = save_blocks(get_settings())
-    except TaxiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(lines))
-    return 0
+    """Save the blocks and print one line for each.
+
+    Returns:
+        The exit code: 0, or 2 if a setting is not valid.
+    """
+
+    def command() -> int:
+        settings = get_settings()
+        print("\n".join([_save_postgres(settings), *_save_google(settings)]))
+        return 0
+
+    return run_command_line(command)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main())

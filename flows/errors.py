@@ -1,22 +1,22 @@
-"""Every error a run can end with. A retry never guesses: it asks whether the error is Transient.
+"""The errors that a run can end with. A retry depends on one question only: is the error `Transient`?
 
 TaxiError                       one line: what was wrong, the legal values, the next step
 ├── UsageError                  the call itself is wrong; exit code 2, before anything starts
-├── Transient                   worth trying again as it is
-│   ├── SourceBusy              the server said 5xx or 429, stalled or hung up, and kept doing so
-│   └── DestinationBusy         locked by somebody else, restarting, out of connections
-│       └── LockTimeout        and has been for as long as the settings allow; not tried again
-└── Terminal                    the same call would fail the same way
+├── Transient                   the same call may succeed later
+│   ├── SourceBusy              the server answered 5xx or 429, stalled or hung up, repeatedly
+│   └── DestinationBusy         locked by another process, restarting, or out of connections
+│       └── LockTimeout         locked for as long as the settings allow to wait; not retried
+└── Terminal                    the same call would fail in the same way
     ├── SourceNotFound          404, 403, no such file
     ├── SourceUnreachable       no network, no such host
-    ├── SourceCorrupt           what arrived is not the file: HTML, empty, truncated, bad checksum
-    ├── SchemaDrift             columns nobody declared, or a table of another shape
-    ├── TooManyRejects          more rows rejected than allowed, or no good row at all
+    ├── SourceCorrupt           not the expected file: HTML, empty, truncated, wrong checksum
+    ├── SchemaDrift             undeclared columns, or a table of another shape
+    ├── TooManyRejects          more rows rejected than allowed, or no valid row at all
     ├── ReconciliationError     two counts of the same rows differ
-    ├── DestinationRefused      wrong password, no such host or database, no right to do it
-    ├── Stopped                 Ctrl-C
+    ├── DestinationRefused      wrong password, no such host or database, missing permission
+    ├── Stopped                 the run was interrupted, by Ctrl-C or SIGTERM
     ├── LocalStorageError       disk full, read-only, no permission, a damaged local file
-    └── MonthFailed, MonthsFailed   the verdict on a month and on a run (`flows.month.outcome`)
+    └── MonthFailed, MonthsFailed   the failure of a month and of a run (`flows.month.outcome`)
 """
 
 from __future__ import annotations
@@ -29,19 +29,22 @@ if TYPE_CHECKING:
 
 
 class TaxiError(Exception):
-    """Base of all errors with a message for people.
+    """Base class of all errors whose message is written for users.
 
     Attributes:
-        most_attempts: where trying again is known to help less than the settings say; None: they decide.
+        most_attempts: upper limit for the attempts that the settings allow; None: no limit of its own.
         message: what was wrong, the legal values, the next step, in one line.
-        where: what it happened to, for example `yellow 2021-01` or `yellow 2021-01 -> duckdb`;
-            filled in by `locate`, in one place.
+        where: what failed, such as `yellow 2021-01` or `yellow 2021-01 -> duckdb`; set by `error_context`.
     """
 
     most_attempts: int | None = None
 
     def __init__(self, message: str) -> None:
-        """Keep the message; folds line ends so that it stays one line."""
+        """Keep the message as one line.
+
+        Args:
+            message: line breaks in it are replaced by blanks.
+        """
         self.message = " ".join(message.split())
         self.where = ""
         super().__init__(self.message)
@@ -56,21 +59,21 @@ class UsageError(TaxiError):
 
 
 class Transient(TaxiError):
-    """Worth trying again as it is.
+    """The same call may succeed later.
 
     Attributes:
-        retry_after_seconds: the pause the server asked for; 0 if it asked for none.
+        retry_after_seconds: the pause that the server asked for; 0 if it did not.
     """
 
     retry_after_seconds = 0.0
 
 
 class Terminal(TaxiError):
-    """Trying again changes nothing."""
+    """The same call would fail in the same way."""
 
 
 class SourceBusy(Transient):
-    """The source kept failing in a way that may pass."""
+    """The source failed repeatedly, in a way that may pass."""
 
 
 class DestinationBusy(Transient):
@@ -78,7 +81,7 @@ class DestinationBusy(Transient):
 
 
 class LockTimeout(DestinationBusy):
-    """A lock was not free within the lock time-out; waiting once more would only multiply it."""
+    """A lock was not released within the lock time-out; retries would only multiply the wait."""
 
 
 class SourceNotFound(Terminal):
@@ -86,25 +89,25 @@ class SourceNotFound(Terminal):
 
 
 class SourceUnreachable(Terminal):
-    """No connection to the source could be made at all."""
+    """No connection to the source could be established."""
 
-    most_attempts = 3  # a name that does not resolve rarely starts to while somebody waits
+    most_attempts = 3  # a host name that does not resolve rarely starts to while we wait
 
 
 class SourceCorrupt(Terminal):
-    """What arrived is not a whole trip file."""
+    """The download is not a complete trip file."""
 
 
 class SchemaDrift(Terminal):
-    """The columns of a file or of a table are not the declared ones."""
+    """The columns of a file or a table are not the declared ones."""
 
 
 class TooManyRejects(Terminal):
-    """Too few of the rows fit."""
+    """Too few of a month's rows are valid."""
 
 
 class Stopped(Terminal):
-    """Somebody asked the run to stop."""
+    """The run was interrupted."""
 
 
 class ReconciliationError(Terminal):
@@ -112,16 +115,23 @@ class ReconciliationError(Terminal):
 
 
 class DestinationRefused(Terminal):
-    """The destination will not have it until somebody changes something there."""
+    """The destination refuses until its configuration or the request is changed."""
 
 
 class LocalStorageError(Terminal):
-    """The local disk refused."""
+    """The local disk cannot be read or written."""
 
 
 @contextlib.contextmanager
 def error_context(where: str) -> Generator[None]:
-    """Say what a `TaxiError` raised inside happened to; the innermost place wins."""
+    """Add to errors raised inside the block what failed; of nested blocks the innermost wins.
+
+    Args:
+        where: such as `yellow 2021-01 -> duckdb`.
+
+    Raises:
+        LocalStorageError: in place of any `OSError` of the operating system.
+    """
     try:
         yield
     except TaxiError as error:
@@ -130,9 +140,9 @@ def error_context(where: str) -> Generator[None]:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        refused = LocalStorageError(
+        storage_error = LocalStorageError(
             f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}; "
             "make room or give the run a directory it may write to (--data-dir), then run it again"
         )
-        refused.where = where
-        raise refused from error
+        storage_error.where = where
+        raise storage_error from error

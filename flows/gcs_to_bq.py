@@ -29,7 +29,6 @@ from flows.month import BUCKET, RETRY_OPTIONS, WAREHOUSE, MonthOutcome, RunSumma
 from flows.request import DEFAULT_YEAR, Color, Count, LoadRequest, Month, check_destinations
 from flows.runners import run_concurrently
 from flows.runtime import check_stopped
-from flows.settings import get_settings
 from transforms.cleaning import ROW_TRANSFORMS
 from transforms.trip_month import TripMonth
 
@@ -52,8 +51,7 @@ def load_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
         TaxiError: see `flows.month.load`.
     """
     check_stopped()
-    data_dir = request.data_dir or get_settings().data_dir
-    return load(month, data_dir, request.staging.row_transforms, force=request.force)
+    return load(month, request.directory, request.staging.row_transforms, force=request.force)
 
 
 @flow(

@@ -3,17 +3,15 @@
     python flows/serve.py                        # all of them
     python flows/serve.py "Parameterized ETL"    # some of them
 
-It needs a Prefect server that stays (`make server`), because a schedule lives there. Ctrl-C ends it and
-pauses the schedules it served. What is deployed to a work pool already is refused: a worker would take its
-runs too.
+It needs a permanent Prefect server (`make server`), which keeps the schedules. Ctrl-C ends it and pauses the
+schedules it served. A deployment that already belongs to a work pool is refused: its workers would take the
+same runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -22,10 +20,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Schedule
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
-from flows.cli import OneLineParser, print_usage_error, server_defaults
+from flows.cli import OneLineParser, exit_with, read_project_file, require_prefect_server, run_command_line
 from flows.errors import UsageError
 from flows.settings import get_settings
 
@@ -36,36 +33,41 @@ if TYPE_CHECKING:
     from prefect import Flow
     from prefect.deployments.runner import RunnerDeployment
 
-DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
 
+def read_deployments() -> dict[str, dict[str, Any]]:
+    """Read `prefect.yaml`.
 
-def read_deployments(path: Path = DEPLOYMENTS) -> dict[str, dict[str, Any]]:
-    """The deployments of a `prefect.yaml`, by name.
+    Returns:
+        Its deployments as they are written there, by name.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: the file does not exist.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path} is not there; run this from a checkout of the project") from None
+    content = yaml.safe_load(read_project_file("prefect.yaml"))
     return {entry["name"]: entry for entry in content["deployments"]}
 
 
 def to_serve(entry: Mapping[str, Any]) -> RunnerDeployment:
-    """One deployment as `serve` wants it: all that `prefect.yaml` says of it except the pool."""
+    """Turn a deployment of `prefect.yaml` into one that `prefect.serve` accepts.
+
+    Args:
+        entry: the deployment; its work pool is ignored.
+
+    Returns:
+        The same deployment without a work pool.
+    """
     limit = entry.get("concurrency_limit")
-    made: Any = _flow_of(entry).to_deployment(
+    deployment: Any = _flow_of(entry).to_deployment(
         entry["name"],
         description=entry.get("description"),
         parameters=entry.get("parameters"),
         schedules=[Schedule(**schedule) for schedule in entry.get("schedules", ())],
         concurrency_limit=ConcurrencyLimitConfig(**limit) if limit else None,
         tags=entry.get("tags"),
-        # By its module: a path would be this machine's own, kept on a server that others share.
+        # A path would be valid on this machine only, but the server may be shared with others.
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    return made
+    return deployment
 
 
 def _flow_of(entry: Mapping[str, Any]) -> Flow[..., Any]:
@@ -75,47 +77,20 @@ def _flow_of(entry: Mapping[str, Any]) -> Flow[..., Any]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every option of `flows/serve.py`."""
-    made = OneLineParser(
+    """The options of `flows/serve.py`."""
+    parser = OneLineParser(
         prog="python flows/serve.py",
         description="Serve deployments of prefect.yaml from this process; needs a server: PREFECT_API_URL.",
         allow_abbrev=False,
     )
-    names = made.add_argument("names", nargs="*", metavar="NAME", help="which deployments; default: all")
-    names.default = []
-    made.add_argument("--limit", type=int, default=2, metavar="N", help="runs at once; default: %(default)s")
-    return made
+    add = parser.add_argument
+    add("names", nargs="*", default=[], metavar="NAME", help="which deployments; default: all")
+    add("--limit", type=int, default=2, metavar="N", help="runs at once; default: %(default)s")
+    return parser
 
 
-def chosen(arguments: Sequence[str] | None = None) -> tuple[list[RunnerDeployment], int]:
-    """The deployments that a call names, and how many runs may go on at once.
-
-    Raises:
-        UsageError: in one line, before anything is served.
-    """
-    given = parser().parse_args(arguments)
-    entries = read_deployments()
-    if unknown := [name for name in given.names if name not in entries]:
-        raise UsageError(
-            f"no deployment {', '.join(map(repr, unknown))}; prefect.yaml has {', '.join(entries)}"
-        )
-    if given.limit < 1:
-        raise UsageError(f"--limit {given.limit}: at least 1 run at once")
-    if not PREFECT_API_URL.value():
-        raise UsageError(
-            "no Prefect server; start one with `make server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
-        )
-    get_settings()
-    check_not_deployed(entries[name] for name in given.names or entries)
-    return [to_serve(entries[name]) for name in given.names or entries], given.limit
-
-
-def check_not_deployed(entries: Iterable[Mapping[str, Any]]) -> None:
-    """Refuse to serve what a worker of a pool would take the runs of.
-
-    Raises:
-        UsageError: names the deployments and what to do.
-    """
+def _check_not_deployed(entries: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse deployments whose runs the workers of a pool would take."""
     deployed: list[str] = []
     with get_client(sync_client=True) as client:
         for entry in entries:
@@ -131,15 +106,32 @@ def check_not_deployed(entries: Iterable[Mapping[str, Any]]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C; returns the exit code (0 ended by hand, 2 wrong usage)."""
-    with temporary_settings(server_defaults()):
-        try:
-            deployments, limit = chosen(arguments)
-        except UsageError as error:
-            return print_usage_error(error)
-        serve(*deployments, limit=limit)
-    return 0
+    """Serve until Ctrl-C.
+
+    Args:
+        arguments: without the program's name; None: those of the process.
+
+    Returns:
+        The exit code: 0 after Ctrl-C or SIGTERM while it serves, 2 for wrong usage.
+    """
+
+    def command() -> int:
+        options = parser().parse_args(arguments)
+        deployments = read_deployments()
+        if unknown := [name for name in options.names if name not in deployments]:
+            names = ", ".join(map(repr, unknown))
+            raise UsageError(f"no deployment {names}; prefect.yaml has {', '.join(deployments)}")
+        if options.limit < 1:
+            raise UsageError(f"--limit {options.limit}: at least 1 run at once")
+        require_prefect_server()
+        get_settings()  # a wrong setting is reported now, not by each run
+        entries = [deployments[name] for name in options.names or deployments]
+        _check_not_deployed(entries)
+        serve(*map(to_serve, entries), limit=options.limit)
+        return 0
+
+    return run_command_line(command)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main())

@@ -5,7 +5,6 @@ from flows.cli.command_line import (
     MONTH_OPTIONS,
     LoadCommand,
     OneLineParser,
-    add_month_options,
     check_directory,
     command_parser,
     load_parser,
@@ -13,9 +12,10 @@ from flows.cli.command_line import (
     requested,
     selected,
 )
-from flows.cli.console import console_output, print_usage_error, run_command_line
+from flows.cli.console import console_output, run_command_line, stdout_console
 from flows.cli.inventory import Inventory, MonthInDestination, MonthInventory, take_inventory
-from flows.cli.prefect_settings import server_defaults
+from flows.cli.logs import messages_to
+from flows.cli.prefect_settings import read_project_file, require_prefect_server, server_defaults
 from flows.cli.run_load import run_load_command
 from flows.cli.signals import exit_with
 
@@ -27,18 +27,20 @@ __all__ = [
     "MonthInDestination",
     "MonthInventory",
     "OneLineParser",
-    "add_month_options",
     "check_directory",
     "command_parser",
     "console_output",
     "exit_with",
     "load_parser",
+    "messages_to",
     "parse_command",
-    "print_usage_error",
+    "read_project_file",
     "requested",
+    "require_prefect_server",
     "run_command_line",
     "run_load_command",
     "selected",
     "server_defaults",
+    "stdout_console",
     "take_inventory",
 ]

@@ -250,9 +250,3 @@ def parse_command(
     request = requested(given)
     request.check()
     return LoadCommand(request, given.dry_run, given.summary)
-
-
-def add_month_options(parser: argparse.ArgumentParser) -> None:
-    """Until status.py is merged."""
-    for option in MONTH_OPTIONS:
-        parser.add_argument(option, **_shared_options()[option])

@@ -1,7 +1,7 @@
-"""What a person sees: live progress on a terminal, plain lines elsewhere, a table at the end.
+"""What a run prints: live progress on a terminal, plain lines elsewhere, a table at the end.
 
-Progress and messages go to standard error, the final table to standard output. Prefect's own log and
-every traceback go to a file under the data directory, so that an error here is one line.
+Progress and messages go to standard error, the final table to standard output. Prefect's log and every
+traceback go to a file below the data directory, so that an error is one line on the screen.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from prefect.logging.formatters import PrefectFormatter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-from flows.cli.log_file import LogFile
+from flows.cli.logs import log_to, messages_to
 from flows.cli.prefect_settings import server_defaults
 from flows.cli.signals import print_interrupted, raise_on_sigterm
-from flows.errors import LocalStorageError, UsageError, error_context
+from flows.errors import LocalStorageError, TaxiError, UsageError, error_context
 from flows.month import describe_error
 from flows.runtime import Layout, LogProgress, atomic_write, clear_stop, request_stop, set_progress_listener
 
@@ -32,97 +31,96 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
-    from flows.errors import TaxiError
     from flows.month import MonthOutcome, RunSummary
 
 logger = logging.getLogger("flows.cli.console")
 
-PUBLISHED, FAILED, WRONG_USAGE = 0, 1, 2
-"""Exit codes; `flows.cli.signals` has two more."""
+SUCCEEDED, FAILED, WRONG_USAGE = 0, 1, 2
+"""Exit codes; `flows.cli.signals` has those of an interrupted command."""
 
 KEPT_LOGS = 20
 
 
 def run_command_line(command: Callable[[], int]) -> int:
-    """Run a command with our defaults of Prefect's settings; returns its exit code, or that of how it ended.
+    """Run a command with the project's defaults for Prefect, and turn the way it ends into an exit code.
 
-    Wrong usage is 2 and one line; Ctrl-C and SIGTERM, before the run or while its end is said, are one line
-    and a code of their own.
+    Args:
+        command: parses its options, does its work and returns its exit code.
+
+    Returns:
+        The command's own exit code, or, after one line on standard error: 2 for wrong usage or an unusable
+        local directory, 1 for any other `TaxiError`, 130 for Ctrl-C, 143 for SIGTERM.
     """
     with temporary_settings(server_defaults()), raise_on_sigterm():
         try:
             return command()
-        except (UsageError, LocalStorageError) as error:
-            return print_usage_error(error)
+        except TaxiError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return WRONG_USAGE if isinstance(error, (UsageError, LocalStorageError)) else FAILED
         except KeyboardInterrupt as interrupt:
             return print_interrupted(interrupt)
 
 
-def print_usage_error(error: TaxiError) -> int:
-    """One line on standard error; returns the exit code."""
-    print(f"error: {error}", file=sys.stderr)
-    return WRONG_USAGE
+def stdout_console() -> Console:
+    """The console for tables: as wide as the terminal, or 160 columns in a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else 160)
 
 
-class _OneLine(logging.Formatter):
-    """A message without its traceback, which is in the log file."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        clock = self.formatTime(record, "%H:%M:%S")
-        return f"{clock} {record.getMessage()}"
-
-
-class TerminalProgress:
-    """A line for each month: what it is at, how far, how fast."""
+class _TerminalProgress:
+    """Progress as one line per month: its phase, how far it is, and how fast."""
 
     def __init__(self, live: Progress) -> None:
-        """Draw into a running rich display."""
         self._live = live
-        self._lines: dict[str, TaskID] = {}
-        self._phase: dict[str, tuple[str, float]] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._phases: dict[str, tuple[str, float]] = {}
 
     def update(self, month: str, phase: str, done: int, total: int | None) -> None:
-        """See `flows.runtime.progress.ProgressListener`."""
         now = time.monotonic()
-        if month not in self._lines:
-            self._lines[month] = self._live.add_task(month, total=None, speed="", phase="")
-        if self._phase.get(month, ("", now))[0] != phase:
-            self._phase[month] = (phase, now)
-            self._live.reset(self._lines[month], total=total)
-        rate = done / max(now - self._phase[month][1], 0.001)
+        if month not in self._tasks:
+            self._tasks[month] = self._live.add_task(month, total=None, speed="", phase="")
+        if self._phases.get(month, ("", now))[0] != phase:
+            self._phases[month] = (phase, now)
+            self._live.reset(self._tasks[month], total=total)
+        rate = done / max(now - self._phases[month][1], 0.001)
         speed = f"{rate / 1e6:,.1f} MB/s" if phase == "download" else f"{rate:,.0f} rows/s"
-        finished = total is not None and done >= total
-        self._live.update(
-            self._lines[month],
-            completed=done,
-            total=total,
-            phase=phase,
-            speed="" if finished else speed,
-        )
+        if total is not None and done >= total:
+            speed = ""
+        self._live.update(self._tasks[month], completed=done, total=total, phase=phase, speed=speed)
 
 
 class RunConsole:
-    """The end of a run: table, summary file, exit code."""
+    """Reports the end of a run: table, summary file, exit code."""
 
     def __init__(self, log: Path, summary_file: Path | None) -> None:
-        """Remember where the log is and where the summary is to go."""
+        """Note where the details of the run go.
+
+        Args:
+            log: the log file, named in error messages.
+            summary_file: receives the summary as JSON; None: no file.
+        """
         self._log, self._summary_file = log, summary_file
 
     def conclude(self, run: Callable[[], RunSummary]) -> int:
-        """Run, and say how it ended, whatever happened; returns the exit code."""
+        """Do the run and report how it ended, whatever happens.
+
+        Args:
+            run: the work.
+
+        Returns:
+            The exit code: 0 if every month is published, 1 after a failure, 130 or 143 if interrupted.
+        """
         try:
             summary = run()
         except KeyboardInterrupt as interrupt:
             request_stop()
             return print_interrupted(interrupt)
         except Exception as error:  # noqa: BLE001 - the last resort: one line, traceback in the log
-            return self._crashed(error)
-        return self._finish(summary)
+            return self._report_crash(error)
+        return self._report(summary)
 
-    def _finish(self, summary: RunSummary) -> int:
-        """Print the table and the headlines, write the summary file; returns the exit code."""
-        out = Console(width=None if sys.stdout.isatty() else 160)
-        out.print(summary_table(summary))
+    def _report(self, summary: RunSummary) -> int:
+        out = stdout_console()
+        out.print(_summary_table(summary))
         for outcome in summary.months:
             if outcome.quality:
                 out.print(f"{outcome.month.label}: {escape(outcome.quality)}", highlight=False)
@@ -135,7 +133,7 @@ class RunConsole:
         except LocalStorageError as error:
             print(f"error: {error}", file=sys.stderr)
             return FAILED
-        return FAILED if summary.failed else PUBLISHED
+        return FAILED if summary.failed else SUCCEEDED
 
     def _write(self, summary: RunSummary) -> None:
         if self._summary_file:
@@ -143,8 +141,8 @@ class RunConsole:
             with error_context(f"--summary {path}"), atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
 
-    def _crashed(self, error: Exception) -> int:
-        """One line for an error that is not a month's."""
+    def _report_crash(self, error: Exception) -> int:
+        """Report an error of the run as a whole, in one line."""
         logger.debug("run failed", exc_info=error)
         text = describe_error(error)
         if "Failed to reach API" in text:
@@ -158,26 +156,32 @@ class RunConsole:
 
 @contextlib.contextmanager
 def console_output(data_dir: Path, summary_file: Path | None = None) -> Generator[RunConsole]:
-    """Show a run to a person: logging and progress for as long as the block lasts.
+    """Send log and progress of a run to their places, for as long as the block lasts.
+
+        with console_output(data_dir) as console:
+            exit_code = console.conclude(run)
 
     Args:
-        data_dir: the log goes below it.
-        summary_file: where the run's JSON goes; None: nowhere.
+        data_dir: the log file goes below it.
+        summary_file: receives the summary of the run as JSON; None: no file.
+
+    Yields:
+        What reports the end of the run.
 
     Raises:
-        LocalStorageError: nothing can be written there.
+        LocalStorageError: the directory for the log cannot be created.
     """
     logs = Layout(data_dir).logs
     with error_context(f"--data-dir {data_dir}"):
         logs.mkdir(parents=True, exist_ok=True)
-    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    log = logs / f"etl-{stamp}.log"
+    log = logs / f"etl-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S.%fZ}.log"
     screen = Console(stderr=True)
     clear_stop()
     if summary_file:
-        summary_file.unlink(missing_ok=True)  # an old one would speak of another run
-    with _logging_to(log, screen):
-        _remove_old_logs(logs)
+        summary_file.unlink(missing_ok=True)  # if this run writes none, an old one would be taken for its own
+    with log_to(log), messages_to(screen, propagate=True):
+        for old in sorted(logs.glob("etl-*.log"))[:-KEPT_LOGS]:
+            old.unlink(missing_ok=True)
         if not PREFECT_API_URL.value():
             logger.info("starting a temporary Prefect server; with PREFECT_API_URL set, one of yours is used")
         with _live_progress(screen):
@@ -198,64 +202,15 @@ def _live_progress(screen: Console) -> Generator[None]:
         TextColumn("{task.fields[speed]}"),
     )
     with Progress(*columns, console=screen) as live:
-        set_progress_listener(TerminalProgress(live))
+        set_progress_listener(_TerminalProgress(live))
         try:
             yield
         finally:
             set_progress_listener(LogProgress())
 
 
-@contextlib.contextmanager
-def _logging_to(log: Path, screen: Console) -> Generator[None]:
-    """Everything to the file; of our own loggers, one line each to the screen."""
-    root, ours = logging.getLogger(), logging.getLogger("flows")
-    before = root.handlers[:], ours.handlers[:], ours.level
-    file = LogFile(log, encoding="utf-8", delay=True)
-    file.setFormatter(
-        PrefectFormatter(
-            "%(asctime)s %(levelname)s %(name)s: %(message)s",
-            flow_run_fmt="%(asctime)s %(levelname)s %(flow_run_name)s: %(message)s",
-            task_run_fmt="%(asctime)s %(levelname)s %(task_run_name)s: %(message)s",
-        )
-    )
-    lines = _ScreenHandler(screen)
-    lines.setFormatter(_OneLine())
-    root.handlers[:], ours.handlers[:] = [file], [lines]
-    ours.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.handlers[:], ours.handlers[:] = before[:2]
-        for handler in root.handlers:
-            handler.addFilter(_is_not_goodbye)
-        ours.setLevel(before[2])
-        file.close()
-
-
-def _is_not_goodbye(record: logging.LogRecord) -> bool:
-    """Not what Prefect says when the process ends: it sends its last events, stops the temporary server."""
-    said = record.getMessage()
-    return "Stopping temporary server" not in said and "Still processing items" not in said
-
-
-class _ScreenHandler(logging.Handler):
-    """Prints above the live display instead of into it."""
-
-    def __init__(self, screen: Console) -> None:
-        super().__init__(logging.INFO)
-        self._screen = screen
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._screen.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
-
-
-def _remove_old_logs(directory: Path) -> None:
-    for old in sorted(directory.glob("etl-*.log"))[:-KEPT_LOGS]:
-        old.unlink(missing_ok=True)
-
-
-def summary_table(summary: RunSummary) -> Table:
-    """The run as a table, one row a month."""
+def _summary_table(summary: RunSummary) -> Table:
+    """One row per month; the column `dropped` only if row transforms dropped any rows."""
     loaded = [o.staged.rows for o in summary.months if o.staged and o.status == "published"]
     rate = f" ({sum(loaded) / summary.seconds:,.0f} rows/s)" if loaded and summary.seconds else ""
     table = Table(
@@ -269,24 +224,21 @@ def summary_table(summary: RunSummary) -> Table:
         table.add_column(name, justify="right")
     table.add_column("destinations")
     for outcome in summary.months:
-        table.add_row(
-            *_cells(outcome, has_dropped=has_dropped), style="red" if outcome.status == "failed" else None
-        )
+        style = "red" if outcome.status == "failed" else None
+        table.add_row(*_cells(outcome, has_dropped=has_dropped), style=style)
     return table
 
 
 def _cells(outcome: MonthOutcome, *, has_dropped: bool) -> list[str]:
     staged = outcome.staged
-    counts: list[int | None] = (
-        [staged.source_rows, staged.rows, staged.rejected_rows] if staged else [None] * 3
-    )
-    if has_dropped:
-        counts.append(staged.dropped_rows if staged else None)
-    # Nothing was loaded when nothing had changed, so there is no speed to speak of.
+    counts: list[int | None] = [None] * 4
+    if staged:
+        counts = [staged.source_rows, staged.rows, staged.rejected_rows, staged.dropped_rows]
+    numbers = ["-" if count is None else f"{count:,}" for count in counts[: 4 if has_dropped else 3]]
+    # An unchanged month was not loaded, so it has no speed.
     loaded = staged if outcome.status == "published" else None
     rate = f"{loaded.rows / outcome.seconds:,.0f}" if loaded and outcome.seconds else "-"
-    numbers = ["-" if count is None else f"{count:,}" for count in counts]
-    numbers += [f"{outcome.seconds:.1f}", rate]
-    done = [f"{name}: {receipt.status}" for name, receipt in outcome.receipts.items()]
+    published = [f"{name}: {receipt.status}" for name, receipt in outcome.receipts.items()]
     failed = [f"{name}: failed" for name in outcome.failures]
-    return [outcome.month.iso, *numbers, ", ".join(done + failed) or "failed"]
+    destinations = ", ".join(published + failed) or "failed"
+    return [outcome.month.iso, *numbers, f"{outcome.seconds:.1f}", rate, destinations]

@@ -1,4 +1,4 @@
-"""`--dry-run`: what would be fetched and what would be replaced, without doing either."""
+"""`--dry-run`: what a run would fetch and replace, without doing either."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.errors import TaxiError, UsageError
+from flows.cli.console import stdout_console
+from flows.cli.inventory import query_holdings
+from flows.errors import TaxiError
 from flows.request import configured_destination
 from flows.runtime import Layout
 from flows.settings import get_settings
@@ -20,9 +21,6 @@ from flows.sources import CONCURRENT_PROBES, find_landed, locate_source, probe_s
 from flows.staging import schema_version
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Mapping
-
     from flows.destinations import Holding
     from flows.request import LoadRequest
     from flows.sources import SourceFile
@@ -33,15 +31,15 @@ COLOUR_OF: dict[Fetch, str | None] = {"failed": "red", "changed": "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
-class MonthPlan:
-    """What a run would do with a month.
+class _MonthPlan:
+    """What a run would fetch for a month.
 
     Attributes:
-        month: which one.
-        url: where it comes from, without secrets.
-        fetch: what the source has: nothing new, another version than the one here, a file not here yet.
-        note: the size, or what went wrong.
-        sha256: of the landed file, if that stays.
+        month: the month.
+        url: its source, without secrets.
+        fetch: how the source compares with the landed file; `failed`: the source cannot be queried.
+        note: the size of the download, or what went wrong.
+        sha256: checksum of the landed file if it would be kept, else None.
     """
 
     month: TripMonth
@@ -52,41 +50,48 @@ class MonthPlan:
 
 
 def print_plan(request: LoadRequest) -> int:
-    """Print the plan; returns 0, or 1 if a month's source or a destination cannot be asked.
+    """Print what a run would do. Several months are probed at once; each destination gets one query.
 
-    The source is asked for several months at once, each destination with one question for all of them.
+    Args:
+        request: what is asked for.
+
+    Returns:
+        The exit code: 0, or 1 if the source of a month or a destination cannot be queried.
 
     Raises:
-        UsageError: the source cannot be what is asked for.
+        UsageError: the source cannot serve the request.
+        SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: the source does not tell which months
+            it has.
     """
-    try:
-        months = request.selection.resolve(request.color, request.source)
-    except UsageError:
-        raise
-    except TaxiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    held, refusals = _held(request, months)
+    months = request.selection.resolve(request.color, request.source)
+    destinations = [configured_destination(name, request.directory) for name in request.to]
+    between = (months[0].first_day, months[-1].first_day)
+    holdings, refusals = query_holdings(destinations, months[0].dataset, between)
+    held = {
+        name: {holding.file_month: holding for holding in of_destination}
+        for name, of_destination in holdings.items()
+    }
     with ThreadPoolExecutor(CONCURRENT_PROBES, "plan") as pool:
         plans = list(pool.map(lambda month: _plan_month(request, month), months))
     table = Table(title="dry run: nothing is fetched or written", title_justify="left")
     for name in ("month", "source", "would fetch", *request.to):
         table.add_column(name, overflow="fold")
     for plan in plans:
-        cells = [_would_do(request, plan, held[name]) if name in held else "?" for name in request.to]
-        table.add_row(
-            *(escape(cell) for cell in (plan.month.iso, plan.url, plan.note, *cells)),
-            style=COLOUR_OF.get(plan.fetch),
-        )
-    out = Console(width=None if sys.stdout.isatty() else 160)
+        first_day = plan.month.first_day
+        actions = [
+            _action(request, plan, held[name].get(first_day)) if name in held else "?" for name in request.to
+        ]
+        cells = (plan.month.iso, plan.url, plan.note, *actions)
+        table.add_row(*map(escape, cells), style=COLOUR_OF.get(plan.fetch))
+    out = stdout_console()
     out.print(table)
-    out.print(_in_all(plans), highlight=False)
-    for refusal in refusals:
-        print(f"error: {refusal}", file=sys.stderr)
+    out.print(_totals(plans), highlight=False)
+    for name, reason in refusals.items():
+        print(f"error: {name}: {reason}", file=sys.stderr)
     return 1 if refusals or any(plan.fetch == "failed" for plan in plans) else 0
 
 
-def _in_all(plans: list[MonthPlan]) -> str:
+def _totals(plans: list[_MonthPlan]) -> str:
     """Such as `31 months: 12 unchanged, 1 changed at the source, 18 not here yet`."""
     words: dict[Fetch, str] = {
         "unchanged": "unchanged",
@@ -96,68 +101,45 @@ def _in_all(plans: list[MonthPlan]) -> str:
         "failed": "cannot be had",
     }
     counts = Counter(plan.fetch for plan in plans)
-    said = ", ".join(f"{counts[fetch]} {text}" for fetch, text in words.items() if counts[fetch])
-    return f"{len(plans)} month{'s' if len(plans) > 1 else ''}: {said}"
+    parts = ", ".join(f"{counts[fetch]} {text}" for fetch, text in words.items() if counts[fetch])
+    return f"{len(plans)} month{'s' if len(plans) > 1 else ''}: {parts}"
 
 
-def _held(
-    request: LoadRequest, months: list[TripMonth]
-) -> tuple[dict[str, Mapping[dt.date, Holding]], list[str]]:
-    """What each destination has of the months; and why, of those that cannot be asked."""
-    held: dict[str, Mapping[dt.date, Holding]] = {}
-    refusals: list[str] = []
-    between = (months[0].first_day, months[-1].first_day)
-    for name in request.to:
-        try:
-            found = configured_destination(name, (request.data_dir or get_settings().data_dir)).holdings(
-                months[0].dataset, between
-            )
-            held[name] = {holding.file_month: holding for holding in found}
-        except TaxiError as error:
-            refusals.append(f"{name}: {error.message}")
-    return held, refusals
-
-
-def _plan_month(request: LoadRequest, month: TripMonth) -> MonthPlan:
-    settings = get_settings()
-    file = locate_source(request.source, month, settings)
-    url = without_secrets(file.url)
+def _plan_month(request: LoadRequest, month: TripMonth) -> _MonthPlan:
+    file = locate_source(request.source, month, get_settings())
     try:
         return _plan_fetch(request, month, file)
     except TaxiError as error:
-        return MonthPlan(month, url, "failed", f"error: {error.message}")
+        return _MonthPlan(month, without_secrets(file.url), "failed", f"error: {error.message}")
 
 
-def _plan_fetch(request: LoadRequest, month: TripMonth, file: SourceFile) -> MonthPlan:
-    landed = find_landed(
-        Layout(request.data_dir or get_settings().data_dir).raw(month.color) / file.file_name
-    )
+def _plan_fetch(request: LoadRequest, month: TripMonth, file: SourceFile) -> _MonthPlan:
+    landed = find_landed(Layout(request.directory).raw(month.color) / file.file_name)
     if landed and landed.identity != file.identity:
         landed = None
-    url, known = without_secrets(file.url), landed.version if landed and not request.force else None
-    found = probe_source(file, get_settings(), known)
-    if found.unchanged and landed:
-        return MonthPlan(month, url, "unchanged", "nothing: unchanged", landed.sha256)
-    size = "size unknown" if found.bytes is None else f"{found.bytes / 1e6:,.1f} MB"
+    url = without_secrets(file.url)
+    probe = probe_source(file, get_settings(), landed.version if landed and not request.force else None)
+    if probe.unchanged and landed:
+        return _MonthPlan(month, url, "unchanged", "nothing: unchanged", landed.sha256)
+    size = "size unknown" if probe.bytes is None else f"{probe.bytes / 1e6:,.1f} MB"
     if landed is None:
-        return MonthPlan(month, url, "new", size)
-    if request.force and found.version is not None and found.version == landed.version:
-        return MonthPlan(month, url, "forced", f"{size}, unchanged")
-    return MonthPlan(month, url, "changed", f"{size}, changed at the source")
+        return _MonthPlan(month, url, "new", size)
+    if request.force and probe.version is not None and probe.version == landed.version:
+        return _MonthPlan(month, url, "forced", f"{size}, unchanged")
+    return _MonthPlan(month, url, "changed", f"{size}, changed at the source")
 
 
-def _would_do(request: LoadRequest, plan: MonthPlan, held: Mapping[dt.date, Holding]) -> str:
+def _action(request: LoadRequest, plan: _MonthPlan, holding: Holding | None) -> str:
     """What would happen to the month in a destination."""
     if plan.fetch == "failed":
         return "-"
-    holding = held.get(plan.month.first_day)
     if holding is None:
         return "add the month"
     load = holding.load
     if load is None or not holding.reconciles:
         rows = "what is there" if holding.rows is None else f"{holding.rows:,} rows"
-        noted = f"{load.row_count:,} rows" if load else "nothing"
-        return f"replace {rows}; the ledger says {noted}"
+        in_ledger = f"{load.row_count:,} rows" if load else "nothing"
+        return f"replace {rows}; the ledger says {in_ledger}"
     is_same = load.is_of(plan.sha256, schema_version(plan.month), request.staging.row_transforms)
     if is_same and not request.force:
         return f"nothing: has its {load.row_count:,} rows"

@@ -1,8 +1,7 @@
-"""Which month is loaded where, by the ledgers: what is there, what is missing, what does not add up."""
+"""Which month is loaded where, by the ledgers: what is loaded, what is missing, what does not add up."""
 
 from __future__ import annotations
 
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,14 +15,15 @@ from transforms.trip_month import TripMonth, months_between
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from flows.destinations import Destination, Load
     from flows.request import Selection
     from flows.staging import StagedMonth
+    from transforms.dataset import Dataset
 
-Status = Literal["loaded", "differs", "missing", "unknown"]
+DestinationStatus = Literal["loaded", "differs", "missing", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +31,20 @@ class MonthInDestination:
     """A month in one destination.
 
     Attributes:
-        status: `loaded`: there, and every count agrees; `differs`: see `reason`; `missing`; `unknown`: the
-            destination cannot be asked.
-        rows: as the destination counts them now; None if it cannot.
+        status: `loaded`: every count agrees; `differs`: `reason` says what does not; `missing`: the
+            destination has nothing of the month; `unknown`: it cannot be queried.
+        rows: counted in the destination now; None if it cannot be counted.
         load: the ledger's row; None if there is none.
         reason: what differs; empty if nothing does.
     """
 
-    status: Status
+    status: DestinationStatus
     rows: int | None = None
     load: Load | None = None
     reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Every number of the ledger beside the counted rows; null where there is none."""
+        """The counted rows beside the numbers of the ledger, which are null where it has no row."""
         load = self.load
         return {
             "status": self.status,
@@ -63,20 +63,20 @@ class MonthInDestination:
 
 @dataclass(frozen=True, slots=True)
 class MonthInventory:
-    """A month in every destination that was asked.
+    """A month in every queried destination.
 
     Attributes:
-        month: which one.
-        staged: the staged file, None if there is none here.
-        there: by destination.
+        month: the month.
+        staged: the staged file in the data directory; None if there is none.
+        destinations: the state of the month, by destination.
     """
 
     month: TripMonth
     staged: StagedMonth | None
-    there: Mapping[str, MonthInDestination]
+    destinations: Mapping[str, MonthInDestination]
 
     def to_json(self) -> dict[str, Any]:
-        """The month's entry."""
+        """The month's entry in the JSON of the inventory."""
         staged = self.staged
         return {
             "year": self.month.year,
@@ -88,19 +88,19 @@ class MonthInventory:
                 "rejected_rows": staged.rejected_rows,
                 "source_sha256": staged.source_sha256,
             },
-            "destinations": {name: there.to_json() for name, there in self.there.items()},
+            "destinations": {name: state.to_json() for name, state in self.destinations.items()},
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What is where.
+    """The months of one dataset in several destinations.
 
     Attributes:
-        color: dataset.
-        destinations: that were asked.
+        color: the dataset.
+        destinations: the queried destinations.
         months: in calendar order.
-        refusals: why, in one line, of each destination that could not be asked.
+        refusals: for each destination that could not be queried, the reason in one line.
     """
 
     color: str
@@ -110,17 +110,13 @@ class Inventory:
 
     @property
     def is_fine(self) -> bool:
-        """Whether everything that was asked for is there and adds up."""
+        """Whether every month is loaded in every destination, and all counts agree."""
         return not self.refusals and all(
-            there.status == "loaded" for month in self.months for there in month.there.values()
+            state.status == "loaded" for month in self.months for state in month.destinations.values()
         )
 
-    def counts(self, destination: str) -> Counter[Status]:
-        """How many months are in which state there."""
-        return Counter(month.there[destination].status for month in self.months)
-
     def to_json(self) -> dict[str, Any]:
-        """What `flows/status.py --json` prints; docs/operations.md describes it."""
+        """The output of `flows/status.py --json`; docs/operations.md describes it."""
         return {
             "dataset": self.color,
             "fine": self.is_fine,
@@ -131,74 +127,95 @@ class Inventory:
 
 
 def take_inventory(
-    color: str, asked: Selection | None, destinations: Sequence[Destination], data_dir: Path
+    color: str, selection: Selection | None, destinations: Sequence[Destination], data_dir: Path
 ) -> Inventory:
-    """Ask every destination once, all of them at the same time.
+    """Compare ledgers, row counts and staged files of the months of a dataset.
 
     Args:
-        color: dataset.
-        asked: which months; None: every month that any of the destinations knows.
-        destinations: where to look.
-        data_dir: where staged files are.
+        color: the dataset.
+        selection: which months; None: every month that is in any of the destinations.
+        destinations: queried once each.
+        data_dir: contains the staged files.
+
+    Returns:
+        The inventory; a destination that cannot be queried is in its `refusals`.
     """
-    layout, held, refusals = Layout(data_dir), {}, {}
-    between = _bounds(color, asked)
-    with ThreadPoolExecutor(max(1, len(destinations)), "status") as pool:
-        answers = pool.map(lambda destination: _ask(destination, color, between), destinations)
-        for destination, answer in zip(destinations, answers, strict=True):
+    holdings, refusals = query_holdings(destinations, DATASETS[color], _bounds(color, selection))
+    by_month = {name: _by_month(color, of_destination) for name, of_destination in holdings.items()}
+    names = tuple(destination.name for destination in destinations)
+    months: list[MonthInventory] = []
+    for month in _months(color, selection, by_month):
+        staged = read_staged(Layout(data_dir).staged(color) / f"{month.stem}.parquet", month)
+        states = {
+            name: _state(by_month[name].get(month), staged)
+            if name in by_month
+            else MonthInDestination("unknown")
+            for name in names
+        }
+        months.append(MonthInventory(month, staged, states))
+    return Inventory(color, names, tuple(months), refusals)
+
+
+def query_holdings(
+    destinations: Sequence[Destination], dataset: Dataset, between: tuple[dt.date, dt.date]
+) -> tuple[dict[str, list[Holding]], dict[str, str]]:
+    """Query several destinations at the same time for what they have of a dataset.
+
+    Args:
+        destinations: queried once each.
+        dataset: whose months.
+        between: first and last file month, both included.
+
+    Returns:
+        By destination: what it has, and, for each destination that cannot be queried, why not.
+    """
+
+    def query(destination: Destination) -> list[Holding] | TaxiError:
+        try:
+            return destination.holdings(dataset, between)
+        except TaxiError as error:
+            return error
+
+    holdings: dict[str, list[Holding]] = {}
+    refusals: dict[str, str] = {}
+    with ThreadPoolExecutor(max(1, len(destinations)), "holdings") as pool:
+        for destination, answer in zip(destinations, pool.map(query, destinations), strict=True):
             if isinstance(answer, TaxiError):
                 refusals[destination.name] = answer.message
             else:
-                held[destination.name] = answer
-    months: list[MonthInventory] = []
-    for month in _months(color, asked, held):
-        staged = read_staged(layout.staged(color) / f"{month.stem}.parquet", month)
-        there = {
-            one.name: _there(held[one.name].get(month), staged)
-            if one.name in held
-            else MonthInDestination("unknown")
-            for one in destinations
-        }
-        months.append(MonthInventory(month, staged, there))
-    return Inventory(color, tuple(one.name for one in destinations), tuple(months), refusals)
+                holdings[destination.name] = answer
+    return holdings, refusals
 
 
-def _bounds(color: str, asked: Selection | None) -> tuple[dt.date, dt.date]:
-    if asked is None:
+def _bounds(color: str, selection: Selection | None) -> tuple[dt.date, dt.date]:
+    if selection is None:
         return ALL_MONTHS
-    known = asked.known_months(color)
-    return known[0].first_day, ALL_MONTHS[1] if asked.is_open_ended else known[-1].last_day
+    known = selection.known_months(color)
+    return known[0].first_day, ALL_MONTHS[1] if selection.is_open_ended else known[-1].last_day
 
 
-def _ask(
-    destination: Destination, color: str, between: tuple[dt.date, dt.date]
-) -> dict[TripMonth, Holding] | TaxiError:
-    """What a destination has, by month."""
-    held: dict[TripMonth, Holding] = {}
-    try:
-        found = destination.holdings(DATASETS[color], between)
-    except TaxiError as error:
-        return error
-    for holding in found:
+def _by_month(color: str, holdings: Iterable[Holding]) -> dict[TripMonth, Holding]:
+    """One holding per month; rows that others wrote under a later day of the month count as its rows."""
+    merged: dict[TripMonth, Holding] = {}
+    for holding in holdings:
         month = TripMonth.of_date(color, holding.file_month)
-        # Somebody's own rows, of another day than the first, are rows too many in their month.
-        before = held.get(month, Holding(month.first_day, None, 0))
-        rows = None if holding.rows is None or before.rows is None else holding.rows + before.rows
-        held[month] = Holding(month.first_day, before.load or holding.load, rows)
-    return held
+        other = merged.get(month, Holding(month.first_day, None, 0))
+        rows = None if holding.rows is None or other.rows is None else holding.rows + other.rows
+        merged[month] = Holding(month.first_day, other.load or holding.load, rows)
+    return merged
 
 
 def _months(
-    color: str, asked: Selection | None, held: Mapping[str, Mapping[TripMonth, Holding]]
+    color: str, selection: Selection | None, holdings: Mapping[str, Mapping[TripMonth, Holding]]
 ) -> list[TripMonth]:
-    known = sorted({month for months in held.values() for month in months})
-    if asked is None:
-        return known
-    months = asked.known_months(color)
-    return months_between(months[0], max([*known, *months])) if asked.is_open_ended else months
+    held = sorted({month for by_month in holdings.values() for month in by_month})
+    if selection is None:
+        return held
+    months = selection.known_months(color)
+    return months_between(months[0], max([*held, *months])) if selection.is_open_ended else months
 
 
-def _there(holding: Holding | None, staged: StagedMonth | None) -> MonthInDestination:
+def _state(holding: Holding | None, staged: StagedMonth | None) -> MonthInDestination:
     if holding is None:
         return MonthInDestination("missing")
     reason = _difference(holding, staged)
@@ -206,7 +223,7 @@ def _there(holding: Holding | None, staged: StagedMonth | None) -> MonthInDestin
 
 
 def _difference(holding: Holding, staged: StagedMonth | None) -> str:
-    """What does not add up, in words; empty if everything does."""
+    """The first thing that does not add up, in words; empty if everything does."""
     load, rows = holding.load, holding.rows
     if rows is None:
         return "what is there is not what was published"

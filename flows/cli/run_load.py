@@ -11,7 +11,6 @@ from flows.cli.console import console_output, run_command_line
 from flows.cli.dry_run import print_plan
 from flows.month import MonthsFailed, RunSummary
 from flows.request import LoadRequest, accepted
-from flows.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,8 +40,7 @@ def run_load_command(
         command = parse(sys.argv[1:] if arguments is None else arguments)
         if command.dry_run:
             return print_plan(command.request)
-        data_dir = command.request.data_dir or get_settings().data_dir
-        with console_output(data_dir, command.summary) as console:
+        with console_output(command.request.directory, command.summary) as console:
             return console.conclude(lambda: _run(flow, command.request))
 
     return run_command_line(call)

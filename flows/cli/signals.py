@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a run that is told to stop ends cleanly, says so, and has an exit code of its own."""
+"""Ctrl-C and SIGTERM: an interrupted command ends cleanly, with one line and an exit code of its own."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 INTERRUPTED, TERMINATED = 130, 143
-"""Exit codes, what a shell makes of Ctrl-C and SIGTERM: 128 and the number of the signal."""
+"""Exit codes by the convention of shells: 128 plus the number of the signal."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: the run ends as it does after Ctrl-C."""
+    """SIGTERM was received; the command ends as it does after Ctrl-C."""
 
 
 @contextlib.contextmanager
 def raise_on_sigterm() -> Generator[None]:
-    """Raise `Terminated` on SIGTERM, for as long as the block lasts.
+    """Raise `Terminated` in the main thread on SIGTERM, for as long as the block lasts.
 
-    Without it a run would end where it is, with no word and its threads cut off. Prefect raises its own
-    exception while a flow runs, and passes the signal on to this handler afterwards.
+    Without it the process would end at once and silently, its threads cut off. While a flow runs, Prefect
+    raises an exception of its own and passes the signal on to this handler afterwards.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may say what a signal does
+        yield  # Python lets only the main thread install signal handlers
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    previous_handler = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def _terminate(*_: object) -> NoReturn:
@@ -44,7 +44,14 @@ def _terminate(*_: object) -> NoReturn:
 
 
 def print_interrupted(interrupt: KeyboardInterrupt) -> int:
-    """The last line after Ctrl-C or SIGTERM; returns the exit code."""
+    """Print the last line of an interrupted command.
+
+    Args:
+        interrupt: `Terminated` for SIGTERM, anything else for Ctrl-C.
+
+    Returns:
+        The exit code.
+    """
     terminated = isinstance(interrupt, Terminated)
     print(
         f"{'terminated' if terminated else 'interrupted'}: every month is either wholly published or as it "
@@ -59,20 +66,23 @@ _exit_code: int | None = None
 
 
 def exit_with(code: int) -> NoReturn:
-    """End the process with this exit code, after everything that is registered to be done at its end.
+    """End the process after all exit handlers have run, but without tearing the interpreter down.
 
-    What a failed or interrupted run still holds of DuckDB makes its bindings print pages of "leaked" objects
-    when the interpreter is taken apart; the last line would not be ours. So it is not taken apart.
+    While the interpreter is torn down, DuckDB's bindings print pages about "leaked" objects of a failed or
+    interrupted run, below the line that tells how it ended.
+
+    Args:
+        code: the exit code.
     """
     global _exit_code
     _exit_code = code
     sys.exit(code)
 
 
-@atexit.register  # early: what is registered later, such as the end of a temporary server, is done before
+@atexit.register  # early, because handlers run in reverse order: a temporary server is stopped before this
 def _end() -> None:
     if _exit_code is None:
-        return  # not a command of ours that ends
+        return  # the process does not end through `exit_with`
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,7 +1,7 @@
-"""What a step makes and from what, as Prefect assets: source file -> Parquet file -> table.
+"""What a step writes and from what, as Prefect assets: source file -> Parquet file -> table.
 
-Prefect records it as events (`prefect.asset.materialization.succeeded`, with what it was made from beside
-it), so that the events of a table say which files it came from.
+Prefect records this lineage as events (`prefect.asset.materialization.succeeded`), so that the events of a
+table tell which files its rows came from.
 """
 
 from __future__ import annotations
@@ -19,19 +19,32 @@ if TYPE_CHECKING:
 
     from transforms.trip_month import TripMonth
 
-MOST_CHARACTERS = 512
-"""Of a key; Prefect's bound."""
-
+MAX_KEY_CHARACTERS = 512  # Prefect's limit
 _REFUSED = re.compile(r"[\s\0#?&%\"'<>\[\]{}|\\^`]")
 
 
 def source_asset(url: str) -> Asset:
-    """The file at its source, without anything secret."""
+    """Describe the file at the source.
+
+    Args:
+        url: of the file; secrets in it are removed.
+
+    Returns:
+        The asset.
+    """
     return Asset(key=_key(without_secrets(url)))
 
 
 def staged_asset(path: Path, month: TripMonth) -> Asset:
-    """The staged Parquet file of a month."""
+    """Describe the staged Parquet file of a month.
+
+    Args:
+        path: of the file.
+        month: the month.
+
+    Returns:
+        The asset.
+    """
     return Asset(
         key=_key(path.absolute().as_uri()),
         properties=AssetProperties(name=path.name, description=f"{month.label}, verified and typed"),
@@ -39,20 +52,33 @@ def staged_asset(path: Path, month: TripMonth) -> Asset:
 
 
 def table_asset(destination: str, month: TripMonth) -> Asset:
-    """The table of a dataset in a warehouse, or its folder in the bucket."""
+    """Describe the table of a dataset in a warehouse, or its folder in the bucket.
+
+    Args:
+        destination: its name.
+        month: any month of the dataset.
+
+    Returns:
+        The asset.
+    """
     return Asset(
         key=_key(f"{destination}://{month.dataset.table}"),
         properties=AssetProperties(name=f"{month.dataset.table} in {destination}"),
     )
 
 
-def note_rows(asset_key: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """Add facts to the asset that the running task makes; nothing outside a task."""
+def note_rows(asset_key: str, **facts: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Attach facts to an asset that the current task writes; outside such a task, do nothing.
+
+    Args:
+        asset_key: `Asset.key`.
+        facts: JSON values by name.
+    """
     context = AssetContext.get()
     if context and any(asset.key == asset_key for asset in context.downstream_assets):
         context.add_asset_metadata(asset_key, facts)
 
 
 def _key(uri: str) -> str:
-    """The URI with what Prefect refuses in a key replaced."""
-    return _REFUSED.sub("_", uri)[:MOST_CHARACTERS]
+    """The URI as a key, with the characters that Prefect refuses replaced."""
+    return _REFUSED.sub("_", uri)[:MAX_KEY_CHARACTERS]

@@ -29,7 +29,7 @@ def etl_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
         MonthFailed: with the outcome; what could be published is published.
     """
     settings, force = get_settings(), request.force
-    layout = Layout(request.data_dir or settings.data_dir)
+    layout = Layout(request.directory)
     with (
         month_page(month, request.to, layout.data_dir) as page,
         track_month(month, layout.lock(month), settings.lock_timeout_seconds) as page.outcome,

@@ -1,4 +1,4 @@
-"""One month from the bucket into BigQuery: by a load job, or, with row transforms, through this machine."""
+"""One month from the bucket to BigQuery: by a load job, or through this machine if rows are transformed."""
 
 from __future__ import annotations
 
@@ -33,30 +33,33 @@ BATCH_ROWS = 131_072
 def load(
     month: TripMonth, data_dir: Path, row_transforms: tuple[str, ...] = (), *, force: bool = False
 ) -> MonthOutcome:
-    """Bring one month from the bucket into BigQuery.
+    """Load one month from the bucket into BigQuery.
 
     Args:
-        month: which one.
-        data_dir: for the lock, and for the rows if they have to come here.
+        month: the month.
+        data_dir: for the lock, and for the rows if they are transformed here.
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`; with any, the month is downloaded,
-            changed here and streamed to BigQuery.
-        force: load it even if it is there already.
+            transformed here and streamed to BigQuery.
+        force: load the month even if BigQuery already has it.
+
+    Returns:
+        The outcome, with BigQuery's receipt.
 
     Raises:
-        TaxiError: what is wrong; the month in BigQuery is as it was, or counts as not loaded.
+        TaxiError: what is wrong; the month in BigQuery is as it was before, or counts as not loaded.
     """
     started, settings = time.perf_counter(), get_settings()
     layout = Layout(data_dir)
     with error_context(month.label), file_lock(layout.lock(month), settings.lock_timeout_seconds):
         months = MonthsInBucket.from_settings(data_dir, with_blocks(settings, [BUCKET]))
-        found = months.find(month)
-        outcome = MonthOutcome(month, staged=found.as_staged(Path(found.stored.name)))
+        in_bucket = months.find(month)
+        outcome = MonthOutcome(month, staged=in_bucket.as_staged(Path(in_bucket.stored.name)))
         with error_context(f"{month.label} -> {WAREHOUSE}"):
             if row_transforms:
-                receipt = _through_here(outcome, months, found, layout, row_transforms, force=force)
+                receipt = _through_here(outcome, months, in_bucket, layout, row_transforms, force=force)
             else:
                 jobs = LoadJobs.from_settings(data_dir, with_blocks(settings, [WAREHOUSE]))
-                receipt = jobs.load(found, is_current=lambda: months.is_current(found), force=force)
+                receipt = jobs.load(in_bucket, is_current=lambda: months.is_current(in_bucket), force=force)
                 reporter(month.label, "load")(receipt.rows, receipt.rows)
     outcome.receipts[WAREHOUSE] = receipt
     outcome.seconds = time.perf_counter() - started
@@ -87,35 +90,39 @@ def _through_here(
 
 def transformed(
     months: MonthsInBucket,
-    found: MonthInBucket,
+    in_bucket: MonthInBucket,
     directory: Path,
     row_transforms: Sequence[str],
     report: ProgressCallback | None = None,
 ) -> StagedMonth:
-    """Download a month, apply the named transforms, and write the result as a staged file.
+    """Download a month, apply row transforms, and write the result as a staged file.
 
-    Memory does not grow with the file; the disk holds the month twice while this runs, and once afterwards.
+    Memory use does not depend on the size of the file. The disk holds the month twice meanwhile, and once
+    afterwards.
 
     Args:
         months: the bucket.
-        found: the object.
-        directory: where the file goes, `{stem}.parquet`; replaced.
+        in_bucket: the object of the month.
+        directory: for the result, `{stem}.parquet`; an existing file is replaced.
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`, in order.
-        report: called with (bytes downloaded, bytes in all).
+        report: called with (bytes downloaded, bytes in total).
+
+    Returns:
+        The staged month, with the number of rows after the transforms.
 
     Raises:
-        DestinationBusy: the object was replaced meanwhile.
-        LocalStorageError: the disk refused.
+        DestinationBusy: the object was replaced during the download.
+        LocalStorageError: the disk cannot be read or written.
     """
-    original = directory / f"{found.month.stem}.original.parquet"
-    path = directory / f"{found.month.stem}.parquet"
-    schema = found.month.dataset.arrow_schema(found.new_columns)
+    original = directory / f"{in_bucket.month.stem}.original.parquet"
+    path = directory / f"{in_bucket.month.stem}.parquet"
+    schema = in_bucket.month.dataset.arrow_schema(in_bucket.new_columns)
     try:
-        months.download(found, original, report)
+        months.download(in_bucket, original, report)
         frame = apply_row_transforms(pl.scan_parquet(original), row_transforms)
         with atomic_write(path) as temporary:
             parts = frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
             written = write_parquet(temporary, schema, parts, {})
     finally:
         original.unlink(missing_ok=True)
-    return found.as_staged(path, written.rows, tuple(row_transforms))
+    return in_bucket.as_staged(path, written.rows, tuple(row_transforms))

@@ -1,6 +1,6 @@
-"""A limit on how many months load into one destination at once, on however many machines: Prefect's own.
+"""Limits how many months load into one destination at once, across machines.
 
-It is a global concurrency limit at the Prefect server; without one, nothing is limited:
+This is a global concurrency limit of the Prefect server. Without such a limit, nothing is limited:
 
     prefect gcl create taxi-postgres --limit 4
 """
@@ -19,17 +19,20 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 LIMITED = {"postgres": "taxi-postgres"}
-"""The limit's name for each destination that has one. The clouds' own services need none."""
+"""Names of the limits, by destination; cloud services queue by themselves and need none."""
 
 LEASE_SECONDS = 60
-"""A slot is free again so long after the process that held it has died; the least that Prefect takes."""
+"""How long after the death of its process a slot is freed; Prefect's minimum."""
 
 
 @contextlib.contextmanager
 def concurrency_slot(destination: str) -> Generator[None]:
-    """Hold one slot of the destination's limit, waiting for it, for as long as the block lasts.
+    """Hold a slot of the destination's limit for as long as the block lasts; waits until one is free.
 
-    Without a server of one's own nobody can have set a limit, and nothing is asked.
+    A temporary server cannot have a limit, so without `PREFECT_API_URL` the limit is not looked up.
+
+    Args:
+        destination: its name.
     """
     limit = LIMITED.get(destination)
     if limit and PREFECT_API_URL.value() and _is_set(limit):
@@ -40,9 +43,9 @@ def concurrency_slot(destination: str) -> Generator[None]:
 
 
 def _is_set(limit: str) -> bool:
-    # Asked for, because `concurrency` writes a warning into the log of every month if there is none.
-    with SyncClientContext.get_or_create() as open_connection:
+    # Checked, because `concurrency` logs a warning for every month if the limit does not exist.
+    with SyncClientContext.get_or_create() as context:
         try:
-            return open_connection.client.read_global_concurrency_limit_by_name(limit).active
+            return context.client.read_global_concurrency_limit_by_name(limit).active
         except ObjectNotFound:
             return False

@@ -1,4 +1,4 @@
-"""What became of a month and of a run, and the JSON that `--summary` writes."""
+"""The outcome of a month and of a run, and the JSON that `--summary` writes."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["published", "unchanged", "failed"]
+MonthStatus = Literal["published", "unchanged", "failed"]
 
 
 @dataclass
 class MonthOutcome:
-    """What became of a month; filled in while it is under way.
+    """The outcome of a month; filled in while the month is processed.
 
     Attributes:
-        month: which one.
-        seconds: from the first to the last step.
-        staged: the staged file, None if it did not get that far.
-        receipts: by destination, of those that have the month now.
-        failures: by destination, one line each, of those that have not got it.
-        quality: the quality report's headline.
-        error: why the month failed, in one line; None if all went well.
+        month: the month.
+        seconds: from the start of the first step to the end of the last.
+        staged: the staged file; None if the month failed before.
+        receipts: by destination, for those that now have the month.
+        failures: by destination, for those that do not: the error in one line.
+        quality: headline of the quality report; empty if there is none.
+        error: why the month failed, in one line; None if it did not.
     """
 
     month: TripMonth
@@ -47,29 +47,34 @@ class MonthOutcome:
     error: str | None = None
 
     @property
-    def status(self) -> Status:
-        """`unchanged` only if every destination had exactly this month already."""
+    def status(self) -> MonthStatus:
+        """`unchanged` only if every destination already had exactly this month."""
         if self.error is not None:
             return "failed"
-        written = any(receipt.status == "published" for receipt in self.receipts.values())
-        return "published" if written else "unchanged"
+        is_new = any(receipt.status == "published" for receipt in self.receipts.values())
+        return "published" if is_new else "unchanged"
 
     @contextlib.contextmanager
     def publishing_to(self, destination: str) -> Generator[None]:
-        """Note a failure instead of raising it, so that the other destinations get the month."""
+        """Record an error of the block in `failures`, so that the other destinations still get the month.
+
+        Args:
+            destination: its name.
+        """
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - noted, and raised when the month ends
+        except Exception as error:  # noqa: BLE001 - recorded; `track_month` raises it at the end
             self.failures[destination] = describe_error(error)
 
     def to_json(self) -> dict[str, Any]:
-        """The month's entry in the summary; numbers are null where it did not get that far."""
+        """The month's entry in the summary; numbers are null for steps that were not reached."""
         staged = self.staged
-        receipts = {
-            name: {"rows": r.rows, "seconds": round(r.seconds, 3), "status": r.status}
-            for name, r in self.receipts.items()
+        destinations: dict[str, Any] = {
+            name: {"rows": receipt.rows, "seconds": round(receipt.seconds, 3), "status": receipt.status}
+            for name, receipt in self.receipts.items()
         }
-        failed = {name: {"rows": None, "seconds": None, "status": "failed"} for name in self.failures}
+        for name in self.failures:
+            destinations[name] = {"rows": None, "seconds": None, "status": "failed"}
         return {
             "month": self.month.month,
             "status": self.status,
@@ -78,38 +83,56 @@ class MonthOutcome:
             "staged_rows": staged and staged.rows,
             "rejected_rows": staged and staged.rejected_rows,
             **({"dropped_rows": staged.dropped_rows} if staged and staged.dropped_rows else {}),
-            "destinations": receipts | failed,
+            "destinations": destinations,
             "error": self.error,
         }
 
 
 class MonthFailed(Terminal):
-    """A month that some destination has not got; carries what there is to say about it."""
+    """A month that at least one destination did not get.
+
+    Attributes:
+        outcome: of the month, for the summary of the run.
+    """
 
     def __init__(self, message: str, outcome: MonthOutcome) -> None:
-        """Keep the outcome for the parent's summary."""
+        """Keep the outcome.
+
+        Args:
+            message: why, in one line.
+            outcome: of the month.
+        """
         super().__init__(message)
         self.outcome = outcome
 
     def __reduce__(self) -> tuple[type, tuple[str, MonthOutcome]]:
-        """Travel between processes with both arguments."""
+        """Pickle with both arguments; an exception's default is its message only."""
         return type(self), (self.message, self.outcome)
 
 
 @contextlib.contextmanager
 def track_month(month: TripMonth, lock: Path, lock_timeout_seconds: float) -> Generator[MonthOutcome]:
-    """Hold a month against other runs, measure it, and turn any failure into `MonthFailed`.
+    """Lock a month against other runs, time it, and turn any failure into `MonthFailed`.
+
+    Args:
+        month: the month.
+        lock: the lock file of the month.
+        lock_timeout_seconds: how long to wait for another run of the same month.
+
+    Yields:
+        The outcome, to be filled in by the block.
 
     Raises:
-        MonthFailed: something inside raised, or a destination noted a failure.
+        MonthFailed: the block raised an error, or recorded one in `MonthOutcome.failures`.
     """
+
+    def warn() -> None:
+        logger.warning("%s: another run is working on this month; waiting for it", month.label)
+
     outcome, started = MonthOutcome(month), time.perf_counter()
     try:
         try:
-            with (
-                error_context(month.label),
-                file_lock(lock, lock_timeout_seconds, on_wait=lambda: _say_waiting(month)),
-            ):
+            with error_context(month.label), file_lock(lock, lock_timeout_seconds, on_wait=warn):
                 yield outcome
         finally:
             outcome.seconds = time.perf_counter() - started
@@ -121,17 +144,13 @@ def track_month(month: TripMonth, lock: Path, lock_timeout_seconds: float) -> Ge
         raise MonthFailed(outcome.error, outcome)
 
 
-def _say_waiting(month: TripMonth) -> None:
-    logger.warning("%s: another run is working on this month; waiting for it", month.label)
-
-
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What became of a run.
+    """The outcome of a run.
 
     Attributes:
-        dataset: colour.
-        months: one outcome each, in calendar order; at least one.
+        dataset: its colour.
+        months: one outcome per month, at least one, in calendar order.
         seconds: wall time of the whole run.
     """
 
@@ -158,39 +177,46 @@ class RunSummary:
 
     @property
     def year(self) -> int | None:
-        """The one year of its months; None if they are of several."""
+        """The year of its months; None if they span several years."""
         years = {outcome.month.year for outcome in self.months}
         return years.pop() if len(years) == 1 else None
 
     @property
     def label(self) -> str:
-        """What people read: `yellow 2021`, or `yellow 2019-01 to 2021-07`."""
+        """Its name for users: `yellow 2021`, or `yellow 2019-01 to 2021-07`."""
         first, last = self.months[0].month, self.months[-1].month
         return f"{self.dataset} {self.year or f'{first.iso} to {last.iso}'}"
 
     @property
     def failed(self) -> tuple[MonthOutcome, ...]:
-        """The months that some destination has not got."""
+        """The months that at least one destination did not get."""
         return tuple(outcome for outcome in self.months if outcome.status == "failed")
 
     def to_json(self) -> dict[str, Any]:
-        """What `--summary` writes: `year` is null if there are several, and each month then has its own."""
-        own_year = self.year is None
+        """The content of `--summary`; for several years, `year` is null and each month has its own."""
         return {
             "dataset": self.dataset,
             "year": self.year,
             "months": [
-                ({"year": outcome.month.year} if own_year else {}) | outcome.to_json()
+                ({} if self.year else {"year": outcome.month.year}) | outcome.to_json()
                 for outcome in self.months
             ],
         }
 
 
 class MonthsFailed(Terminal):
-    """The parent's verdict: at least one month failed, the others are published."""
+    """A run in which at least one month failed; the others are published.
+
+    Attributes:
+        summary: of the run.
+    """
 
     def __init__(self, summary: RunSummary) -> None:
-        """Name the months and keep the summary."""
+        """Name the failed months and keep the summary.
+
+        Args:
+            summary: of the run.
+        """
         failed = summary.failed
         super().__init__(
             f"{len(failed)} of {len(summary.months)} months failed: "
@@ -199,12 +225,19 @@ class MonthsFailed(Terminal):
         self.summary = summary
 
     def __reduce__(self) -> tuple[type, tuple[RunSummary]]:
-        """Travel between processes."""
+        """Pickle with the summary."""
         return type(self), (self.summary,)
 
 
 def describe_error(error: BaseException) -> str:
-    """An error in one line; one that nobody foresaw says where to look."""
+    """Describe an error in one line.
+
+    Args:
+        error: any error.
+
+    Returns:
+        The message of a `TaxiError`; of any other, its type and at most 300 characters.
+    """
     if isinstance(error, TaxiError):
         return str(error)
     text = " ".join(str(error).split())[:300]

@@ -46,6 +46,11 @@ class LoadRequest:
     staging: StagingOptions = field(default_factory=StagingOptions)
     runner: Runner = field(default_factory=Runner)
 
+    @property
+    def directory(self) -> Path:
+        """`data_dir`, or the setting of this machine."""
+        return self.data_dir or get_settings().data_dir
+
     @classmethod
     def from_parameters(cls, **parameters: Any) -> Self:  # noqa: ANN401 - of as many types as there are parameters
         """Build a request from its flat form; nothing is checked.

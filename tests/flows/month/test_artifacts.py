@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.context import SyncClientContext
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from support.prefect_server import ask
 
 from flows.month import MonthFailed, MonthOutcome, artifacts
@@ -67,8 +68,11 @@ def test_a_page_that_cannot_be_written_harms_nobody_and_says_so_once(
 ) -> None:
     @flow(name="page")
     def run() -> str:
-        with month_page(MONTH, ("duckdb",), Path("data")) as page:
-            page._client = SyncPrefectClient("http://127.0.0.1:9/api")
+        with (
+            SyncClientContext({}),  # not the connection of the flow run, which is open
+            temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+            month_page(MONTH, ("duckdb",), Path("data")),
+        ):
             reporter(MONTH.label, "download")(1, 1)
         return "done"
 
@@ -80,7 +84,7 @@ def test_a_page_that_cannot_be_written_harms_nobody_and_says_so_once(
 def test_outside_a_flow_run_nothing_is_shown() -> None:
     with month_page(MONTH, ("duckdb",), Path("data")) as page:
         reporter(MONTH.label, "download")(1, 1)
-    assert page._run is None
+    assert page._context is None
 
 
 def test_a_month_that_got_nowhere_says_why() -> None:

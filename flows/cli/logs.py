@@ -1,0 +1,106 @@
+"""Where log records go during a command: everything to a file, the project's own messages to the screen."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from prefect.logging.formatters import PrefectFormatter
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from rich.console import Console
+
+
+class LogFile(logging.FileHandler):
+    """A log file that stays silent when the disk is full.
+
+    The month that fails for lack of space reports it once; a traceback for every line of the log would bury
+    that message.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; opening the file, which happens here, may fail as well."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class's name
+        """Drop the record after a disk error; there may be room for the next one."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, without the buffered lines that no longer fit on the disk."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+@contextlib.contextmanager
+def log_to(path: Path) -> Generator[None]:
+    """Send all log records of the process to a file, and only there, for as long as the block lasts.
+
+    Args:
+        path: the file; created with the first record.
+    """
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    file = LogFile(path, encoding="utf-8", delay=True)
+    file.setFormatter(
+        PrefectFormatter(
+            "%(asctime)s %(levelname)s %(name)s: %(message)s",
+            flow_run_fmt="%(asctime)s %(levelname)s %(flow_run_name)s: %(message)s",
+            task_run_fmt="%(asctime)s %(levelname)s %(task_run_name)s: %(message)s",
+        )
+    )
+    root.handlers[:] = [file]
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        for handler in handlers:
+            handler.addFilter(_is_not_farewell)
+        file.close()
+
+
+def _is_not_farewell(record: logging.LogRecord) -> bool:
+    """Whether it is none of Prefect's messages at the end of the process, about events and its server."""
+    message = record.getMessage()
+    return "Stopping temporary server" not in message and "Still processing items" not in message
+
+
+@contextlib.contextmanager
+def messages_to(screen: Console, *, propagate: bool = False) -> Generator[None]:
+    """Print the project's own log messages, one line each without traceback, for as long as the block lasts.
+
+    Args:
+        screen: where to.
+        propagate: hand the records on to the handlers of the root logger as well.
+    """
+    project = logging.getLogger("flows")
+    before = project.handlers[:], project.level, project.propagate
+    project.handlers[:], project.propagate = [_ScreenHandler(screen)], propagate
+    project.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        project.handlers[:], level, project.propagate = before
+        project.setLevel(level)
+
+
+class _ScreenHandler(logging.Handler):
+    """Prints above the live display instead of into it."""
+
+    def __init__(self, screen: Console) -> None:
+        super().__init__(logging.INFO)
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()}"
+        self._screen.print(line, markup=False, highlight=False, soft_wrap=True)
