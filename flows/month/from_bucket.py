@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from flows.destinations import Receipt
-from flows.destinations.bigquery import LoadJobs
-from flows.destinations.gcs import MonthInBucket, MonthsInBucket
 from flows.errors import error_context
 from flows.month.outcome import MonthOutcome
 from flows.request import configured_destination, with_blocks
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from flows.destinations.gcs import MonthInBucket, MonthsInBucket
     from flows.runtime import ProgressCallback
     from flows.staging import StagedMonth
     from transforms.trip_month import TripMonth
@@ -50,6 +49,10 @@ def load(
     Raises:
         TaxiError: what is wrong; the month in BigQuery is as it was before, or counts as not loaded.
     """
+    # Imported here, because Google's libraries would add a second to the start of every other command.
+    from flows.destinations.bigquery import LoadJobs
+    from flows.destinations.gcs import MonthsInBucket
+
     started, settings = time.perf_counter(), get_settings()
     layout = Layout(data_dir)
     with error_context(month.label), file_lock(layout.lock(month), settings.lock_timeout_seconds):
