@@ -47,7 +47,7 @@ def load(
     Raises:
         TaxiError: what is wrong; the month in BigQuery is as it was before, or counts as not loaded.
     """
-    # The drivers, which nobody else who imports this package needs.
+    # Imported here, because Google's libraries would add a second to the start of every other command.
     from flows.destinations.bigquery import LoadJobs
     from flows.destinations.gcs import MonthsInBucket
 

@@ -131,15 +131,14 @@ def track_month(month: TripMonth, lock: Path, lock_timeout_seconds: float) -> Ge
 
     outcome, started = MonthOutcome(month), time.perf_counter()
     try:
-        try:
-            with error_context(month.label), file_lock(lock, lock_timeout_seconds, on_wait=warn):
-                yield outcome
-        finally:
-            outcome.seconds = time.perf_counter() - started
+        with error_context(month.label), file_lock(lock, lock_timeout_seconds, on_wait=warn):
+            yield outcome
         outcome.error = "; ".join(outcome.failures.values()) or None
     except Exception as error:
         outcome.error = describe_error(error)
         raise MonthFailed(outcome.error, outcome) from error
+    finally:
+        outcome.seconds = time.perf_counter() - started
     if outcome.error is not None:
         raise MonthFailed(outcome.error, outcome)
 

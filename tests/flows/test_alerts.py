@@ -65,7 +65,7 @@ class Receiver:
         return [body for where, body in self.received if where == path]
 
     def of(self, run_id: str, path: str) -> list[dict[str, Any]]:
-        """What was said of a run."""
+        """The messages about a run."""
         return [body for body in self.at(f"/{path}?token={SECRET}") if run_id in body["body"]]
 
     def stop(self) -> None:
@@ -76,9 +76,9 @@ class Receiver:
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    yield made
-    made.stop()
+    started = Receiver()
+    yield started
+    started.stop()
 
 
 @pytest.fixture(scope="module")
@@ -95,20 +95,20 @@ def blocks(prefect_api_url: str, receiver: Receiver) -> None:
 @pytest.fixture(scope="module")
 def automations(deployed: Deployed, blocks: None) -> dict[str, dict[str, Any]]:
     """What `make automations` gives the server, by name."""
-    made = deployed.make("automations", "ALERT_BLOCK=custom-webhook/taxi-automation")
-    assert made.returncode == 0, made.stdout + made.stderr
-    return {found["name"]: found for found in deployed.find("automations")}
+    process = deployed.make("automations", "ALERT_BLOCK=custom-webhook/taxi-automation")
+    assert process.returncode == 0, process.stdout + process.stderr
+    return {automation["name"]: automation for automation in deployed.find("automations")}
 
 
 @pytest.fixture(scope="module")
 def vanished(deployed: Deployed, automations: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """A run that has said that it is alive, and then no more; ten seconds, the least, for ten minutes.
+    """A run that sent one heartbeat and no more; ten seconds, the minimum, stand for ten minutes.
 
     The first test here asks for it, so that the seconds pass while the others wait for their own runs.
     """
     flow = deployed.deployment(ETL)["flow_id"]
-    made: Any = {"flow_id": flow, "name": "yellow-vanished", "state": {"type": "RUNNING"}}
-    run = deployed.ask("POST", "/flow_runs/", made).raise_for_status().json()["id"]
+    definition: Any = {"flow_id": flow, "name": "yellow-vanished", "state": {"type": "RUNNING"}}
+    run = deployed.ask("POST", "/flow_runs/", definition).raise_for_status().json()["id"]
     wanted = automations["taxi-vanished-runs"]
     assert wanted["trigger"]["within"] > 3 * (FlowsSettings().heartbeat_frequency or 0)
     for_it = {"within": 10, "match": {"prefect.resource.id": f"prefect.flow-run.{run}"}}
@@ -159,11 +159,11 @@ def test_a_failed_month_is_named_alerted_once_and_does_not_stop_the_others(
     )
     assert {row[0].month for row in rows} == {1, 3}
 
-    def said() -> bool:
+    def hook_has_finished() -> bool:
         logs = deployed.find("logs", logs={"flow_run_id": {"any_": [run["id"]]}})
         return "Hook 'alert_on_failure' finished running successfully" in {log["message"] for log in logs}
 
-    deployed.wait_for(said)
+    deployed.wait_for(hook_has_finished)
     deployed.wait_for(lambda: receiver.of(run["id"], "automation"))
     (alert,) = receiver.of(run["id"], "hook")
     assert alert["subject"] == "etl-parent fhvhv-2020 failed"
@@ -210,8 +210,12 @@ def test_automations_are_replaced_and_not_doubled(
     deployed: Deployed, automations: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert make_automations(["custom-webhook/taxi-automation"]) == 0
-    there = [(found["name"], found["id"]) for found in deployed.find("automations") if found["name"] != SOON]
-    assert sorted(there) == sorted((name, found["id"]) for name, found in automations.items())
+    on_server = [
+        (automation["name"], automation["id"])
+        for automation in deployed.find("automations")
+        if automation["name"] != SOON
+    ]
+    assert sorted(on_server) == sorted((name, automation["id"]) for name, automation in automations.items())
     assert make_automations(["custom-webhook/nobody"]) == 2
     assert make_automations(["nonsense"]) == 2
     with temporary_settings(restore_defaults={PREFECT_API_URL}):

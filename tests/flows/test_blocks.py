@@ -45,10 +45,11 @@ def no_block(prefect_api_url: str, no_google_credentials: None) -> Iterator[None
 @pytest.mark.parametrize("url", URLS)
 def test_a_block_gives_back_the_server_it_was_made_from(url: str) -> None:
     postgres_block(SecretStr(url)).save(POSTGRES_BLOCK, overwrite=True)
-    found = postgres_url_from_block()
-    assert found
+    saved_url = postgres_url_from_block()
+    assert saved_url
     assert (
-        PostgresAddress.of_url(found.get_secret_value()).parameters == PostgresAddress.of_url(url).parameters
+        PostgresAddress.of_url(saved_url.get_secret_value()).parameters
+        == PostgresAddress.of_url(url).parameters
     )
 
 
@@ -56,9 +57,9 @@ def test_a_block_made_as_in_the_tutorial_is_understood() -> None:
     SqlAlchemyConnector(connection_info="postgresql+psycopg2://root:root@localhost:5432/ny_taxi").save(
         POSTGRES_BLOCK, overwrite=True
     )
-    found = postgres_url_from_block()
-    assert found
-    assert PostgresAddress.of_url(found.get_secret_value()).parameters["dbname"] == "ny_taxi"
+    saved_url = postgres_url_from_block()
+    assert saved_url
+    assert PostgresAddress.of_url(saved_url.get_secret_value()).parameters["dbname"] == "ny_taxi"
 
 
 def test_blocks_are_saved_from_the_environment_idempotently(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,10 +67,10 @@ def test_blocks_are_saved_from_the_environment_idempotently(capsys: pytest.Captu
         with override_settings(postgres_url=SecretStr(url)):
             assert main() == 0
             assert main() == 0
-        found = postgres_url_from_block()
-        assert found
+        saved_url = postgres_url_from_block()
+        assert saved_url
         assert (
-            PostgresAddress.of_url(found.get_secret_value()).parameters
+            PostgresAddress.of_url(saved_url.get_secret_value()).parameters
             == PostgresAddress.of_url(url).parameters
         )
     out = capsys.readouterr().out
@@ -129,8 +130,8 @@ def test_google_blocks_are_saved_idempotently_and_give_back_what_they_were_made_
     identity = google_credentials(settings)
     assert identity.credentials.service_account_email == service_account.email
     assert identity.project == service_account.project
-    made = Gcs.from_settings(tmp_path, settings)
-    assert (made.bucket, made.folder) == ("second-bucket", "zoomcamp/")
+    destination = Gcs.from_settings(tmp_path, settings)
+    assert (destination.bucket, destination.folder) == ("second-bucket", "zoomcamp/")
     assert service_account.secret not in repr(settings) + repr(identity) + str(settings)
 
 
@@ -142,8 +143,8 @@ def test_prefects_own_classes_read_the_blocks_and_the_key_is_shown_nowhere(
     bucket = GcsBucket.load(BUCKET_BLOCK)
     assert (bucket.bucket, bucket.bucket_folder) == ("a-bucket", "x/")
     for credentials in (bucket.gcp_credentials, GcpCredentials.load(CREDENTIALS_BLOCK)):
-        made = credentials.get_credentials_from_service_account()
-        assert made.service_account_email == service_account.email
+        identity = credentials.get_credentials_from_service_account()
+        assert identity.service_account_email == service_account.email
     # The key is kept encrypted, and shown nowhere.
     with get_client(sync_client=True) as client:
         shown = [

@@ -27,30 +27,36 @@ NAMES = {
 
 def test_everything_in_prefect_yaml_is_deployed(deployed: Deployed) -> None:
     flows = {flow["id"]: flow["name"] for flow in deployed.find("flows")}
-    found = {f"{flows[made['flow_id']]}/{made['name']}": made for made in deployed.find("deployments")}
+    by_name = {
+        f"{flows[deployment['flow_id']]}/{deployment['name']}": deployment
+        for deployment in deployed.find("deployments")
+    }
     listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert {made["name"] for made in found.values()} == {entry["name"] for entry in listed}
-    assert set(found) >= NAMES
+    assert {deployment["name"] for deployment in by_name.values()} == {entry["name"] for entry in listed}
+    assert set(by_name) >= NAMES
     for name in NAMES:
-        made = found[name]
-        assert made["work_pool_name"] == "taxi", name
-        assert made["description"], name
-        assert made["tags"][0] == "taxi"
-        assert made["global_concurrency_limit"]["limit"] == 1
-        assert made["concurrency_options"]["collision_strategy"] in {"ENQUEUE", "CANCEL_NEW"}
+        deployment = by_name[name]
+        assert deployment["work_pool_name"] == "taxi", name
+        assert deployment["description"], name
+        assert deployment["tags"][0] == "taxi"
+        assert deployment["global_concurrency_limit"]["limit"] == 1
+        assert deployment["concurrency_options"]["collision_strategy"] in {"ENQUEUE", "CANCEL_NEW"}
 
 
 def test_no_deployment_keeps_a_path_of_this_machine(deployed: Deployed) -> None:
     kept = [
-        {name: made[name] for name in ("path", "entrypoint", "pull_steps", "job_variables", "parameters")}
-        for made in deployed.find("deployments")
+        {
+            name: deployment[name]
+            for name in ("path", "entrypoint", "pull_steps", "job_variables", "parameters")
+        }
+        for deployment in deployed.find("deployments")
     ]
     assert str(ROOT) not in json.dumps(kept)
-    assert "/" not in json.dumps([made["entrypoint"] for made in kept])
+    assert "/" not in json.dumps([deployment["entrypoint"] for deployment in kept])
 
 
 def test_schedules_are_in_new_yorks_time_and_the_tutorials_is_paused(deployed: Deployed) -> None:
-    schedules = {made["name"]: made["schedules"] for made in deployed.find("deployments")}
+    schedules = {deployment["name"]: deployment["schedules"] for deployment in deployed.find("deployments")}
     (hourly,) = schedules["Parameterized ETL"]
     assert (hourly["schedule"]["cron"], hourly["active"]) == ("0 * * * *", False)
     for color in ("yellow", "green", "fhv", "fhvhv"):
@@ -69,8 +75,8 @@ def test_months_are_nested_runs_that_say_what_they_are(deployed: Deployed, two_r
     ]
 
     def tasks() -> set[str] | None:  # written down by the server a little later than the run has ended
-        found = deployed.find("task_runs", flow_runs={"id": {"any_": [months[0]["id"]]}})
-        return {task["name"] for task in found} if len(found) >= 4 else None
+        task_runs = deployed.find("task_runs", flow_runs={"id": {"any_": [months[0]["id"]]}})
+        return {task["name"] for task in task_runs} if len(task_runs) >= 4 else None
 
     assert deployed.wait_for(tasks) == {
         "extract green 2020-04",
@@ -90,24 +96,24 @@ def test_months_are_nested_runs_that_say_what_they_are(deployed: Deployed, two_r
 def test_a_month_shows_its_progress_its_tables_and_its_data(deployed: Deployed, two_runs: Any) -> None:  # noqa: ANN401
     run, _ = two_runs
     for month in deployed.months_of(run["id"]):
-        found = {
-            made["key"].partition("-")[0]: made
-            for made in deployed.find("artifacts", artifacts={"flow_run_id": {"any_": [month["id"]]}})
-            if made["key"]
+        by_kind = {
+            artifact["key"].partition("-")[0]: artifact
+            for artifact in deployed.find("artifacts", artifacts={"flow_run_id": {"any_": [month["id"]]}})
+            if artifact["key"]
         }
-        assert set(found) == {"progress", "quality", "load", "data"}
-        assert {made["key"].partition("-")[2] for made in found.values()} == {month["name"]}
-        assert (found["progress"]["type"], found["progress"]["data"]) == ("progress", 100)
-        steps = {step["step"]: step for step in json.loads(found["load"]["data"])}
+        assert set(by_kind) == {"progress", "quality", "load", "data"}
+        assert {artifact["key"].partition("-")[2] for artifact in by_kind.values()} == {month["name"]}
+        assert (by_kind["progress"]["type"], by_kind["progress"]["data"]) == ("progress", 100)
+        steps = {step["step"]: step for step in json.loads(by_kind["load"]["data"])}
         assert {name: step["rows"] for name, step in steps.items()} == {
             "source": 1000,
             "Parquet": 1000,
             "duckdb": 1000,
         }
         assert steps["duckdb"]["status"] == "published"
-        assert f"{month['name'][:5]}_tripdata" in found["data"]["data"]
-        assert (deployed.data_dir / "green").as_uri() in found["data"]["data"]
-        measures = {row["measure"]: row["rows"] for row in json.loads(found["quality"]["data"])}
+        assert f"{month['name'][:5]}_tripdata" in by_kind["data"]["data"]
+        assert (deployed.data_dir / "green").as_uri() in by_kind["data"]["data"]
+        measures = {row["measure"]: row["rows"] for row in json.loads(by_kind["quality"]["data"])}
         assert measures["negative_fare"] > 0
 
 
@@ -116,24 +122,24 @@ def test_lineage_goes_from_source_to_parquet_to_table(deployed: Deployed, two_ru
     parquet = (deployed.data_dir / "green" / "green_tripdata_2020-04.parquet").as_uri()
 
     def events() -> dict[str, Any] | None:
-        found = deployed.find(
+        recent = deployed.find(
             "events", limit=50, filter={"event": {"name": ["prefect.asset.materialization.succeeded"]}}
         )
         of_month = {
             event["resource"]["prefect.resource.id"]: event
-            for event in found
+            for event in recent
             if f"prefect.flow-run.{month['id']}" in {each["prefect.resource.id"] for each in event["related"]}
         }
         return of_month if len(of_month) == 2 else None
 
-    made = deployed.wait_for(events)
+    by_asset = deployed.wait_for(events)
     upstream = {
         key: [
             each["prefect.resource.id"]
             for each in event["related"]
             if each["prefect.resource.role"] == "asset"
         ]
-        for key, event in made.items()
+        for key, event in by_asset.items()
     }
     table = "duckdb://green_taxi_trips"
     assert set(upstream) == {parquet, table}
@@ -141,7 +147,7 @@ def test_lineage_goes_from_source_to_parquet_to_table(deployed: Deployed, two_ru
     assert [key.partition("?")[0].partition("_")[0] for key in upstream[parquet]] == [
         "synthetic://green/2020-04"
     ]
-    assert made[table]["payload"] == {"file_month": "2020-04", "rows": 1000, "status": "published"}
+    assert by_asset[table]["payload"] == {"file_month": "2020-04", "rows": 1000, "status": "published"}
 
 
 def test_log_lines_of_a_run_can_be_taken_apart(deployed: Deployed, two_runs: Any) -> None:  # noqa: ANN401
@@ -149,17 +155,17 @@ def test_log_lines_of_a_run_can_be_taken_apart(deployed: Deployed, two_runs: Any
 
     def lines() -> list[dict[str, str]] | None:
         logs = deployed.find("logs", logs={"flow_run_id": {"any_": [month["id"]]}})
-        said = [
+        parsed = [
             dict(part.split("=", 1) for part in log["message"].split())
             for log in logs
             if log["message"].startswith("event=")
         ]
-        return said if len(said) == 4 else None
+        return parsed if len(parsed) == 4 else None
 
-    said = {line["event"]: line for line in deployed.wait_for(lines)}
-    assert list(said) == ["landed", "staged", "published", "checked"]
+    by_event = {line["event"]: line for line in deployed.wait_for(lines)}
+    assert list(by_event) == ["landed", "staged", "published", "checked"]
     assert (
-        said["published"].items()
+        by_event["published"].items()
         >= {
             "dataset": "green",
             "month": "2020-04",
@@ -207,8 +213,10 @@ def test_a_second_run_waits_for_the_first(deployed: Deployed, two_runs: Any) -> 
     ],
 )
 def test_a_bad_parameter_is_refused(deployed: Deployed, parameters: dict[str, Any], named: str) -> None:
-    made = deployed.deployment(ETL)
-    answer = deployed.ask("POST", f"/deployments/{made['id']}/create_flow_run", {"parameters": parameters})
+    deployment = deployed.deployment(ETL)
+    answer = deployed.ask(
+        "POST", f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters}
+    )
     assert answer.status_code == 409
     assert named in answer.json()["detail"]
 

@@ -71,10 +71,10 @@ def months(tmp_path_factory: pytest.TempPathFactory) -> Months:
     return Months(tmp_path_factory.mktemp("months"))
 
 
-def statuses(found: dict[str, Any]) -> dict[str, list[str]]:
+def statuses(report: dict[str, Any]) -> dict[str, list[str]]:
     return {
-        name: [month["destinations"][name]["status"] for month in found["months"]]
-        for name in found["destinations"]
+        name: [month["destinations"][name]["status"] for month in report["months"]]
+        for name in report["destinations"]
     }
 
 
@@ -97,15 +97,15 @@ def test_everything_that_is_there_is_shown_with_rows_time_and_file(place: Place,
 def test_json_has_the_ledger_beside_the_counted_rows(place: Place, months: Months) -> None:
     staged = months.trips(JANUARY, 1234)
     place.publish(staged, "duckdb", "postgres")
-    code, found = place.json("--months", "1", "--to", "duckdb", "postgres")
-    assert (code, found["dataset"], found["fine"], found["errors"]) == (0, "yellow", True, {})
-    [month] = found["months"]
+    code, report = place.json("--months", "1", "--to", "duckdb", "postgres")
+    assert (code, report["dataset"], report["fine"], report["errors"]) == (0, "yellow", True, {})
+    [month] = report["months"]
     assert (month["year"], month["month"], month["staged"]) == (2021, 1, None)
     for name in ("duckdb", "postgres"):
-        there = month["destinations"][name]
-        loaded_at = dt.datetime.fromisoformat(there.pop("loaded_at"))
+        state = month["destinations"][name]
+        loaded_at = dt.datetime.fromisoformat(state.pop("loaded_at"))
         assert dt.timedelta(0) <= dt.datetime.now(dt.UTC) - loaded_at < dt.timedelta(minutes=5)
-        assert there == {
+        assert state == {
             "status": "loaded",
             "rows": 1234,
             "ledger_rows": 1234,
@@ -123,15 +123,15 @@ def test_what_is_missing_is_said_and_fails(place: Place, months: Months) -> None
     place.publish(months.trips(JANUARY), "duckdb", "postgres")
     place.publish(months.trips(FEBRUARY), "duckdb")
     both = ("--to", "duckdb", "postgres")
-    code, found = place.json(*both)
-    assert (code, found["fine"]) == (1, False)
-    assert statuses(found) == {"duckdb": ["loaded", "loaded"], "postgres": ["loaded", "missing"]}
+    code, report = place.json(*both)
+    assert (code, report["fine"]) == (1, False)
+    assert statuses(report) == {"duckdb": ["loaded", "loaded"], "postgres": ["loaded", "missing"]}
     assert place.json("--months", "1", *both)[0] == 0
     assert place.json("--to", "duckdb")[0] == 0
-    code, found = place.json("--since", "2020-12", "--until", "2021-02", "--to", "duckdb")
-    assert (code, statuses(found)) == (1, {"duckdb": ["missing", "loaded", "loaded"]})
-    code, found = place.json("--since", "2020-12", "--to", "postgres")
-    assert (code, statuses(found)) == (1, {"postgres": ["missing", "loaded"]})
+    code, report = place.json("--since", "2020-12", "--until", "2021-02", "--to", "duckdb")
+    assert (code, statuses(report)) == (1, {"duckdb": ["missing", "loaded", "loaded"]})
+    code, report = place.json("--since", "2020-12", "--to", "postgres")
+    assert (code, statuses(report)) == (1, {"postgres": ["missing", "loaded"]})
     code, out, _ = place.status(*both)
     assert code == 1
     assert "postgres 1 loaded, 1 missing" in out
@@ -154,8 +154,8 @@ def test_what_differs_is_said_and_fails(place: Place, months: Months, damage: st
     for month in (JANUARY, FEBRUARY):
         place.publish(months.trips(month), "duckdb")
     place.execute(damage)
-    code, found = place.json()
-    january, february = (month["destinations"]["duckdb"] for month in found["months"])
+    code, report = place.json()
+    january, february = (month["destinations"]["duckdb"] for month in report["months"])
     assert (code, january["status"], february["status"]) == (1, "differs", "loaded")
     assert reason in january["reason"]
     code, out, _ = place.status("--months", "1", "2")
@@ -167,10 +167,10 @@ def test_what_differs_is_said_and_fails(place: Place, months: Months, damage: st
 def test_a_month_that_differs_in_postgres_is_said(place: Place, months: Months) -> None:
     place.publish(months.trips(JANUARY), "duckdb", "postgres")
     place.postgres.execute(f"DELETE FROM yellow_taxi_trips WHERE {OF_JANUARY} AND fare_amount < 2")
-    code, found = place.json("--to", "duckdb", "postgres")
-    assert (code, statuses(found)) == (1, {"duckdb": ["loaded"], "postgres": ["differs"]})
-    there = found["months"][0]["destinations"]["postgres"]
-    assert there["rows"] < there["ledger_rows"] == 50
+    code, report = place.json("--to", "duckdb", "postgres")
+    assert (code, statuses(report)) == (1, {"duckdb": ["loaded"], "postgres": ["differs"]})
+    state = report["months"][0]["destinations"]["postgres"]
+    assert state["rows"] < state["ledger_rows"] == 50
 
 
 def test_the_staged_file_is_held_against_the_ledger(place: Place) -> None:
@@ -182,18 +182,18 @@ def test_the_staged_file_is_held_against_the_ledger(place: Place) -> None:
         return stage(landed, JANUARY, layout.staged("yellow"), StagingOptions(**options))
 
     place.publish(staged(500), "duckdb")
-    code, found = place.json()
-    assert (code, found["months"][0]["staged"]["rows"]) == (0, 500)
+    code, report = place.json()
+    assert (code, report["months"][0]["staged"]["rows"]) == (0, 500)
     staged(500, row_transforms=("drop-zero-passengers",))
-    code, found = place.json()
-    assert (code, statuses(found)) == (1, {"duckdb": ["differs"]})
+    code, report = place.json()
+    assert (code, statuses(report)) == (1, {"duckdb": ["differs"]})
     assert (
-        found["months"][0]["destinations"]["duckdb"]["reason"] == "the staged file was staged in another way"
+        report["months"][0]["destinations"]["duckdb"]["reason"] == "the staged file was staged in another way"
     )
     staged(600)
-    code, found = place.json()
-    assert (code, found["months"][0]["staged"]["rows"]) == (1, 600)
-    assert "another version of the source" in found["months"][0]["destinations"]["duckdb"]["reason"]
+    code, report = place.json()
+    assert (code, report["months"][0]["staged"]["rows"]) == (1, 600)
+    assert "another version of the source" in report["months"][0]["destinations"]["duckdb"]["reason"]
 
 
 def test_nothing_loaded_is_fine_unless_a_month_was_asked_for(place: Place) -> None:
@@ -214,15 +214,15 @@ def test_a_destination_that_cannot_be_asked_is_one_line_and_the_others_are_shown
     assert [line[:17] for line in err.splitlines()] == ["error: postgres: "]
     assert "duckdb 1 loaded; postgres 1 unknown" in out
     code, out, _ = place.status("--to", "duckdb", "postgres", "--json")
-    found = json.loads(out)
-    assert (code, found["fine"], [*found["errors"]]) == (1, False, ["postgres"])
+    report = json.loads(out)
+    assert (code, report["fine"], [*report["errors"]]) == (1, False, ["postgres"])
     assert "hunter2" not in err + out
     code, out, err = place.status("--to", "postgres", color="fhv")
     assert (code, out, len(err.splitlines())) == (1, "", 1)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--months", "13"], "1 to 12"),
         (["--months", "1", "--since", "2021-01"], "--months and --since"),
@@ -233,10 +233,10 @@ def test_a_destination_that_cannot_be_asked_is_one_line_and_the_others_are_shown
         (["--year", "2021"], "no months"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(place: Place, arguments: list[str], said: str) -> None:
+def test_wrong_usage_is_one_line_and_exit_code_2(place: Place, arguments: list[str], message: str) -> None:
     code, out, err = place.status(*arguments)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
-    assert said in err
+    assert message in err
 
 
 def test_no_server_is_started_and_no_secret_is_shown(place: Place, months: Months) -> None:
@@ -245,7 +245,7 @@ def test_no_server_is_started_and_no_secret_is_shown(place: Place, months: Month
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment |= {
         "HOME": str(home),
-        "PREFECT_API_URL": "http://127.0.0.1:9/api",  # nobody is there
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",  # no server listens here
         "TAXI_POSTGRES_URL": place.postgres.url,
     }
     call = ["flows/status.py", "--color", "yellow", "--to", "duckdb", "postgres", "--json"]

@@ -31,13 +31,13 @@ def bar(prefect_api_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[floa
 
     def wait(percent: float) -> dict[str, Any]:
         body = {"artifacts": {"key": {"any_": [f"progress-fhv-{MONTH.iso}"]}}, "sort": "CREATED_DESC"}
-        found: list[dict[str, Any]] = []
+        bars: list[dict[str, Any]] = []
         for _ in range(100):
-            found = ask("POST", f"{prefect_api_url}/artifacts/filter", body).json()
-            if found and found[0]["data"] == percent:
-                return found[0]
+            bars = ask("POST", f"{prefect_api_url}/artifacts/filter", body).json()
+            if bars and bars[0]["data"] == percent:
+                return bars[0]
             time.sleep(0.1)
-        pytest.fail(f"the bar is not at {percent} but: {found}")
+        pytest.fail(f"the bar is not at {percent} but: {bars}")
 
     return wait
 
@@ -77,8 +77,8 @@ def test_a_page_that_cannot_be_written_harms_nobody_and_says_so_once(
         return "done"
 
     assert run() == "done"
-    said = [record.getMessage() for record in caplog.records if record.name == "flows.month.artifacts"]
-    assert said == ["fhv 2020-09: its page in the UI is not complete (ConnectError)"]
+    messages = [record.getMessage() for record in caplog.records if record.name == "flows.month.artifacts"]
+    assert messages == ["fhv 2020-09: its page in the UI is not complete (ConnectError)"]
 
 
 def test_outside_a_flow_run_nothing_is_shown() -> None:
