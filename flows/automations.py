@@ -8,21 +8,17 @@ Called again, it replaces the automations it created.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import argparse
+from collections.abc import Sequence
+from typing import Any
 
 import yaml
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 
 from flows.cli import OneLineParser, exit_with, read_project_file, require_prefect_server, run_command_line
 from flows.errors import UsageError
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
-
-    from prefect.client.orchestration import SyncPrefectClient
 
 
 def _read_automations(name: str, **ids: str) -> list[AutomationCore]:

@@ -22,10 +22,7 @@ TaxiError                       one line: what was wrong, the legal values, the 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
+from collections.abc import Generator
 
 
 class TaxiError(Exception):

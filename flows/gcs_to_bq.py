@@ -9,10 +9,11 @@ costs.
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -31,9 +32,6 @@ from flows.runners import run_concurrently
 from flows.runtime import check_stopped
 from transforms.cleaning import ROW_TRANSFORMS
 from transforms.trip_month import TripMonth
-
-if TYPE_CHECKING:
-    import argparse
 
 
 @task(name="load", task_run_name="{month.color}-{month.iso}", cache_policy=NO_CACHE, **RETRY_OPTIONS)

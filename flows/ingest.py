@@ -9,12 +9,13 @@ machine could read it. Without `--host` and the like, the Postgres of `TAXI_POST
 
 from __future__ import annotations
 
+import argparse
 import getpass
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from prefect import flow, task
@@ -43,10 +44,6 @@ from flows.sources import locate_source, redact
 from flows.staging import StagedMonth, StagingOptions
 from transforms.datasets import DATASETS
 from transforms.trip_month import TripMonth
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
 
 TUTORIAL_URL = (
     "https://github.com/DataTalksClub/nyc-tlc-data/releases/download/yellow/yellow_tripdata_2021-01.csv.gz"

@@ -10,12 +10,14 @@ same runs.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from prefect import serve
+from prefect import Flow, serve
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.exceptions import ObjectNotFound
@@ -27,10 +29,6 @@ from flows.errors import UsageError
 from flows.settings import get_settings
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from prefect import Flow
     from prefect.deployments.runner import RunnerDeployment
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Generator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 
 class Settings(BaseSettings):

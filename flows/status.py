@@ -8,10 +8,11 @@ Prefect server is needed only if a block configures a destination.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,7 +20,9 @@ from rich.table import Table
 
 from flows.cli import (
     MONTH_OPTIONS,
+    Inventory,
     MonthInDestination,
+    MonthInventory,
     check_directory,
     command_parser,
     exit_with,
@@ -31,12 +34,6 @@ from flows.cli import (
 )
 from flows.request import Selection, check_color, check_destinations, configured_destination
 from flows.sources import SYNTHETIC
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
-
-    from flows.cli import Inventory, MonthInventory
 
 STYLES = {"loaded": "", "differs": "bold red", "missing": "yellow", "unknown": "red"}
 

@@ -9,7 +9,9 @@ bucket comes from `TAXI_GCS_BUCKET` or the block `de-gcs`, the credentials from 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import argparse
+from collections.abc import Sequence
+from typing import Any
 
 from prefect import flow
 
@@ -19,10 +21,6 @@ from flows.errors import UsageError
 from flows.month import RunSummary
 from flows.parent import etl_parent_flow, run_name
 from flows.request import with_parameters_of
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
 
 DESTINATION = "gcs"
 

@@ -6,19 +6,14 @@ Everything here is lazy and pure. A value that cannot be converted raises when t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
 import polars as pl
 
-from transforms.column import ColumnType
-from transforms.dataset import FILE_MONTH, TIMESTAMP_FORMAT
-
-if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Callable, Iterable, Mapping
-
-    from transforms.column import Column
-    from transforms.dataset import Dataset, HeaderMatch
+from transforms.column import Column, ColumnType
+from transforms.dataset import FILE_MONTH, TIMESTAMP_FORMAT, Dataset, HeaderMatch
 
 WHOLE_NUMBER_TAIL = r"\.0*$"
 TIMESTAMP_BYTES = len("2021-01-31 23:59:59")

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from transforms.column import Column, ColumnType
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 TIMESTAMP_FORMAT = "%Y-%m-%d %H:%M:%S"
 """How every TLC CSV writes a timestamp: New York local time, no offset."""

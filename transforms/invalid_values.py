@@ -9,18 +9,13 @@ converted.
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
 import polars as pl
 
 from transforms.cleaning import TIMESTAMP_BYTES, decode_codes
-from transforms.column import ColumnType
+from transforms.column import Column, ColumnType
 from transforms.dataset import TIMESTAMP_FORMAT, ColumnsDiffer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from transforms.column import Column
 
 # The range that CSV files can write, and BigQuery and Python can hold; New York time.
 EARLIEST = dt.datetime(1, 1, 1)  # noqa: DTZ001

@@ -5,12 +5,7 @@ Everything counted here is unusual but well formed: such rows are loaded and rep
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from transforms.dataset import FILE_MONTH
-
-if TYPE_CHECKING:
-    from transforms.dataset import Dataset
+from transforms.dataset import FILE_MONTH, Dataset
 
 _CONDITIONS = {
     "fare_amount": ("negative_fare", '"fare_amount" < 0'),

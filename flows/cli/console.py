@@ -12,7 +12,8 @@ import json
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator
+from pathlib import Path
 
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from rich.console import Console
@@ -24,14 +25,8 @@ from flows.cli.logs import log_to, messages_to
 from flows.cli.prefect_settings import server_defaults
 from flows.cli.signals import print_interrupted, raise_on_sigterm
 from flows.errors import LocalStorageError, TaxiError, UsageError, error_context
-from flows.month import describe_error
+from flows.month import MonthOutcome, RunSummary, describe_error
 from flows.runtime import Layout, LogProgress, atomic_write, clear_stop, request_stop, set_progress_listener
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-    from pathlib import Path
-
-    from flows.month import MonthOutcome, RunSummary
 
 logger = logging.getLogger("flows.cli.console")
 

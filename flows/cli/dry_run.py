@@ -14,16 +14,21 @@ from rich.table import Table
 from flows.cli.console import stdout_console
 from flows.cli.inventory import query_holdings
 from flows.errors import TaxiError
-from flows.request import configured_destination
+from flows.request import LoadRequest, configured_destination
 from flows.runtime import Layout
 from flows.settings import get_settings
-from flows.sources import CONCURRENT_PROBES, find_landed, locate_source, probe_source, without_secrets
+from flows.sources import (
+    CONCURRENT_PROBES,
+    SourceFile,
+    find_landed,
+    locate_source,
+    probe_source,
+    without_secrets,
+)
 from flows.staging import schema_version
 
 if TYPE_CHECKING:
     from flows.destinations import Holding
-    from flows.request import LoadRequest
-    from flows.sources import SourceFile
     from transforms.trip_month import TripMonth
 
 Fetch = Literal["new", "changed", "forced", "unchanged", "failed"]

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from flows.destinations import ALL_MONTHS, Holding
+from flows.destinations import ALL_MONTHS, Destination, Holding, Load
 from flows.errors import TaxiError
 from flows.runtime import Layout
-from flows.staging import read_staged
+from flows.staging import StagedMonth, read_staged
 from transforms.datasets import DATASETS
 from transforms.trip_month import TripMonth, months_between
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from flows.destinations import Destination, Load
     from flows.request import Selection
-    from flows.staging import StagedMonth
     from transforms.dataset import Dataset
 
 DestinationStatus = Literal["loaded", "differs", "missing", "unknown"]

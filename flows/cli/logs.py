@@ -6,14 +6,13 @@ import contextlib
 import logging
 import sys
 import time
+from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect.logging.formatters import PrefectFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from pathlib import Path
-
     from rich.console import Console
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flows.cli.command_line import parse_command
+from flows.cli.command_line import LoadCommand, parse_command
 from flows.cli.console import console_output, run_command_line
 from flows.cli.dry_run import print_plan
 from flows.month import MonthsFailed, RunSummary
 from flows.request import LoadRequest, accepted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from prefect import Flow
-
-    from flows.cli.command_line import LoadCommand
 
 
 def run_load_command(

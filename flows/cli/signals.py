@@ -9,10 +9,8 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, NoReturn
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
+from collections.abc import Generator
+from typing import NoReturn
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes by the convention of shells: 128 plus the number of the signal."""

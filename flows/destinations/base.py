@@ -8,6 +8,7 @@ the same month again changes nothing.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, Protocol, Self
@@ -15,8 +16,6 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 from flows.errors import ReconciliationError, SchemaDrift
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
     from flows.runtime import ProgressCallback
     from flows.staging import StagedMonth
     from transforms.dataset import Dataset

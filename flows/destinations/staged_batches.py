@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,9 +15,6 @@ import pyarrow.parquet as pq
 from flows.errors import LocalStorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator, Sequence
-    from pathlib import Path
-
     from flows.runtime import ProgressCallback
 
 BATCHES_AHEAD = 8  # decoded while earlier ones are being sent

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import google.auth
 import requests
-from google.auth.credentials import AnonymousCredentials
+from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
 from google.oauth2 import service_account
@@ -22,8 +22,6 @@ from google.oauth2 import service_account
 from flows.errors import DestinationRefused, UsageError
 
 if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
-
     from flows.settings import Settings
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)

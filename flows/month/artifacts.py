@@ -10,8 +10,10 @@ import contextlib
 import logging
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import (
@@ -28,10 +30,6 @@ from flows.request import configured_destination
 from flows.runtime import forward_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
-    from concurrent.futures import Future
-    from pathlib import Path
-
     from flows.staging import QualityReport, StagedMonth
     from transforms.trip_month import TripMonth
 

@@ -7,6 +7,7 @@ table tell which files its rows came from.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect.assets import Asset, AssetProperties
@@ -15,8 +16,6 @@ from prefect.context import AssetContext
 from flows.sources import without_secrets
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transforms.trip_month import TripMonth
 
 MAX_KEY_CHARACTERS = 512  # Prefect's limit

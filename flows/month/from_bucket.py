@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +13,13 @@ from flows.destinations import Receipt
 from flows.errors import error_context
 from flows.month.outcome import MonthOutcome
 from flows.request import configured_destination, with_blocks
-from flows.runtime import Layout, atomic_write, file_lock, reporter
+from flows.runtime import Layout, ProgressCallback, atomic_write, file_lock, reporter
 from flows.settings import get_settings
-from flows.staging import write_parquet
+from flows.staging import StagedMonth, write_parquet
 from transforms.cleaning import apply_row_transforms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from flows.destinations.gcs import MonthInBucket, MonthsInBucket
-    from flows.runtime import ProgressCallback
-    from flows.staging import StagedMonth
     from transforms.trip_month import TripMonth
 
 BUCKET, WAREHOUSE = "gcs", "bigquery"

@@ -8,15 +8,12 @@ This is a global concurrency limit of the Prefect server. Without such a limit, 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import Generator
 
 from prefect.concurrency.sync import concurrency
 from prefect.context import SyncClientContext
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 LIMITED = {"postgres": "taxi-postgres"}
 """Names of the limits, by destination; cloud services queue by themselves and need none."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from flows.errors import TaxiError, Terminal, error_context
 from flows.runtime import file_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
-    from pathlib import Path
-
     from flows.destinations import Receipt
     from flows.staging import StagedMonth
     from transforms.trip_month import TripMonth

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -26,8 +27,6 @@ from flows.staging import QualityReport, StagedMonth, StagingOptions, report_qua
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from prefect.client.schemas.objects import State, TaskRun
     from prefect.context import TaskRunContext
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Generator, Iterable
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path  # noqa: TC003 - Prefect reads the annotations of flow parameters
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 
 from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS
 from flows.errors import UsageError
@@ -17,9 +18,6 @@ from flows.settings import get_settings
 from flows.sources import check_months, check_open_ended, locate_source
 from flows.staging import StagingOptions, check_row_transforms
 from transforms.datasets import DATASETS
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from collections.abc import Callable, Collection
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from flows.request.selection import FIRST_YEAR, LAST_YEAR
 from transforms.trip_month import ISO_MONTH
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
 
 Result = TypeVar("Result")
 

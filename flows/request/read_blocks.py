@@ -6,16 +6,14 @@ NOTE: the only module of this package that imports Prefect, and only when a bloc
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import SecretStr
 
 from flows.destinations import Destination, make_destination
 from flows.settings import Settings, get_settings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 POSTGRES_BLOCK = "postgres-connector"
 BUCKET_BLOCK = "de-gcs"

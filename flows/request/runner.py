@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from flows.errors import UsageError
 from flows.request.read_blocks import prefect_api_url
 from flows.settings import get_settings
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 RunnerName: TypeAlias = Literal["threads", "dask", "deployment"]
 RUNNERS: tuple[RunnerName, ...] = get_args(RunnerName)

@@ -6,16 +6,13 @@ import argparse
 import datetime as dt
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from flows.errors import UsageError
 from flows.settings import get_settings
 from flows.sources import newest_months
 from transforms.trip_month import TripMonth, months_between
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 logger = logging.getLogger(__name__)
 

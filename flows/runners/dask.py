@@ -6,6 +6,7 @@ A worker that dies costs a retry: Dask gives its months to the others. Only a `M
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,6 @@ from flows.runners.remote import check_source_on_worker, portable_source, verify
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from prefect_dask.task_runners import DaskTaskRunner
 
 logger = logging.getLogger("flows.runners")

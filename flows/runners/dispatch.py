@@ -7,6 +7,7 @@ destinations. docs/scaling.md says when to choose which.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect.exceptions import TerminationSignal
@@ -17,8 +18,6 @@ from flows.runtime import request_stop
 from flows.settings import get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from prefect.tasks import Task
 
     from flows.month import MonthOutcome

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from uuid import UUID
 
 from prefect import flow
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -30,11 +31,6 @@ from flows.request import Color, LoadRequest, Month, Ratio, with_parameters_of
 from flows.runners.remote import check_source_on_worker
 from flows.staging import StagedMonth, StagingOptions
 from transforms.trip_month import TripMonth
-
-if TYPE_CHECKING:
-    from uuid import UUID
-
-    from prefect.client.orchestration import SyncPrefectClient
 
 RECEIPT = "month-receipt"
 """The type of the artifact."""

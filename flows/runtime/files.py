@@ -6,15 +6,12 @@ import contextlib
 import errno
 import os
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from flows.errors import LocalStorageError, LockTimeout
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-    from pathlib import Path
 
 DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from collections.abc import Callable, Generator
+from typing import Protocol, TypeAlias
 
 from flows.runtime.stopping import check_stopped
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
 
 logger = logging.getLogger("flows.runtime.progress")
 

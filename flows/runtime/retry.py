@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
 from flows.runtime.stopping import pause
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Result = TypeVar("Result")
 ErrorTypes: TypeAlias = "type[BaseException] | tuple[type[BaseException], ...]"

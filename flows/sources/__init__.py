@@ -9,7 +9,7 @@ from flows.sources.catalogue import (
     locate_source,
 )
 from flows.sources.csv_census import GZIP_MAGIC
-from flows.sources.landed import LandedFile, find_landed
+from flows.sources.landed_file import LandedFile, find_landed
 from flows.sources.landing import land
 from flows.sources.probe import CONCURRENT_PROBES, newest_months, probe_source, source_version
 from flows.sources.redaction import redact, without_secrets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,6 @@ from flows.errors import UsageError
 from flows.sources.redaction import restore, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from flows.settings import Settings
     from transforms.trip_month import TripMonth
 

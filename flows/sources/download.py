@@ -7,20 +7,18 @@ they belong to. The file gets its own name only when its size and all checksums 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.errors import LocalStorageError, SourceBusy, SourceCorrupt, SourceUnreachable
-from flows.runtime import commit_file, explain_full_disk, retry_transient
+from flows.runtime import ProgressCallback, commit_file, explain_full_disk, retry_transient
 from flows.sources.inspection import Inspection, Inspector, parquet_rows
-from flows.sources.landed import LandedFile, record_path, write_record
+from flows.sources.landed_file import LandedFile, record_path, write_record
 from flows.sources.redaction import without_secrets
 from flows.sources.source_request import SourceChanged, SourceInterrupted, SourceRequest, SourceResponse
 from flows.sources.transports import CHUNK_BYTES, RETRIED_ERRORS, open_source, source_retry_policy
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from flows.runtime import ProgressCallback
     from flows.settings import Settings
     from flows.sources.catalogue import SourceFile
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,10 +15,6 @@ from isal import igzip_lib, isal_zlib
 
 from flows.errors import SourceCorrupt
 from flows.sources.csv_census import GZIP_MAGIC, Census, TextCensus
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 Kind = Literal["csv", "csv.gz", "parquet"]
 

@@ -6,16 +6,14 @@ does not match the record.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.runtime import file_lock, remove_temporary_files
+from flows.runtime import ProgressCallback, file_lock, remove_temporary_files
 from flows.sources.download import Download
-from flows.sources.landed import LandedFile, find_landed, record_path
+from flows.sources.landed_file import LandedFile, find_landed, record_path
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from flows.runtime import ProgressCallback
     from flows.settings import Settings
     from flows.sources.catalogue import SourceFile
 

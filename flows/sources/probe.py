@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.errors import SourceNotFound, TaxiError
 from flows.runtime import retry_transient
-from flows.sources.catalogue import PUBLISHERS, SYNTHETIC, check_open_ended, locate_source
+from flows.sources.catalogue import PUBLISHERS, SYNTHETIC, SourceFile, check_open_ended, locate_source
 from flows.sources.redaction import without_secrets
 from flows.sources.source_request import SourceFileMissing, SourceRequest
 from flows.sources.transports import RETRIED_ERRORS, open_source, source_retry_policy
 from transforms.trip_month import TripMonth, months_between
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Generator
-
     from flows.settings import Settings
-    from flows.sources.catalogue import SourceFile
 
 logger = logging.getLogger(__name__)
 

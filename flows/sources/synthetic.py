@@ -7,16 +7,14 @@ any row. So a block can be generated without the ones before it, and its size do
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from transforms.dataset import TIMESTAMP_FORMAT, Column, ColumnType, Dataset
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 GENERATOR_VERSION = 1  # to be raised whenever the bytes change: landed files are then out of date
 BLOCK_ROWS = 100_000  # generated at a time; about 10 MB of text

@@ -8,6 +8,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import ssl
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -28,10 +31,6 @@ from flows.sources.source_request import (
 )
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Generator, Iterator
-    from contextlib import AbstractContextManager
-
     from gcsfs.core import GCSFileSystem
 
     from flows.settings import Settings

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from transforms.cleaning import csv_schema, parse_text
-from transforms.column import ColumnType
+from transforms.column import Column, ColumnType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from transforms.column import Column
     from transforms.dataset import Dataset, HeaderMatch
 
 # What Polars raises about the data rather than about our expressions. OSError: it takes the padding

@@ -9,7 +9,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BufferedIOBase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isal import igzip
@@ -19,10 +22,6 @@ from flows.staging.csv_validation import InvalidLine, line_pattern, regular_line
 from flows.staging.rejects import Reject, too_many_rejects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from io import BufferedIOBase
-    from pathlib import Path
-
     from flows.runtime import ProgressCallback
     from transforms.column import Column
     from transforms.dataset import Dataset, HeaderMatch

@@ -10,14 +10,9 @@ import csv
 import datetime as dt
 import math
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from transforms.column import ColumnType
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from transforms.column import Column
+from transforms.column import Column, ColumnType
 
 INTEGER_LIMIT = 2**63
 LEAP_SECOND = 60

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
 from flows.errors import SchemaDrift, UsageError
 from transforms.cleaning import ROW_TRANSFORMS
-from transforms.dataset import ColumnsDiffer
+from transforms.dataset import ColumnsDiffer, HeaderMatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from flows.sources import LandedFile
-    from transforms.dataset import HeaderMatch
     from transforms.trip_month import TripMonth
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -10,7 +12,7 @@ import pyarrow.parquet as pq
 
 from flows.errors import SchemaDrift
 from flows.staging.rejects import Reject
-from transforms.dataset import ColumnsDiffer
+from transforms.dataset import ColumnsDiffer, Dataset, HeaderMatch
 from transforms.invalid_values import (
     check_types,
     has_invalid_value,
@@ -21,11 +23,7 @@ from transforms.invalid_values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from transforms.column import Column
-    from transforms.dataset import Dataset, HeaderMatch
 
 
 # Rows read at a time: Polars decodes some ten row groups ahead, a million rows each in the TLC's files.

@@ -7,17 +7,14 @@ Their reasons are made where the rows are checked: `flows.staging.csv_validation
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import polars as pl
 
 from flows.errors import TooManyRejects
 from flows.runtime import atomic_write
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 REJECTS_SUFFIX = ".rejects.parquet"
 """Of the rejects next to a staged file, in place of `.parquet`."""

@@ -13,18 +13,26 @@ wrote; memory does not grow with the file.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow.parquet as pq
 
 from flows.errors import ReconciliationError, SourceCorrupt, TooManyRejects
-from flows.runtime import atomic_write, explain_full_disk, remove_temporary_files, temporary_path
+from flows.runtime import (
+    ProgressCallback,
+    atomic_write,
+    explain_full_disk,
+    remove_temporary_files,
+    temporary_path,
+)
 from flows.staging.csv_reader import UNREADABLE, FastPathUnsupported, check_silent_misreads, read_csv
 from flows.staging.csv_repair import repair_csv
 from flows.staging.header import match_header
 from flows.staging.parquet_reader import read_parquet
-from flows.staging.parquet_writer import write_parquet
+from flows.staging.parquet_writer import WrittenParquet, write_parquet
 from flows.staging.rejects import REJECTS_SUFFIX, Reject, too_many_rejects, write_rejects
 from flows.staging.staged_month import (
     CHECKSUM_SUFFIX,
@@ -39,12 +47,7 @@ from flows.staging.staged_month import (
 from transforms.cleaning import apply_row_transforms, conform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from flows.runtime import ProgressCallback
     from flows.sources import LandedFile
-    from flows.staging.parquet_writer import WrittenParquet
     from transforms.trip_month import TripMonth
 
 logger = logging.getLogger(__name__)

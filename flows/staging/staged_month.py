@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -14,8 +15,6 @@ from isal import isal_zlib
 from flows.staging.rejects import REJECTS_SUFFIX
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from flows.sources import LandedFile
     from transforms.dataset import HeaderMatch
     from transforms.trip_month import TripMonth

@@ -24,7 +24,7 @@ import pytest
 from adbc_driver_postgresql import dbapi
 
 from flows.destinations.postgres.address import PostgresAddress
-from flows.destinations.postgres.embedded import WHEEL, EmbeddedServer
+from flows.destinations.postgres.embedded_server import WHEEL, EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,6 @@ from flows.errors import DestinationRefused, LockTimeout, UsageError
 from flows.runtime import RetryPolicy, retry_transient
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from flows.gcp import GoogleIdentity
 
 CONTACT_SECONDS = 4.0  # longest wait for the first answer: a missing network is reported at once

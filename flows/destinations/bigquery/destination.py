@@ -5,9 +5,11 @@ How it works, what it costs, which roles it needs: docs/google.md.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
@@ -16,6 +18,7 @@ from flows.destinations.base import ALL_MONTHS, LEDGER, Holding, Load, Receipt, 
 from flows.destinations.bigquery.append_requests import AppendTarget
 from flows.destinations.bigquery.connection import (
     BigQueryAddress,
+    BigQuerySession,
     connected,
     emulator_endpoints,
     transaction,
@@ -23,6 +26,7 @@ from flows.destinations.bigquery.connection import (
 from flows.destinations.bigquery.ledger import ledger_of, ledger_table, read_load
 from flows.destinations.bigquery.staging_table import drop_orphaned_tables, staging_table
 from flows.destinations.bigquery.tables import (
+    Tables,
     check_batches,
     check_names,
     check_tables,
@@ -37,20 +41,14 @@ from flows.destinations.bigquery.write_streams import write
 from flows.destinations.staged_batches import staged_batches, staged_schema
 from flows.errors import DestinationBusy, UsageError
 from flows.gcp import google_credentials
-from transforms.dataset import FILE_MONTH
+from transforms.dataset import FILE_MONTH, Dataset
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from pathlib import Path
-
     from google.cloud import bigquery
 
-    from flows.destinations.bigquery.connection import BigQuerySession
-    from flows.destinations.bigquery.tables import Tables
     from flows.runtime import ProgressCallback
     from flows.settings import Settings
     from flows.staging import StagedMonth
-    from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
 
 BATCH_ROWS = 16_384  # about 2.5 MB of yellow trips; a batch that is too large for a request is split

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator
+from typing import Any
 
 import grpc
 import requests
@@ -12,9 +13,6 @@ from google.api_core import exceptions as google_errors
 from google.auth.exceptions import GoogleAuthError
 
 from flows.errors import DestinationBusy, DestinationRefused, TaxiError
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 # The only sign of a transaction in conflict is its text; the reason is just `invalidQuery`.
 # https://cloud.google.com/bigquery/docs/transactions#transaction_concurrency

@@ -7,14 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flows.destinations.base import LEDGER, Load
-from flows.destinations.bigquery.tables import describe_tables, literal, new_table, qualified
+from flows.destinations.bigquery.tables import Tables, describe_tables, literal, new_table, qualified
 from flows.destinations.ledger import Ledger
 
 if TYPE_CHECKING:
     from google.cloud import bigquery
 
     from flows.destinations.bigquery.connection import BigQuerySession
-    from flows.destinations.bigquery.tables import Tables
     from transforms.trip_month import TripMonth
 
 

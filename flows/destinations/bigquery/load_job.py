@@ -16,6 +16,7 @@ import datetime as dt
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from google.api_core import exceptions as google_errors
 from google.cloud import bigquery
 
 from flows.destinations.base import LEDGER, Load, Receipt
-from flows.destinations.bigquery.connection import REST_LIMITS, connected, transaction
+from flows.destinations.bigquery.connection import REST_LIMITS, BigQuerySession, connected, transaction
 from flows.destinations.bigquery.destination import BigQuery
 from flows.destinations.bigquery.errors import translate_errors
 from flows.destinations.bigquery.ledger import ledger_of, ledger_table, read_load
@@ -41,9 +42,6 @@ from flows.errors import DestinationBusy, ReconciliationError
 from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from flows.destinations.bigquery.connection import BigQuerySession
     from flows.destinations.gcs import MonthInBucket
     from transforms.trip_month import TripMonth
 

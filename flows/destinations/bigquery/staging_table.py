@@ -14,17 +14,15 @@ import os
 import re
 import secrets
 import socket
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
-from flows.destinations.bigquery.connection import REST_LIMITS
+from flows.destinations.bigquery.connection import REST_LIMITS, BigQuerySession
 from flows.destinations.bigquery.errors import translate_errors
 from flows.destinations.bigquery.tables import create_table, new_table
 from flows.errors import TaxiError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
-    from flows.destinations.bigquery.connection import BigQuerySession
     from transforms.trip_month import TripMonth
 
 logger = logging.getLogger(__name__)

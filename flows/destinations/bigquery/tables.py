@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,18 +16,13 @@ from google.api_core import exceptions as google_errors
 from google.cloud import bigquery
 
 from flows.destinations.base import columns_to_add
-from flows.destinations.bigquery.connection import REST_LIMITS
+from flows.destinations.bigquery.connection import REST_LIMITS, BigQuerySession
 from flows.destinations.bigquery.errors import translate_errors
 from flows.errors import DestinationBusy, SchemaDrift
-from transforms.dataset import FILE_MONTH, ColumnType
+from transforms.dataset import FILE_MONTH, ColumnType, Dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     import pyarrow as pa
-
-    from flows.destinations.bigquery.connection import BigQuerySession
-    from transforms.dataset import Dataset
 
 CLUSTERED_BY = ["PULocationID"]
 

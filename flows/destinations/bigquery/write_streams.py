@@ -11,26 +11,26 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.api_core import exceptions as google_errors
-from google.cloud.bigquery_storage_v1 import types
+from google.cloud.bigquery_storage_v1 import BigQueryWriteClient, types
 
-from flows.destinations.bigquery.append_requests import split_into_requests
-from flows.destinations.bigquery.connection import CALL_SECONDS, GRPC_RETRY, OPEN_STREAM_RETRY
+from flows.destinations.bigquery.append_requests import AppendTarget, Rows, split_into_requests
+from flows.destinations.bigquery.connection import (
+    CALL_SECONDS,
+    GRPC_RETRY,
+    OPEN_STREAM_RETRY,
+    BigQuerySession,
+)
 from flows.destinations.bigquery.errors import to_taxi_error, translate_errors
 from flows.errors import DestinationBusy, DestinationRefused, ReconciliationError, TaxiError
 from flows.runtime import RetryPolicy, pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     import pyarrow as pa
-    from google.cloud.bigquery_storage_v1 import BigQueryWriteClient
-
-    from flows.destinations.bigquery.append_requests import AppendTarget, Rows
-    from flows.destinations.bigquery.connection import BigQuerySession
 
 IN_FLIGHT = 4  # unanswered requests of a stream
 SILENCE_SECONDS = 60.0  # longest wait for an answer before the connection is considered dead

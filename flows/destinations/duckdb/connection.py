@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Generator
+from pathlib import Path
 
 import duckdb
 
@@ -18,10 +19,6 @@ from flows.runtime import (
     remove_temporary_files,
     retry_transient,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import glob
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from flows.destinations.base import ALL_MONTHS, LEDGER, Holding, Load, Receipt, reconcile
@@ -12,19 +14,14 @@ from flows.destinations.duckdb.connection import connected
 from flows.destinations.duckdb.ledger import ledger_of
 from flows.destinations.duckdb.tables import ensure_table, quoted
 from flows.errors import UsageError
-from flows.runtime import fsync
-from transforms.dataset import FILE_MONTH
+from flows.runtime import ProgressCallback, fsync
+from transforms.dataset import FILE_MONTH, Dataset
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from pathlib import Path
-
     from duckdb import DuckDBPyConnection
 
-    from flows.runtime import ProgressCallback
     from flows.settings import Settings
     from flows.staging import StagedMonth
-    from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
 
 # Months of one process take turns: DuckDB uses every core for one insert already, and two transactions

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -17,15 +18,9 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import InvalidResponse
 from urllib3.exceptions import HTTPError, NewConnectionError
 
-from flows.errors import DestinationBusy, DestinationRefused
-from flows.gcp import describe_network_error, endpoint_url
+from flows.errors import DestinationBusy, DestinationRefused, TaxiError
+from flows.gcp import GoogleIdentity, describe_network_error, endpoint_url
 from flows.runtime import RetryPolicy, retry_transient
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    from flows.errors import TaxiError
-    from flows.gcp import GoogleIdentity
 
 # NOTE: it logs URLs, and the URL of an upload is the key to it. Its warnings are among our own messages.
 logging.getLogger("urllib3").setLevel(logging.ERROR)

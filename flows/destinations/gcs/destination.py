@@ -7,31 +7,27 @@ which roles it needs: docs/google.md.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import re
 import time
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from google.api_core.exceptions import NotFound
 
-from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, reconcile
+from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, ReceiptStatus, reconcile
 from flows.destinations.gcs.connection import GcsAddress, GcsSession, GenerationConflict, connected
 from flows.destinations.gcs.ledger import StoredObject, crc32c_of, to_metadata
 from flows.destinations.gcs.upload import upload
 from flows.errors import LocalStorageError, ReconciliationError, SourceCorrupt, UsageError
 from flows.gcp import google_credentials
-from flows.runtime import RetryPolicy, retry_transient
+from flows.runtime import ProgressCallback, RetryPolicy, retry_transient
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Generator
-    from pathlib import Path
-    from typing import BinaryIO
-
-    from flows.destinations.base import ReceiptStatus
-    from flows.runtime import ProgressCallback
     from flows.settings import Settings
     from flows.staging import StagedMonth
     from transforms.dataset import Dataset

@@ -7,8 +7,9 @@ allows 8 KiB of metadata: nothing that grows belongs in it.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import google_crc32c
 from pydantic import TypeAdapter, ValidationError
@@ -16,9 +17,6 @@ from pydantic import TypeAdapter, ValidationError
 from flows.destinations.base import Holding, Load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import BinaryIO
-
     from google.cloud.storage import Blob
 
     from transforms.trip_month import TripMonth

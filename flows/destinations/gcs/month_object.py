@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.destinations.gcs.connection import connected
 from flows.destinations.gcs.destination import Gcs, read_footer, read_part
-from flows.destinations.gcs.ledger import crc32c_of
+from flows.destinations.gcs.ledger import StoredObject, crc32c_of
 from flows.errors import DestinationBusy, ReconciliationError, SchemaDrift, SourceCorrupt, SourceNotFound
-from flows.runtime import atomic_write
+from flows.runtime import ProgressCallback, atomic_write
 from flows.staging import StagedMonth
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
 
     from flows.destinations.base import Load
-    from flows.destinations.gcs.ledger import StoredObject
-    from flows.runtime import ProgressCallback
     from transforms.trip_month import TripMonth
 
 PIECE_BYTES = 8 * 2**20

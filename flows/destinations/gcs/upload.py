@@ -5,17 +5,14 @@ See https://cloud.google.com/storage/docs/performing-resumable-uploads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from flows.destinations.gcs.connection import UploadLost
+from flows.destinations.gcs.connection import GcsSession, UploadLost
 from flows.runtime import retry_transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from google.cloud.storage import Blob
-
-    from flows.destinations.gcs.connection import GcsSession
 
 CHUNK_BYTES = 8 * 2**20
 """Held in memory, and sent again after a failure; Google wants a multiple of 256 KiB."""

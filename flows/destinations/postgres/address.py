@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from urllib.parse import unquote
 
 from psycopg.conninfo import make_conninfo
 
 from flows.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 LEGAL_URLS = (
     "postgresql://USER:PASSWORD@HOST:5432/DATABASE (characters such as @ : / ? # % in a password as %40 "

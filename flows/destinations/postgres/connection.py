@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator
+from typing import Any
 
 import psycopg
 
 from flows.destinations.postgres.address import PostgresAddress
 from flows.errors import DestinationBusy, DestinationRefused, TaxiError
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 SESSION_SETTINGS = {
     "DateStyle": "ISO",  # partition bounds are compared as text

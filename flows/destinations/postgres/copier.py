@@ -15,17 +15,20 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from flows.destinations.postgres.connection import SESSION_SETTINGS, connection_error, statement_error
+from flows.destinations.postgres.connection import (
+    SESSION_SETTINGS,
+    PostgresSession,
+    connection_error,
+    statement_error,
+)
 from flows.errors import DestinationBusy, DestinationRefused, LocalStorageError, TaxiError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from flows.destinations.postgres.connection import PostgresSession
     from flows.runtime import ProgressCallback
     from flows.staging import StagedMonth
 

@@ -15,9 +15,10 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 # NOTE: not `adbc_driver_postgresql.dbapi`, whose imports take another second and 90 MB.
 import adbc_driver_manager as adbc
@@ -27,9 +28,6 @@ import pyarrow as pa
 # NOTE: nothing of this package, whose face imports psycopg.
 from flows.destinations.staged_batches import staged_batches
 from flows.errors import LocalStorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 BATCH_ROWS = 16_384  # a batch is encoded whole before it is sent: this size keeps both sides busy
 CONNECTIONS = 2  # most of the time goes by in the server, which has one process for each connection

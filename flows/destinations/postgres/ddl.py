@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flows.destinations.base import columns_to_add
 from flows.destinations.postgres.tables import (
     LONGEST_NAME_BYTES,
+    MonthNames,
+    PostgresTable,
     describe,
     partition_bounds,
     qualified,
@@ -16,10 +19,7 @@ from flows.errors import SchemaDrift
 from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flows.destinations.postgres.connection import PostgresSession
-    from flows.destinations.postgres.tables import MonthNames, PostgresTable
 
 PARTITION_KEY = f"LIST ({FILE_MONTH})"
 

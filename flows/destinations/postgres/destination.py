@@ -5,25 +5,23 @@ docs/postgres.md explains it with a picture.
 
 from __future__ import annotations
 
+import datetime as dt
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt
 from flows.destinations.postgres import ledger
 from flows.destinations.postgres.address import LEGAL_URLS, PostgresAddress
-from flows.destinations.postgres.connection import LockNotAvailable, connected
-from flows.destinations.postgres.embedded import require_wheel, use_server
+from flows.destinations.postgres.connection import LockNotAvailable, PostgresSession, connected
+from flows.destinations.postgres.embedded_server import require_wheel, use_server
 from flows.destinations.postgres.swap import drop_orphaned_tables, replace_month
 from flows.destinations.postgres.tables import MonthNames, lock_key
 from flows.errors import DestinationBusy, UsageError
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from flows.destinations.postgres.connection import PostgresSession
     from flows.runtime import ProgressCallback
     from flows.settings import Settings
     from flows.staging import StagedMonth

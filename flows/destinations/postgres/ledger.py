@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 from flows.destinations.base import LEDGER, Holding, Load, columns_to_add
 from flows.destinations.ledger import Ledger
 from flows.destinations.postgres.ddl import add_columns
-from flows.destinations.postgres.tables import describe, is_attached, qualified, quoted
+from flows.destinations.postgres.tables import MonthNames, describe, is_attached, qualified, quoted
 from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
-    import datetime as dt
-
     from flows.destinations.postgres.connection import PostgresSession
-    from flows.destinations.postgres.tables import MonthNames
 
 
 def _ledger(session: PostgresSession) -> Ledger:

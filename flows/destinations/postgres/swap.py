@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+from collections.abc import Collection, Generator, Mapping
 from typing import TYPE_CHECKING
 
-from flows.destinations.base import reconcile
+from flows.destinations.base import Load, reconcile
 from flows.destinations.postgres import ledger
-from flows.destinations.postgres.connection import LockNotAvailable
+from flows.destinations.postgres.connection import LockNotAvailable, PostgresSession
 from flows.destinations.postgres.copier import CopyTarget, copier
 from flows.destinations.postgres.ddl import add_columns, column_definitions, missing_columns, prepare_parent
 from flows.destinations.postgres.tables import (
     LOADING,
     SCHEMA,
+    MonthNames,
     describe,
     is_attached,
     lock_key,
@@ -27,18 +29,12 @@ from flows.destinations.postgres.tables import (
 )
 from flows.destinations.staged_batches import empty_columns, staged_schema
 from flows.errors import SchemaDrift, TaxiError
-from flows.runtime import RetryPolicy, retry_transient
+from flows.runtime import ProgressCallback, RetryPolicy, retry_transient
 from transforms.dataset import FILE_MONTH, ColumnType
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Mapping
-
     import pyarrow as pa
 
-    from flows.destinations.base import Load
-    from flows.destinations.postgres.connection import PostgresSession
-    from flows.destinations.postgres.tables import MonthNames
-    from flows.runtime import ProgressCallback
     from flows.staging import StagedMonth
 
 logger = logging.getLogger(__name__)

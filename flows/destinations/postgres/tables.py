@@ -6,6 +6,7 @@ month is copied into `yellow_taxi_trips_2021_01_loading` before it is swapped in
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,8 +15,6 @@ from flows.destinations.base import LEDGER
 from flows.errors import UsageError
 
 if TYPE_CHECKING:
-    import datetime as dt
-
     from flows.destinations.postgres.connection import PostgresSession
     from transforms.trip_month import TripMonth
 

@@ -27,7 +27,7 @@ from support.landing import (
 from flows.errors import SourceNotFound
 from flows.sources import LandedFile, SourceFile, find_landed, land, source_version
 from flows.sources.csv_census import Census
-from flows.sources.landed import record_path
+from flows.sources.landed_file import record_path
 
 if TYPE_CHECKING:
     from pathlib import Path

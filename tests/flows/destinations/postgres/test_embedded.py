@@ -15,7 +15,7 @@ import pytest
 from support.postgres import Database, as_url, short_lived_directory
 
 from flows.destinations import make_destination
-from flows.destinations.postgres.embedded import WHEEL, EmbeddedServer, release_servers
+from flows.destinations.postgres.embedded_server import WHEEL, EmbeddedServer, release_servers
 from flows.errors import LocalStorageError, UsageError
 from flows.settings import Settings
 from transforms.trip_month import TripMonth

@@ -23,15 +23,13 @@ import socket
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from flows.destinations.postgres.address import PostgresAddress
 from flows.errors import LocalStorageError, TaxiError, UsageError
 from flows.runtime import file_lock
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 logger = logging.getLogger(__name__)
 
