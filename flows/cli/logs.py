@@ -85,7 +85,7 @@ def messages_to(screen: Console, *, propagate: bool = False) -> Generator[None]:
     project = logging.getLogger("flows")
     before = project.handlers[:], project.level, project.propagate
     project.handlers[:], project.propagate = [_ScreenHandler(screen)], propagate
-    project.setLevel(logging.INFO)
+    project.setLevel(logging.DEBUG)  # tracebacks are logged as such: for the file, not for the screen
     try:
         yield
     finally:

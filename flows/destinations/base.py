@@ -60,7 +60,11 @@ class Load:
 
     @classmethod
     def of(cls, staged: StagedMonth) -> Self:
-        """The ledger row of a staged month, loaded now."""
+        """The ledger row of a staged month, loaded now.
+
+        Args:
+            staged: the month.
+        """
         return cls(
             dataset=staged.month.color,
             file_month=staged.month.first_day,
@@ -86,7 +90,11 @@ class Load:
         return origin == (source_sha256, schema_version, ",".join(row_transforms))
 
     def is_same_data(self, other: Load) -> bool:
-        """Whether both come from the same bytes, staged in the same way, with the same number of rows."""
+        """Whether both come from the same bytes, staged in the same way, with the same number of rows.
+
+        Args:
+            other: another load of the same month.
+        """
         return _same_data(self) == _same_data(other)
 
 

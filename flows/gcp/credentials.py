@@ -118,6 +118,9 @@ def google_credentials(settings: Settings, *, emulator: str | None = None) -> Go
 def key_text(settings: Settings) -> str | None:
     """Read the service account's key.
 
+    Args:
+        settings: may name a key file, or hold the key.
+
     Returns:
         The key as JSON text; None if the settings name none.
 

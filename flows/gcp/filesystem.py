@@ -17,7 +17,11 @@ os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
 
 
 def endpoint_url(emulator: str) -> str:
-    """The URL of an emulator that may be given as `host:port`."""
+    """The URL of an emulator that may be given as `host:port`.
+
+    Args:
+        emulator: `host:port`, or a URL.
+    """
     return (emulator if "://" in emulator else f"http://{emulator}").rstrip("/")
 
 

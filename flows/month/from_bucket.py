@@ -69,22 +69,22 @@ def load(
 def _through_here(
     outcome: MonthOutcome,
     months: MonthsInBucket,
-    found: MonthInBucket,
+    in_bucket: MonthInBucket,
     layout: Layout,
     row_transforms: tuple[str, ...],
     *,
     force: bool,
 ) -> Receipt:
     """Download, transform, and publish through the Storage Write API, unless that has been done."""
-    month, started = found.month, time.perf_counter()
+    month, started = in_bucket.month, time.perf_counter()
     destination = configured_destination(WAREHOUSE, layout.data_dir)
-    there = None if force else destination.loaded(month)
-    wanted = found.as_staged(Path(found.stored.name), more=row_transforms)
-    if there and there.is_of(wanted.source_sha256, wanted.schema_version, wanted.row_transforms):
-        return Receipt(WAREHOUSE, there.row_count, "unchanged", time.perf_counter() - started)
+    loaded = None if force else destination.loaded(month)
+    staged = in_bucket.as_staged(Path(in_bucket.stored.name), more=row_transforms)
+    if loaded and loaded.is_of(staged.source_sha256, staged.schema_version, staged.row_transforms):
+        return Receipt(WAREHOUSE, loaded.row_count, "unchanged", time.perf_counter() - started)
     directory = layout.data_dir / "gcs_to_bq" / month.color
     download = reporter(month.label, "download")
-    outcome.staged = transformed(months, found, directory, row_transforms, download)
+    outcome.staged = transformed(months, in_bucket, directory, row_transforms, download)
     return destination.publish(outcome.staged, force=force, report=reporter(month.label, WAREHOUSE))
 
 

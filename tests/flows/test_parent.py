@@ -438,6 +438,8 @@ def test_no_prefect_server_at_the_address_is_one_line(cli_process: Cli) -> None:
     assert len(errors) == 1
     assert "PREFECT_API_URL" in errors[0]
     assert "Traceback" not in result.err
+    [log] = (cli_process.data_dir / "logs").glob("*.log")
+    assert "Traceback" in log.read_text()
 
 
 def test_unusable_directories_and_settings_are_wrong_usage(cli: Cli, tmp_path: Path) -> None:

@@ -32,7 +32,11 @@ NAME = re.compile(r"(?P<table>\w+)__\d{6}_(?P<machine>[0-9a-f]{8})_(?P<process>\
 
 
 def new_name(month: TripMonth) -> str:
-    """A name for a staging table of a month that no other run uses."""
+    """A name for a staging table of a month that no other run uses.
+
+    Args:
+        month: the month to be staged.
+    """
     stem = f"{month.dataset.table}__{month.year:04}{month.month:02}"
     return f"{stem}_{_machine()}_{os.getpid()}_{secrets.token_hex(4)}"
 

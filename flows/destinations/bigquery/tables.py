@@ -47,17 +47,30 @@ ATTEMPTS = 5
 
 
 def quoted(name: str) -> str:
-    """A name, or names joined by dots, as an identifier; no name that BigQuery allows needs an escape."""
+    """A name, or names joined by dots, as an identifier; no name that BigQuery allows needs an escape.
+
+    Args:
+        name: as it is.
+    """
     return f"`{name}`"
 
 
 def qualified(session: BigQuerySession, table: str) -> str:
-    """A table of the session's dataset as an identifier."""
+    """A table of the session's dataset as an identifier.
+
+    Args:
+        session: of the dataset.
+        table: its name.
+    """
     return quoted(f"{session.dataset}.{table}")
 
 
 def literal(value: str | int | dt.datetime | dt.date) -> str:
-    """A value as a GoogleSQL literal, with every character in it allowed."""
+    """A value as a GoogleSQL literal, with every character in it allowed.
+
+    Args:
+        value: text, a whole number, a date, or a time with its zone.
+    """
     if isinstance(value, dt.datetime):
         return f"TIMESTAMP '{value.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S.%f}+00:00'"
     if isinstance(value, dt.date):
@@ -86,7 +99,11 @@ class BigQueryTable:
 
     @classmethod
     def of(cls, table: bigquery.Table) -> BigQueryTable:
-        """The shape of a table as the client represents it."""
+        """The shape of a table as the client represents it.
+
+        Args:
+            table: as the client represents it.
+        """
         partitioning: Any = table.time_partitioning
         types = {field.name: STANDARD_NAMES.get(field.field_type, field.field_type) for field in table.schema}
         return cls(

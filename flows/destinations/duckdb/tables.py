@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 def quoted(name: str) -> str:
-    """A name as a DuckDB identifier, with every character in it allowed."""
+    """A name as a DuckDB identifier, with every character in it allowed.
+
+    Args:
+        name: as it is.
+    """
     return '"' + name.replace('"', '""') + '"'
 
 

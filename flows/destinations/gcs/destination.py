@@ -86,7 +86,11 @@ class Gcs:
         return cls(GcsAddress(identity, bucket, policy, settings.http_timeout_seconds, emulator), folder)
 
     def object_name(self, month: TripMonth) -> str:
-        """The name of a month's object, such as `data/yellow/yellow_tripdata_2021-01.parquet`."""
+        """The name of a month's object, such as `data/yellow/yellow_tripdata_2021-01.parquet`.
+
+        Args:
+            month: the month.
+        """
         return f"{self.folder}data/{month.color}/{month.stem}.parquet"
 
     def publish(

@@ -50,7 +50,11 @@ class StoredObject:
 
     @classmethod
     def of(cls, blob: Blob) -> StoredObject:
-        """Read what the server said of an object."""
+        """Read what the server said of an object.
+
+        Args:
+            blob: as the client represents the object.
+        """
         return cls(
             name=str(blob.name),
             generation=int(blob.generation or 0),
@@ -60,7 +64,11 @@ class StoredObject:
         )
 
     def load_of(self, month: TripMonth) -> Load | None:
-        """The ledger entry of a month; None if the object is not what was uploaded for that month."""
+        """The ledger entry of a month; None if the object is not what was uploaded for that month.
+
+        Args:
+            month: the month that the object should hold.
+        """
         holding = self.holding_of(month)
         return holding.load if holding.reconciles else None
 
@@ -98,7 +106,11 @@ def to_metadata(load: Load, crc32c: str) -> dict[str, str]:
 
 
 def from_metadata(metadata: Mapping[str, str]) -> Load | None:
-    """Read a ledger entry back; None if the metadata is not what `to_metadata` writes."""
+    """Read a ledger entry back; None if the metadata is not what `to_metadata` writes.
+
+    Args:
+        metadata: of the object.
+    """
     try:
         return _LOAD.validate_strings(dict(metadata))
     except ValidationError:
@@ -106,7 +118,11 @@ def from_metadata(metadata: Mapping[str, str]) -> Load | None:
 
 
 def crc32c_of(file: BinaryIO) -> str:
-    """Compute the checksum of a whole file as Google writes it: big-endian, in base64."""
+    """Compute the checksum of a whole file as Google writes it: big-endian, in base64.
+
+    Args:
+        file: seekable; read from its beginning.
+    """
     checksum = google_crc32c.Checksum()
     file.seek(0)
     while piece := file.read(PIECE_BYTES):

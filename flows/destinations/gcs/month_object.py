@@ -118,7 +118,11 @@ class MonthsInBucket(Gcs):
         return MonthInBucket(month, self.bucket, stored, load, new_columns)
 
     def is_current(self, month_object: MonthInBucket) -> bool:
-        """Whether the object has not been replaced since it was found."""
+        """Whether the object has not been replaced since it was found.
+
+        Args:
+            month_object: as it was found.
+        """
         with connected(self._address) as session:
             stored = self._find(session, month_object.month)
         return stored is not None and stored.generation == month_object.stored.generation
