@@ -23,11 +23,11 @@ from flows.cli import (
     LoadCommand,
     command_parser,
     exit_with,
-    requested,
+    request_from,
     run_load_command,
 )
 from flows.month import BUCKET, RETRY_OPTIONS, WAREHOUSE, MonthOutcome, RunSummary, load
-from flows.request import DEFAULT_YEAR, Color, Count, LoadRequest, Month, check_destinations
+from flows.request import DEFAULT_YEAR, Color, Count, LoadRequest, Month, check_destinations, checked_request
 from flows.runners import run_concurrently
 from flows.runtime import check_stopped
 from transforms.cleaning import ROW_TRANSFORMS
@@ -89,8 +89,7 @@ def gcs_to_bq(
     """
     parameters = locals()  # by name, so that an option is listed in the signature alone
     started = time.perf_counter()
-    request = LoadRequest.from_parameters(**parameters, to=(WAREHOUSE,))
-    check(request)
+    request = checked_request(check, **parameters, to=(WAREHOUSE,))
     outcomes = run_concurrently(load_month, request.selection.known_months(color), request)
     for outcome in outcomes:
         if outcome.error and not outcome.failures:  # the run of the month ended abnormally
@@ -148,7 +147,7 @@ def parse(arguments: Sequence[str]) -> LoadCommand:
         UsageError: in one line, before anything has started.
     """
     given: Any = parser().parse_args(arguments)
-    request = requested(given)
+    request = request_from(given)
     check(request)
     return LoadCommand(request, summary=given.summary)
 

@@ -154,6 +154,7 @@ def parser() -> argparse.ArgumentParser:
         "flows/ingest.py",
         "Load one month from a URL into one Postgres table.",
         *("--data-dir", "--force"),
+        data_dir="files that land and are staged; default: %(default)s",
         force="fetch, stage and load even what is unchanged",
     )
     add = parser.add_argument
@@ -216,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with console_output(given.data_dir) as console:
                 return console.conclude(lambda: _ingest(given))
 
-    return run_command_line(call)
+    return run_command_line(call, loads_months=True)
 
 
 def _postgres(data_dir: Path, table_name: str) -> Postgres:

@@ -19,10 +19,10 @@ from flows.request import (
     Color,
     Count,
     IsoMonth,
-    LoadRequest,
     Month,
     Ratio,
     RunnerName,
+    Selection,
     Year,
     checked_request,
 )
@@ -31,8 +31,9 @@ from flows.runners import run_months
 
 def run_name() -> str:
     """The name of a run in the UI, such as `yellow-2021`, `yellow-2019-01-to-2021-07`, `yellow-latest-3`."""
-    request = LoadRequest.from_parameters(**flow_run.get_parameters())
-    return f"{request.color}-{request.selection.label.replace(' ', '-')}"
+    given = flow_run.get_parameters()
+    selection = Selection(*(given.get(name) for name in ("months", "year", "since", "until", "latest")))
+    return f"{given['color']}-{selection.label.replace(' ', '-')}"
 
 
 @flow(

@@ -28,7 +28,7 @@ from flows.cli import (
     exit_with,
     messages_to,
     run_command_line,
-    selected,
+    selection_from,
     stdout_console,
     take_inventory,
 )
@@ -56,13 +56,13 @@ def _inventory(options: argparse.Namespace) -> Inventory:
     """Check the options and query the destinations."""
     check_directory("--data-dir", options.data_dir)
     check_color(options.color)
-    selection = selected(options)
-    if selection != Selection():
-        selection.check(options.color)
+    selection = selection_from(options)
+    months = None if selection == Selection() else selection
+    if months:
+        months.check(options.color)
     names = tuple(dict.fromkeys(options.to))
     check_destinations(names, options.data_dir)
     destinations = [configured_destination(name, options.data_dir) for name in names]
-    months = None if selection == Selection() else selection
     return take_inventory(options.color, months, destinations, options.data_dir)
 
 

@@ -9,8 +9,8 @@ from flows.cli.command_line import (
     command_parser,
     load_parser,
     parse_command,
-    requested,
-    selected,
+    request_from,
+    selection_from,
 )
 from flows.cli.console import console_output, run_command_line, stdout_console
 from flows.cli.inventory import Inventory, MonthInDestination, MonthInventory, take_inventory
@@ -35,11 +35,11 @@ __all__ = [
     "messages_to",
     "parse_command",
     "read_project_file",
-    "requested",
+    "request_from",
     "require_prefect_server",
     "run_command_line",
     "run_load_command",
-    "selected",
+    "selection_from",
     "server_defaults",
     "stdout_console",
     "take_inventory",

@@ -180,7 +180,7 @@ def load_parser() -> argparse.ArgumentParser:
     return command_parser("flows/parent.py", description, *LOAD_OPTIONS)
 
 
-def selected(given: argparse.Namespace) -> Selection:
+def selection_from(given: argparse.Namespace) -> Selection:
     """The months that the options name; not checked.
 
     Args:
@@ -190,7 +190,7 @@ def selected(given: argparse.Namespace) -> Selection:
     return Selection(months, given.year, given.since, given.until, getattr(given, "latest", None))
 
 
-def requested(given: argparse.Namespace) -> LoadRequest:
+def request_from(given: argparse.Namespace) -> LoadRequest:
     """The request that the options make; only `--concurrency`, `--data-dir` and `--summary` are checked.
 
     Args:
@@ -245,6 +245,6 @@ def parse_command(
     # Flow parameters are stored by the Prefect server; other machines need the whole address, though.
     if given.runner == "threads":
         given.source = redact(given.source)
-    request = requested(given)
+    request = request_from(given)
     request.check()
     return LoadCommand(request, given.dry_run, given.summary)

@@ -36,11 +36,12 @@ SUCCEEDED, FAILED, WRONG_USAGE = 0, 1, 2
 KEPT_LOGS = 20
 
 
-def run_command_line(command: Callable[[], int]) -> int:
+def run_command_line(command: Callable[[], int], *, loads_months: bool = False) -> int:
     """Run a command with the project's defaults for Prefect, and turn the way it ends into an exit code.
 
     Args:
         command: parses its options, does its work and returns its exit code.
+        loads_months: an interruption is told with what it means for the months.
 
     Returns:
         The command's own exit code, or, after one line on standard error: 2 for wrong usage or an unusable
@@ -53,7 +54,7 @@ def run_command_line(command: Callable[[], int]) -> int:
             print(f"error: {error}", file=sys.stderr)
             return WRONG_USAGE if isinstance(error, (UsageError, LocalStorageError)) else FAILED
         except KeyboardInterrupt as interrupt:
-            return print_interrupted(interrupt)
+            return print_interrupted(interrupt, loads_months=loads_months)
 
 
 def stdout_console() -> Console:
@@ -108,7 +109,7 @@ class RunConsole:
             summary = run()
         except KeyboardInterrupt as interrupt:
             request_stop()
-            return print_interrupted(interrupt)
+            return print_interrupted(interrupt, loads_months=True)
         except Exception as error:  # noqa: BLE001 - the last resort: one line, traceback in the log
             return self._report_crash(error)
         return self._report(summary)

@@ -64,11 +64,11 @@ def log_to(path: Path) -> Generator[None]:
     finally:
         root.handlers[:] = handlers
         for handler in handlers:
-            handler.addFilter(_is_not_farewell)
+            handler.addFilter(_is_not_shutdown_message)
         file.close()
 
 
-def _is_not_farewell(record: logging.LogRecord) -> bool:
+def _is_not_shutdown_message(record: logging.LogRecord) -> bool:
     """Whether it is none of Prefect's messages at the end of the process, about events and its server."""
     message = record.getMessage()
     return "Stopping temporary server" not in message and "Still processing items" not in message

@@ -11,7 +11,7 @@ from flows.cli.command_line import LoadCommand, parse_command
 from flows.cli.console import console_output, run_command_line
 from flows.cli.dry_run import print_plan
 from flows.month import MonthsFailed, RunSummary
-from flows.request import LoadRequest, accepted
+from flows.request import LoadRequest, already_checked
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -40,14 +40,14 @@ def run_load_command(
         with console_output(command.request.directory, command.summary) as console:
             return console.conclude(lambda: _run(flow, command.request))
 
-    return run_command_line(call)
+    return run_command_line(call, loads_months=True)
 
 
 def _run(flow: Flow[..., RunSummary], request: LoadRequest) -> RunSummary:
     names = inspect.signature(flow.fn).parameters
     parameters = {name: value for name, value in request.parameters().items() if name in names}
     try:
-        with accepted(request):
+        with already_checked(request):
             summary: Any = flow(**parameters)
     except MonthsFailed as error:
         return error.summary

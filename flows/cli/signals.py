@@ -41,22 +41,24 @@ def _terminate(*_: object) -> NoReturn:
     raise Terminated
 
 
-def print_interrupted(interrupt: KeyboardInterrupt) -> int:
+def print_interrupted(interrupt: KeyboardInterrupt, *, loads_months: bool) -> int:
     """Print the last line of an interrupted command.
 
     Args:
         interrupt: `Terminated` for SIGTERM, anything else for Ctrl-C.
+        loads_months: say what it means for the months.
 
     Returns:
         The exit code.
     """
     terminated = isinstance(interrupt, Terminated)
-    print(
-        f"{'terminated' if terminated else 'interrupted'}: every month is either wholly published or as it "
-        "was before; the same command goes on where this one stopped",
-        file=sys.stderr,
-        flush=True,
-    )
+    line = "terminated" if terminated else "interrupted"
+    if loads_months:
+        line += (
+            ": every month is either wholly published or as it was before; the same command goes on where "
+            "this one stopped"
+        )
+    print(line, file=sys.stderr, flush=True)
     return TERMINATED if terminated else INTERRUPTED
 
 

@@ -34,7 +34,7 @@ def staged_schema(path: Path, order: Collection[str], without: Collection[str] =
     Raises:
         LocalStorageError: the file is missing or damaged.
     """
-    with _translate_errors(path):
+    with explain_unreadable(path):
         schema = pq.read_schema(path)
     names = dict.fromkeys([*(name for name in order if name in schema.names), *schema.names])
     return pa.schema([schema.field(name) for name in names if name not in without])
@@ -75,7 +75,7 @@ def staged_batches(
             raise
 
     # With pre_buffer, the default, the whole file would end up in memory.
-    with _translate_errors(path), pq.ParquetFile(path, pre_buffer=False) as file:
+    with explain_unreadable(path), pq.ParquetFile(path, pre_buffer=False) as file:
         schema = pa.schema([file.schema_arrow.field(name) for name in columns])
         try:
             yield pa.RecordBatchReader.from_batches(schema, read(file))
@@ -97,7 +97,7 @@ def empty_columns(path: Path) -> set[str]:
     Raises:
         LocalStorageError: the file is missing or damaged.
     """
-    with _translate_errors(path):
+    with explain_unreadable(path):
         footer = pq.read_metadata(path)
     groups = [footer.row_group(at) for at in range(footer.num_row_groups)]
     return {
@@ -113,7 +113,15 @@ def _is_null(group: pq.RowGroupMetaData, at: int) -> bool:
 
 
 @contextlib.contextmanager
-def _translate_errors(path: Path) -> Generator[None]:
+def explain_unreadable(path: Path) -> Generator[None]:
+    """Raise what reading a staged file raises inside as one of our errors.
+
+    Args:
+        path: the file.
+
+    Raises:
+        LocalStorageError: the file is missing or damaged.
+    """
     try:
         yield
     except (OSError, pa.ArrowException) as error:

@@ -56,7 +56,7 @@ def load(
         outcome = MonthOutcome(month, staged=in_bucket.as_staged(Path(in_bucket.stored.name)))
         with error_context(f"{month.label} -> {WAREHOUSE}"):
             if row_transforms:
-                receipt = _through_here(outcome, months, in_bucket, layout, row_transforms, force=force)
+                receipt = _transform_locally(outcome, months, in_bucket, layout, row_transforms, force=force)
             else:
                 jobs = LoadJobs.from_settings(data_dir, with_blocks(settings, [WAREHOUSE]))
                 receipt = jobs.load(in_bucket, is_current=lambda: months.is_current(in_bucket), force=force)
@@ -66,7 +66,7 @@ def load(
     return outcome
 
 
-def _through_here(
+def _transform_locally(
     outcome: MonthOutcome,
     months: MonthsInBucket,
     in_bucket: MonthInBucket,

@@ -2,7 +2,7 @@
 
 from flows.request.load_request import (
     LoadRequest,
-    accepted,
+    already_checked,
     check_color,
     check_destinations,
     checked_request,
@@ -34,7 +34,7 @@ __all__ = [
     "RunnerName",
     "Selection",
     "Year",
-    "accepted",
+    "already_checked",
     "check_color",
     "check_destinations",
     "checked_request",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -114,27 +114,32 @@ class LoadRequest:
         self.runner.check(self.to)
 
 
-_accepted: ContextVar[LoadRequest | None] = ContextVar("accepted", default=None)
+_already_checked: ContextVar[LoadRequest | None] = ContextVar("already_checked", default=None)
 
 
 @contextlib.contextmanager
-def accepted(request: LoadRequest) -> Generator[None]:
+def already_checked(request: LoadRequest) -> Generator[None]:
     """Spare a request that has been checked a second check by the flow that is called with it.
 
     Args:
         request: as checked.
     """
-    token = _accepted.set(request)
+    token = _already_checked.set(request)
     try:
         yield
     finally:
-        _accepted.reset(token)
+        _already_checked.reset(token)
 
 
-def checked_request(**parameters: Any) -> LoadRequest:  # noqa: ANN401 - see `LoadRequest.from_parameters`
+def checked_request(
+    check: Callable[[LoadRequest], None] = LoadRequest.check,
+    /,
+    **parameters: Any,  # noqa: ANN401 - see `LoadRequest.from_parameters`
+) -> LoadRequest:
     """The request of a flow's parameters; without any months it is the tutorial's, January to March.
 
     Args:
+        check: refuses a request that makes no sense; not called for one that is `already_checked`.
         parameters: see `LoadRequest.from_parameters`.
 
     Raises:
@@ -142,8 +147,8 @@ def checked_request(**parameters: Any) -> LoadRequest:  # noqa: ANN401 - see `Lo
     """
     request = LoadRequest.from_parameters(**parameters)
     request = replace(request, selection=request.selection.or_tutorial_months())
-    if request != _accepted.get():
-        request.check()
+    if request != _already_checked.get():
+        check(request)
     return request
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -55,8 +56,22 @@ def with_parameters_of(
         def call(*args: Any, **parameters: Any) -> Result:  # noqa: ANN401 - as the signature says
             return function(**signature.bind(*args, **parameters).arguments)
 
+        call.__doc__ = _with_descriptions(function, other, [one.name for one in taken])
         call.__signature__ = signature  # type: ignore[attr-defined] # how `inspect` wants it
         call.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
         return call
 
     return decorate
+
+
+def _with_descriptions(function: Callable[..., object], other: object, names: Collection[str]) -> str:
+    """The docstring of a function, the entry of its `**parameters` replaced by those it takes over."""
+    section = re.split(r"^(?:Args|Attributes):\n", inspect.getdoc(other) or "", flags=re.MULTILINE)[-1]
+    entries = re.findall(r"^(    (\w+): .*(?:\n {8}.*)*)", section.partition("\n\n")[0], re.MULTILINE)
+    taken = "\n".join(text for text, name in entries if name in names)
+    variadic = next(
+        p.name for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD
+    )
+    return re.sub(
+        rf"^    {variadic}: .*", lambda _: taken, inspect.getdoc(function) or "", flags=re.MULTILINE
+    )

@@ -92,7 +92,7 @@ def close_abandoned_runs(month: TripMonth) -> None:
     """Mark the runs of a month that a dead worker left behind as crashed; nobody else would.
 
     Dask gives the task of a month unchanged to another worker, and the parent would show the month twice,
-    once running for ever.
+    one of them running forever.
 
     Args:
         month: which one.

@@ -77,7 +77,7 @@ class _Months:
         parameters: the same for all runs.
         data_dir: of this machine; None: the setting.
         waiting: months that are not done.
-        done: what became of the others.
+        done: outcomes of the finished months.
     """
 
     client: SyncPrefectClient

@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from flows.errors import TaxiError
 from flows.month import MonthFailed, MonthOutcome, describe_error, etl_month
 from flows.request import LoadRequest
 from flows.runtime import check_stopped
@@ -69,5 +70,6 @@ def to_outcome(month: TripMonth, result: MonthOutcome | BaseException) -> MonthO
         return result.outcome
     if isinstance(result, BaseException):
         text = describe_error(result)
-        return MonthOutcome(month, error=text if month.label in text else f"{month.label}: {text}")
+        has_place = isinstance(result, TaxiError) and result.where
+        return MonthOutcome(month, error=text if has_place else f"{month.label}: {text}")
     return result

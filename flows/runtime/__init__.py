@@ -18,10 +18,11 @@ from flows.runtime.progress import (
     reporter,
     set_progress_listener,
 )
-from flows.runtime.retry import RetryPolicy, retry_transient
+from flows.runtime.retry import CONTENTION, RetryPolicy, parse_retry_after, retry_transient
 from flows.runtime.stopping import check_stopped, clear_stop, pause, request_stop
 
 __all__ = [
+    "CONTENTION",
     "Layout",
     "LogProgress",
     "ProgressCallback",
@@ -35,6 +36,7 @@ __all__ = [
     "file_lock",
     "forward_progress",
     "fsync",
+    "parse_retry_after",
     "pause",
     "remove_temporary_files",
     "reporter",

@@ -15,6 +15,10 @@ Result = TypeVar("Result")
 ErrorTypes: TypeAlias = "type[BaseException] | tuple[type[BaseException], ...]"
 
 
+CONTENTION = (0.1, 1.0)
+"""Jitter for callers that compete: with equal pauses they would meet again and again."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and for how long a call is retried.
@@ -23,13 +27,15 @@ class RetryPolicy:
         attempts: in a row without progress; None: no limit. An error's own `most_attempts` lowers it.
         first_pause_seconds: pause after the first failure; it doubles with each further one in a row.
         longest_pause_seconds: bound of the pauses, unless the server asks for a longer one.
-        total_seconds: no further attempt later than this after the first one began; None: no limit.
+        total_seconds: no new pause this long after the first attempt began; None: no limit.
+        jitter: least and greatest random factor of a pause; `CONTENTION` for callers that compete.
     """
 
     attempts: int | None = None
     first_pause_seconds: float = 1.0
     longest_pause_seconds: float = 30.0
     total_seconds: float | None = None
+    jitter: tuple[float, float] = (1.0, 1.25)
 
     def pause_seconds(self, failures: int, error: BaseException | None = None) -> float:
         """Compute the pause before the next attempt.
@@ -39,11 +45,12 @@ class RetryPolicy:
             error: the last one; its `retry_after_seconds` is the pause the server asked for.
 
         Returns:
-            Seconds, up to a quarter of them jitter.
+            Seconds, at most `longest_pause_seconds` or what the server asked for.
         """
-        doubled = self.first_pause_seconds * 2 ** min(failures - 1, 16)
-        jittered = doubled * random.uniform(1.0, 1.25)  # noqa: S311 - not a secret
-        return max(min(jittered, self.longest_pause_seconds), getattr(error, "retry_after_seconds", 0.0))
+        longest = self.longest_pause_seconds
+        doubled = min(self.first_pause_seconds * 2 ** min(failures - 1, 16), longest)
+        jittered = doubled * random.uniform(*self.jitter)  # noqa: S311 - not a secret
+        return max(min(jittered, longest), getattr(error, "retry_after_seconds", 0.0))
 
     def gives_up(self, failures: int, error: BaseException | None = None) -> bool:
         """Tell whether the limit of attempts is reached.
@@ -121,6 +128,19 @@ def retry_transient(
         reraise=True,
     )
     return retrying(call)
+
+
+def parse_retry_after(header: str | None, longest_seconds: float) -> float:
+    """Read a `Retry-After` header.
+
+    Args:
+        header: its value, if there is one.
+        longest_seconds: the longest pause to accept.
+
+    Returns:
+        Seconds; 0 if the server asks for no pause, or names a date.
+    """
+    return min(float(header), longest_seconds) if header and header.strip().isdecimal() else 0.0
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:

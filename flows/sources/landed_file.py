@@ -8,8 +8,8 @@ from pathlib import Path
 import pydantic
 
 from flows.runtime import atomic_write
-from flows.sources.csv_census import Census  # noqa: TC001 - likewise
-from flows.sources.inspection import Kind  # noqa: TC001 - likewise
+from flows.sources.csv_census import Census  # noqa: TC001 - pydantic resolves it at run time
+from flows.sources.inspection import Kind  # noqa: TC001 - pydantic resolves it at run time
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import httpx
 
 from flows.errors import DestinationRefused, SourceBusy, SourceCorrupt, SourceNotFound, SourceUnreachable
-from flows.runtime import RetryPolicy
+from flows.runtime import RetryPolicy, parse_retry_after
 from flows.sources.redaction import without_secrets
 from flows.sources.source_request import (
     SourceChanged,
@@ -139,7 +139,9 @@ def _read_answer(request: SourceRequest, response: httpx.Response, host: str) ->
         )
     if status in BUSY_STATUS:
         busy = SourceBusy(f"{host} answered HTTP {status}; run it again later")
-        busy.retry_after_seconds = _retry_after_seconds(response)
+        busy.retry_after_seconds = parse_retry_after(
+            response.headers.get("Retry-After"), LONGEST_RETRY_AFTER_SECONDS
+        )
         raise busy
     version = response.headers.get("ETag") or response.headers.get("Last-Modified")
     is_known = version == request.known_version and not request.offset
@@ -154,12 +156,6 @@ def _read_answer(request: SourceRequest, response: httpx.Response, host: str) ->
     offset, total = _body_extent(response, host)
     # Raw, as the bytes come in: an incomplete larger chunk would be lost when the connection breaks.
     return SourceResponse(version, total, offset, response.iter_raw())
-
-
-def _retry_after_seconds(response: httpx.Response) -> float:
-    """The pause a server asks for; 0 if it asks for none or names a date."""
-    header = response.headers.get("Retry-After", "")
-    return min(float(header), LONGEST_RETRY_AFTER_SECONDS) if header.strip().isdecimal() else 0.0
 
 
 def _body_extent(response: httpx.Response, host: str) -> tuple[int, int | None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
+from support.destinations import Months
 
 from flows.settings import Settings
 from flows.sources import SourceFile, land
@@ -103,3 +104,9 @@ def _read_with_csv_module(text: str, dataset: Dataset) -> dict[str, list[Any]]:
 def read_with_csv_module() -> Callable[[str, Dataset], dict[str, list[Any]]]:
     """Text -> values by column, with the csv module and Python's own conversions."""
     return _read_with_csv_module
+
+
+@pytest.fixture(scope="session")
+def months(tmp_path_factory: pytest.TempPathFactory) -> Months:
+    """Staged months, each made once."""
+    return Months(tmp_path_factory.mktemp("months"))

@@ -114,11 +114,6 @@ def cloud(bucket: Bucket, bigquery_fake: BigQueryFake, tmp_path: Path) -> Iterat
     return made
 
 
-@pytest.fixture(scope="module")
-def months(tmp_path_factory: pytest.TempPathFactory) -> Months:
-    return Months(tmp_path_factory.mktemp("months"))
-
-
 @pytest.mark.usefixtures("prefect_api_url")
 def test_the_command_line(
     cloud: Cloud, months: Months, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -66,11 +66,6 @@ def place(tmp_path: Path, postgres: Database, capsys: pytest.CaptureFixture[str]
     return Place(tmp_path / "data", postgres, capsys)
 
 
-@pytest.fixture(scope="module")
-def months(tmp_path_factory: pytest.TempPathFactory) -> Months:
-    return Months(tmp_path_factory.mktemp("months"))
-
-
 def statuses(report: dict[str, Any]) -> dict[str, list[str]]:
     return {
         name: [month["destinations"][name]["status"] for month in report["months"]]

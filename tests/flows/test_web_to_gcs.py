@@ -94,6 +94,8 @@ def test_as_a_deployment_it_has_typed_parameters_without_destinations() -> None:
     assert {"color", "months", "year", "source", "force"} <= set(properties)
     assert "to" not in properties
     assert properties["color"]["enum"] == ["yellow", "green", "fhv", "fhvhv"]
+    undescribed = [name for name, one in properties.items() if not one.get("description")]
+    assert undescribed == []
 
 
 def test_without_a_bucket_it_is_wrong_usage(

@@ -90,7 +90,7 @@ def destination(database: Database, **options: Any) -> Postgres:  # noqa: ANN401
 
 MOMENTS = {
     "before the swap": (swap, "_swap"),
-    "in the middle of the swap": (swap, "_grow_together"),
+    "in the middle of the swap": (swap, "_align_columns"),
     "after the swap": (postgres_destination, "Receipt"),
 }
 """Where a publish can be killed: when it looks up that name."""

@@ -21,7 +21,7 @@ from google.cloud.bigquery_storage_v1.services.big_query_write.transports import
 
 from flows.destinations.bigquery.errors import NoConnection, TransactionConflict, translate_errors
 from flows.errors import DestinationRefused, LockTimeout, UsageError
-from flows.runtime import RetryPolicy, retry_transient
+from flows.runtime import CONTENTION, RetryPolicy, retry_transient
 
 if TYPE_CHECKING:
     from flows.gcp import GoogleIdentity
@@ -209,9 +209,7 @@ class BigQuerySession:
         """
         job_name = job_name or f"taxi_etl_{secrets.token_hex(16)}"
         numbers = itertools.count(1)
-        policy = RetryPolicy(
-            first_pause_seconds=0.2, longest_pause_seconds=10.0, total_seconds=lock_timeout_seconds
-        )
+        policy = RetryPolicy(None, 0.2, 10.0, lock_timeout_seconds, CONTENTION)
         try:
             retry_transient(
                 lambda: self.run(sql, f"{job_name}_{next(numbers)}"), policy, retry_on=TransactionConflict

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 
 from flows.errors import DestinationBusy, DestinationRefused, TaxiError
 from flows.gcp import GoogleIdentity, describe_network_error, endpoint_url
-from flows.runtime import RetryPolicy, retry_transient
+from flows.runtime import RetryPolicy, parse_retry_after, retry_transient
 
 # NOTE: it logs URLs, and the URL of an upload is the key to it. Its warnings are among our own messages.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -169,9 +169,9 @@ class _RequestRetry(Retry):
         status, reason, bucket = response.status_code, _reason(response), self._address.bucket
         if status in BUSY_STATUS:
             busy = Unavailable(f"{self._host} cannot do it now ({reason}); run it again later")
-            seconds = response.headers.get("Retry-After", "")
-            if seconds.isdecimal():
-                busy.retry_after_seconds = min(float(seconds), LONGEST_RETRY_AFTER_SECONDS)
+            busy.retry_after_seconds = parse_retry_after(
+                response.headers.get("Retry-After"), LONGEST_RETRY_AFTER_SECONDS
+            )
             return busy
         if status == 412:
             return GenerationConflict(

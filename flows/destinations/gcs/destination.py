@@ -22,7 +22,8 @@ from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, ReceiptS
 from flows.destinations.gcs.connection import GcsAddress, GcsSession, GenerationConflict, connected
 from flows.destinations.gcs.ledger import StoredObject, crc32c_of, to_metadata
 from flows.destinations.gcs.upload import upload
-from flows.errors import LocalStorageError, ReconciliationError, SourceCorrupt, UsageError
+from flows.destinations.staged_batches import explain_unreadable
+from flows.errors import ReconciliationError, SourceCorrupt, UsageError
 from flows.gcp import google_credentials
 from flows.runtime import ProgressCallback, RetryPolicy, retry_transient
 from transforms.trip_month import TripMonth
@@ -238,15 +239,8 @@ def read_footer(session: GcsSession, stored: StoredObject) -> pq.FileMetaData:
 
 @contextlib.contextmanager
 def _opened(staged: StagedMonth) -> Generator[BinaryIO]:
-    """The staged file; explains why it cannot be read."""
-    try:
-        with staged.path.open("rb") as file:
-            yield file
-    except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise LocalStorageError(
-            f"the staged file {staged.path} cannot be read ({reason}); run it again with --force"
-        ) from error
+    with explain_unreadable(staged.path), staged.path.open("rb") as file:
+        yield file
 
 
 def bucket_and_folder(settings: Settings) -> tuple[str, str]:

@@ -41,11 +41,11 @@ def upload(
         DestinationBusy: no byte got through in as many attempts as the policy allows.
         DestinationRefused: no permission, no such bucket, or the content is not that of the checksum.
     """
-    watched = _WatchedFile(file, progress)
+    watched = _ProgressFile(file, progress)
     blob.chunk_size = CHUNK_BYTES
     # NOTE: the time to connect, which comes first in a pair, would bound the sending of a whole chunk too.
     seconds = session.options["timeout"][1] + CHUNK_BYTES / SLOWEST_BYTES_PER_SECOND
-    # With a checksum of its own the client would delete the object if it differs, whoever has made it.
+    # With a checksum of its own the client would delete an object that differs, even that of another run.
     options: dict[str, Any] = {**session.options, "timeout": seconds, "checksum": None}
 
     def attempt() -> None:
@@ -63,7 +63,7 @@ def upload(
     retry_transient(attempt, session.policy, retry_on=UploadLost, progress=lambda: watched.acknowledged)
 
 
-class _WatchedFile:
+class _ProgressFile:
     """Reports its position before each read: the server has acknowledged everything before it."""
 
     def __init__(self, file: BinaryIO, report: Callable[[int], None]) -> None:

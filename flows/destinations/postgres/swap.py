@@ -29,7 +29,7 @@ from flows.destinations.postgres.tables import (
 )
 from flows.destinations.staged_batches import empty_columns, staged_schema
 from flows.errors import SchemaDrift, TaxiError
-from flows.runtime import ProgressCallback, RetryPolicy, retry_transient
+from flows.runtime import CONTENTION, ProgressCallback, RetryPolicy, retry_transient
 from transforms.dataset import FILE_MONTH, ColumnType
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def replace_month(
         _finish_loading_table(session, names, staged, copied_rows)
         with session.transaction():
             session.set_lock_timeout(attempt_seconds)
-        policy = RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=0.5, total_seconds=total_seconds)
+        policy = RetryPolicy(None, 0.05, 0.5, total_seconds, CONTENTION)
         retry_transient(lambda: _swap(session, names, load), policy, retry_on=LockNotAvailable)
 
 
@@ -204,7 +204,7 @@ def _swap(session: PostgresSession, names: MonthNames, load: Load) -> None:
         # One swap at a time. Readers are locked out only from the DROP on, and never by a new month.
         session.execute(f"LOCK TABLE ONLY {parent} IN SHARE UPDATE EXCLUSIVE MODE")
         ledger.write(session, load)
-        _grow_together(session, names)
+        _align_columns(session, names)
         if is_attached(session, names):
             # An autovacuum of the old month gives way to this lock, with which readers still pass.
             session.execute(f"LOCK TABLE ONLY {month} IN SHARE UPDATE EXCLUSIVE MODE")
@@ -214,7 +214,7 @@ def _swap(session: PostgresSession, names: MonthNames, load: Load) -> None:
         session.execute(f"ALTER TABLE {parent} ATTACH PARTITION {month} {names.bound}")
 
 
-def _grow_together(session: PostgresSession, names: MonthNames) -> None:
+def _align_columns(session: PostgresSession, names: MonthNames) -> None:
     """Add the month's new columns to the parent, and those of other months to the month."""
     parent, month = describe(session, names.parent), describe(session, names.loading)
     if not parent or not month:

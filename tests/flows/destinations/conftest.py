@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.bigquery_harness import BigQueryHarness
-from support.destinations import HARNESSES, Harness, Months
+from support.destinations import HARNESSES, Harness
 from support.gcs_harness import GcsHarness
 from support.postgres_harness import PostgresHarness
 
@@ -38,12 +38,6 @@ def store(tmp_path: Path, request: pytest.FixtureRequest) -> Harness:
 def warehouse(tmp_path: Path, request: pytest.FixtureRequest) -> Harness:
     """Every destination that has tables, empty."""
     return _made(tmp_path, request)
-
-
-@pytest.fixture(scope="session")
-def months(tmp_path_factory: pytest.TempPathFactory) -> Months:
-    """Staged months, each made once."""
-    return Months(tmp_path_factory.mktemp("months"))
 
 
 @pytest.fixture

@@ -8,7 +8,14 @@ import time
 import pytest
 
 from flows.errors import DestinationBusy, SourceBusy, SourceUnreachable, Stopped
-from flows.runtime import RetryPolicy, clear_stop, request_stop, retry_transient
+from flows.runtime import (
+    CONTENTION,
+    RetryPolicy,
+    clear_stop,
+    parse_retry_after,
+    request_stop,
+    retry_transient,
+)
 
 QUICK = RetryPolicy(attempts=4, first_pause_seconds=0.0)
 
@@ -80,6 +87,21 @@ def test_pauses_double_up_to_a_bound(pauses: list[float]) -> None:
         retry_transient(Attempt(*[SourceBusy("busy")] * 8), policy, retry_on=SourceBusy)
     for seconds, usual in zip(pauses, [1, 2, 4, 8, 10, 10, 10], strict=True):
         assert usual <= seconds <= min(1.25 * usual, 10)
+
+
+def test_callers_that_compete_do_not_wait_equally_long() -> None:
+    policy = RetryPolicy(first_pause_seconds=1.0, longest_pause_seconds=4.0, jitter=CONTENTION)
+    pauses = [policy.pause_seconds(9) for _ in range(100)]
+    assert len(set(pauses)) > 90
+    assert 0.4 <= min(pauses) <= max(pauses) <= 4.0
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7.0), (" 7 ", 7.0), ("3600", 120.0), (None, 0.0), ("", 0.0), ("-1", 0.0)]
+)
+def test_a_pause_that_is_asked_for_is_read(header: str | None, seconds: float) -> None:
+    assert parse_retry_after(header, 120.0) == seconds
+    assert parse_retry_after("Fri, 31 Dec 1999 23:59:59 GMT", 120.0) == 0.0
 
 
 def test_a_server_is_given_the_pause_it_asks_for(pauses: list[float]) -> None:
