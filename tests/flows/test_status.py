@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 from support.cli import ROOT
-from support.destinations import Months
 
 from flows.destinations import make_destination
 from flows.runtime import Layout
@@ -26,6 +25,7 @@ from transforms.trip_month import TripMonth
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from support.destinations import Months
     from support.postgres import Database
 
     from flows.staging import StagedMonth
