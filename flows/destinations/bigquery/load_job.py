@@ -152,7 +152,7 @@ def _job_config(source: MonthInBucket) -> bigquery.LoadJobConfig:
 
 
 def _job_id(month: TripMonth, pending: Load, number: int) -> str:
-    """The same in every run that goes on with this load; each job that failed makes room for another one."""
+    """The same in every run that resumes this load; each job that failed makes room for another one."""
     load = (pending.source_sha256, pending.schema_version, pending.row_transforms)
     identity = "|".join([*load, pending.loaded_at.isoformat()])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -39,7 +39,7 @@ class StoredObject:
         generation: changes with every change of the content.
         size: in bytes.
         crc32c: of the content as the server computes it, in base64.
-        metadata: written by whoever made the object.
+        metadata: custom metadata, set by the uploader.
     """
 
     name: str

@@ -126,7 +126,7 @@ def connected(address: PostgresAddress) -> Generator[PostgresSession]:
 
     Raises:
         DestinationBusy: the server is starting, full, or cannot be reached right now.
-        DestinationRefused: wrong password, no such host or database: somebody has to change something.
+        DestinationRefused: wrong password, no such host or database: the configuration has to be corrected.
     """
     try:
         # Prepared statements pay off only when repeated, which these are not.

@@ -217,7 +217,7 @@ os.register_at_fork(after_in_child=_pool.abandon_all)
 
 @contextlib.contextmanager
 def copier() -> Generator[Copier]:
-    """Use a copier that nobody else uses; it is kept for the next month unless the block raises.
+    """Borrow a copier from the pool; it is kept for the next month unless the block raises.
 
     NOTE: begin early, so that other work can be done while the process starts.
 

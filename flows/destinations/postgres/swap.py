@@ -225,7 +225,7 @@ def _align_columns(session: PostgresSession, names: MonthNames) -> None:
 
 
 def drop_orphaned_tables(session: PostgresSession) -> None:
-    """Drop the loading tables of killed runs: with our comment, a name of ours, and nobody holding its lock.
+    """Drop the loading tables of killed runs: with our comment, our naming pattern, and a free advisory lock.
 
     Args:
         session: the connection, in a transaction.
