@@ -107,7 +107,7 @@ def check(request: LoadRequest) -> None:
         UsageError: what is wrong, and the legal values.
     """
     request.check_rows()
-    check_destinations((BUCKET, WAREHOUSE), request.data_dir)
+    check_destinations((BUCKET, WAREHOUSE), request.directory)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
@@ -187,7 +187,9 @@ def selection_from(given: argparse.Namespace) -> Selection:
         given: as parsed.
     """
     months = None if given.months is None else tuple(chain.from_iterable(given.months))
-    return Selection(months, given.year, given.since, given.until, getattr(given, "latest", None))
+    # Not every command has all of these options.
+    names = ("year", "since", "until", "latest")
+    return Selection(months, *(getattr(given, name, None) for name in names))
 
 
 def request_from(given: argparse.Namespace) -> LoadRequest:
@@ -207,7 +209,7 @@ def request_from(given: argparse.Namespace) -> LoadRequest:
     if given.summary:
         check_directory("--summary", given.summary.absolute().parent)
     parameters = {name: value for name, value in vars(given).items() if name not in ("summary", "dry_run")}
-    parameters["months"] = given.months and tuple(chain.from_iterable(given.months))
+    parameters |= asdict(selection_from(given))
     parameters["to"] = tuple(dict.fromkeys(given.to))
     return LoadRequest.from_parameters(**parameters)
 

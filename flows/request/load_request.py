@@ -110,7 +110,7 @@ class LoadRequest:
             check_open_ended(self.source)
         for month in months:
             locate_source(self.source, month, get_settings())
-        check_destinations(self.to, self.data_dir)
+        check_destinations(self.to, self.directory)
         self.runner.check(self.to)
 
 
@@ -162,12 +162,12 @@ def check_color(color: str) -> None:
         raise UsageError(f"unknown color {color!r}; legal are {', '.join(DATASETS)}")
 
 
-def check_destinations(names: Iterable[str], data_dir: Path | None) -> None:
+def check_destinations(names: Iterable[str], data_dir: Path) -> None:
     """Refuse destinations that do not exist or are not configured.
 
     Args:
         names: as the user gave them.
-        data_dir: of the local warehouse; None: the setting.
+        data_dir: of the local warehouse.
 
     Raises:
         UsageError: names the legal values, or every place where a setting was looked for.
@@ -178,7 +178,7 @@ def check_destinations(names: Iterable[str], data_dir: Path | None) -> None:
     for name in names:
         if name not in DESTINATIONS:
             raise UsageError(f"unknown destination {name!r}; legal are {', '.join(DESTINATIONS)}")
-        configured_destination(name, data_dir or get_settings().data_dir)
+        configured_destination(name, data_dir)
 
 
 def _take(parameters: dict[str, Any], *names: str) -> dict[str, Any]:

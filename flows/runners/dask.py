@@ -138,7 +138,7 @@ def run_on_dask(months: Sequence[TripMonth], request: LoadRequest) -> list[Month
             pool.submit(run_month_on_worker, {"month": month, "request": portable}) for month in months
         ]
         return [
-            verify_outcome(to_outcome(month, wait_for_result(future)), request.data_dir)
+            verify_outcome(to_outcome(month, wait_for_result(future)), request.directory)
             for month, future in zip(months, futures, strict=True)
         ]
 

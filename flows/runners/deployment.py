@@ -75,7 +75,7 @@ class _Months:
         client: of the server.
         deployment: that runs a month.
         parameters: the same for all runs.
-        data_dir: of this machine; None: the setting.
+        data_dir: of this machine.
         waiting: months that are not done.
         done: outcomes of the finished months.
     """
@@ -83,7 +83,7 @@ class _Months:
     client: SyncPrefectClient
     deployment: str
     parameters: dict[str, Any]
-    data_dir: Path | None
+    data_dir: Path
     waiting: dict[TripMonth, _Waiting] = field(default_factory=dict)
     done: dict[TripMonth, MonthOutcome] = field(default_factory=dict)
 
@@ -171,7 +171,7 @@ def run_as_deployment(months: Sequence[TripMonth], request: LoadRequest) -> list
     }
     with get_client(sync_client=True) as client:
         check_deployed(client, deployment)
-        runs = _Months(client, deployment, parameters, request.data_dir)
+        runs = _Months(client, deployment, parameters, request.directory)
         try:
             for month in months:
                 runs.start(month)

@@ -53,7 +53,7 @@ def check_source_on_worker(month: TripMonth, source: str) -> None:
     raise MonthFailed(str(error), MonthOutcome(month, error=str(error))) from error
 
 
-def verify_outcome(outcome: MonthOutcome, data_dir: Path | None) -> MonthOutcome:
+def verify_outcome(outcome: MonthOutcome, data_dir: Path) -> MonthOutcome:
     """Compare what a worker reports with the destinations configured on this machine.
 
     A worker has settings of its own. One that was given another database would load a month where nobody
@@ -61,7 +61,7 @@ def verify_outcome(outcome: MonthOutcome, data_dir: Path | None) -> MonthOutcome
 
     Args:
         outcome: as reported.
-        data_dir: of this machine; None: the setting.
+        data_dir: of this machine.
 
     Returns:
         The same outcome; a receipt that a destination does not confirm has become a failure.
@@ -69,7 +69,7 @@ def verify_outcome(outcome: MonthOutcome, data_dir: Path | None) -> MonthOutcome
     for name, receipt in list(outcome.receipts.items()):
         try:
             with error_context(f"{outcome.month.label} -> {name}"):
-                destination = configured_destination(name, data_dir or get_settings().data_dir)
+                destination = configured_destination(name, data_dir)
                 load = destination.loaded(outcome.month)
                 if load is None or load.row_count != receipt.rows:
                     has = "nothing of it" if load is None else f"{load.row_count:,} rows"
