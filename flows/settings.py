@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     postgres_url: SecretStr | None = None
     """Server for --to postgres: postgresql://user:password@host:5432/database, or `embedded` for a private
     one below the data directory."""
+    postgres_schema: str = Field(default="public", pattern=r"^[^\x00]{1,63}$")
+    """Schema of the tables and of the ledger; created if it does not exist."""
     postgres_indexes: Literal["none", "brin", "btree"] = "none"
     """Index on the pick-up time. brin: a few kB, fast to build, for time ranges; btree: about 30 bytes per
     row, for exact times. `none` does not drop an existing index."""

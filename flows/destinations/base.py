@@ -221,7 +221,7 @@ def columns_to_add(
     *,
     required: Collection[str] = (),
     differences: Sequence[str] = (),
-    advice: str = "Rename or drop it, and run the same command again",
+    advice: str = "Rename it, and run the same command again",
 ) -> dict[str, str]:
     """The columns that a table lacks to take a month; all are nullable, so they can be added.
 

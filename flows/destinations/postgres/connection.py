@@ -10,53 +10,102 @@ from typing import Any
 import psycopg
 
 from flows.destinations.postgres.address import PostgresAddress
+from flows.destinations.postgres.tables import quoted
 from flows.errors import DestinationBusy, DestinationRefused, TaxiError
 
 SESSION_SETTINGS = {
     "DateStyle": "ISO",  # partition bounds are compared as text
     "TimeZone": "UTC",
+    "quote_all_identifiers": "off",  # or the server would quote what is compared and parsed here
     "tcp_keepalives_idle": "60",  # a client that is gone frees its locks
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "6",
 }
 
 # Failed connections come without SQLSTATE, see https://www.postgresql.org/docs/current/libpq-status.html.
-TRANSIENT_MESSAGES = re.compile(
-    r"starting up|shutting down|in recovery|not yet accepting|not accepting connections"
-    r"|too many (clients|connections)|connection slots are reserved|connection limit exceeded"
-    r"|refused|timeout expired|timed out|closed|reset|aborted|unreachable|No route to host"
-    r"|No such file or directory|could not (send|receive)|EOF|no connection to the server",
+PROTOCOL_MESSAGES = re.compile(
+    r"lost synchronization|invalid response|expected authentication request|unexpected response"
+    r"|do(es)? not agree with length|without prior row description|unsupported frontend protocol"
+    r"|invalid frontend message|unsupported protocol version",
     re.IGNORECASE,
 )
-LOCK_STATES = {"55P03": "waited too long for a lock", "40P01": "a deadlock was broken"}
+FULL_MESSAGES = re.compile(
+    r"too many (clients|connections)|connection slots are reserved|connection limit exceeded"
+    r"|no more connections allowed|query_wait_timeout",  # PgBouncer's
+    re.IGNORECASE,
+)
+STARTING_MESSAGES = re.compile(
+    r"starting up|shutting down|in recovery|not yet accepting|not accepting connections", re.IGNORECASE
+)
+UNREACHABLE_MESSAGES = re.compile(
+    r"refused|timeout expired|timed out|closed|reset|aborted|unreachable|No route to host"
+    r"|No such file or directory|could not (send|receive)|EOF|no connection to the server"
+    r"|cannot connect to server|server login has been failing",  # PgBouncer's
+    re.IGNORECASE,
+)
 # SQLSTATEs by prefix; https://www.postgresql.org/docs/current/errcodes-appendix.html lists them.
 TRANSIENT_STATES = ("08", "40", "53", "57P", "55006")
 PERMANENT_STATES = ("08P01", "53100", "57P04", "57P05")  # in spite of their prefixes
 ADVICE = {
     "42501": "grant the right, see docs/postgres.md, Permissions",
-    "25006": "the server is read-only, perhaps a standby; name the primary in TAXI_POSTGRES_URL",
+    "25006": "this user or this database is set to read only (default_transaction_read_only); name another "
+    "user in TAXI_POSTGRES_URL, or set it to off",
     "53100": "make room on the server's disk",
     "57014": "raise statement_timeout for this user",
     "22021": "Postgres cannot store the character \\x00 in text; remove it from the source file",
     "22P05": "the database has another encoding; create one with ENCODING 'UTF8'",
+    **dict.fromkeys(
+        ("23502", "23505", "23514"),
+        "the rule was added to the table: change it there, or correct the row at its source",
+    ),
 }
+FULL_ADVICE = (
+    "every connection it allows is taken: end some, or raise the limit (max_connections, or CONNECTION LIMIT "
+    "of the user or the database)"
+)
+PROTOCOL_ADVICE = "name host and port of a Postgres server in TAXI_POSTGRES_URL"
+STANDBY_ADVICE = "the server is a standby; name the primary in TAXI_POSTGRES_URL"
+POOLER_ADVICE = (
+    "the month is held by a lock of the session: name the server itself in TAXI_POSTGRES_URL, or a pooler "
+    "with pool_mode = session"
+)
 
 
 class LockNotAvailable(DestinationBusy):
-    """A lock was not free in time, or a deadlock was broken; the transaction was rolled back."""
+    """A lock was not free in time; the transaction was rolled back."""
+
+
+class DeadlockBroken(LockNotAvailable):
+    """Two transactions waited for each other, and this one was rolled back."""
+
+
+LOCK_STATES = {
+    "55P03": (LockNotAvailable, "waited too long for a lock"),
+    "40P01": (DeadlockBroken, "a deadlock was broken"),
+}
 
 
 class PostgresSession:
     """One connection; every statement belongs to a `transaction` block."""
 
-    def __init__(self, connection: psycopg.Connection, address: PostgresAddress) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection,
+        address: PostgresAddress,
+        *,
+        schema: str = "public",
+        is_standby: bool = False,
+    ) -> None:
         """Wrap a connection.
 
         Args:
             connection: its cursors are `psycopg.RawCursor`s.
             address: what it was opened with.
+            schema: the tables'.
+            is_standby: the server only repeats what another one does.
         """
-        self._connection, self._address = connection, address
+        self._connection, self._address, self._is_standby = connection, address, is_standby
+        self.schema = schema
 
     @property
     def address(self) -> PostgresAddress:
@@ -65,6 +114,17 @@ class PostgresSession:
         reached = {"host": info.host, "hostaddr": info.hostaddr, "port": str(info.port)}
         actual = {key: value for key, value in (reached | {"password": info.password}).items() if value}
         return PostgresAddress({**self._address.parameters, **actual})
+
+    def qualified(self, table: str) -> str:
+        """Quote a table's name.
+
+        Args:
+            table: a name in the schema of this session.
+
+        Returns:
+            The name as an SQL identifier, with its schema.
+        """
+        return f"{quoted(self.schema)}.{quoted(table)}"
 
     def execute(self, sql: str, *values: object) -> None:
         """Run one statement.
@@ -76,7 +136,7 @@ class PostgresSession:
         Raises:
             DestinationBusy, DestinationRefused: the statement failed; see `statement_error`.
         """
-        with _translate_errors():
+        with self._translate_errors():
             self._connection.execute(sql.encode(), values or None)
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
@@ -92,7 +152,7 @@ class PostgresSession:
         Raises:
             DestinationBusy, DestinationRefused: the query failed; see `statement_error`.
         """
-        with _translate_errors():
+        with self._translate_errors():
             return self._connection.execute(sql.encode(), values or None).fetchall()
 
     @contextlib.contextmanager
@@ -102,7 +162,7 @@ class PostgresSession:
         Raises:
             DestinationBusy, DestinationRefused: the commit failed.
         """
-        with _translate_errors(), self._connection.transaction():
+        with self._translate_errors(), self._connection.transaction():
             yield
 
     def set_lock_timeout(self, seconds: float) -> None:
@@ -113,38 +173,80 @@ class PostgresSession:
         """
         self.execute(f"SET lock_timeout = {max(1, int(seconds * 1000))}")
 
+    @contextlib.contextmanager
+    def _translate_errors(self) -> Generator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise statement_error(
+                str(error),
+                error.sqlstate,
+                is_operational=isinstance(error, psycopg.OperationalError),
+                is_standby=self._is_standby,
+            ) from error
+
 
 @contextlib.contextmanager
-def connected(address: PostgresAddress) -> Generator[PostgresSession]:
+def connected(
+    address: PostgresAddress, schema: str = "public", lock_timeout_seconds: float = 600.0
+) -> Generator[PostgresSession]:
     """Connect, and disconnect at the end of the block.
 
     Args:
         address: the database.
+        schema: the tables'.
+        lock_timeout_seconds: how long a statement waits for a lock, until the session sets another limit.
 
     Yields:
         The connection, with `SESSION_SETTINGS`.
 
     Raises:
         DestinationBusy: the server is starting, full, or cannot be reached right now.
-        DestinationRefused: wrong password, no such host or database: the configuration has to be corrected.
+        DestinationRefused: wrong password, no such host or database, or a pooler that has no sessions: the
+            configuration has to be corrected.
     """
+    with contextlib.closing(_connect(address)) as connection:
+        session = PostgresSession(connection, address)
+        with session.transaction():
+            [[pid, is_standby, idle_timeout]] = session.rows(
+                "SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('idle_session_timeout', true)"
+            )
+        if pid != connection.info.backend_pid:
+            _require_session_pooling(session, pid, address)
+        session = PostgresSession(connection, address, schema=schema, is_standby=is_standby)
+        settings = SESSION_SETTINGS | {"lock_timeout": str(max(1, int(lock_timeout_seconds * 1000)))}
+        if idle_timeout is not None:  # servers before Postgres 14 have no such limit
+            settings["idle_session_timeout"] = "0"  # this connection idles while others copy
+        values = (f"set_config('{key}', '{value}', false)" for key, value in settings.items())
+        with session.transaction():
+            session.rows(f"SELECT {', '.join(values)}")
+        yield session
+
+
+def _connect(address: PostgresAddress) -> psycopg.Connection:
     try:
         # Prepared statements pay off only when repeated, which these are not.
-        connection = psycopg.connect(
-            address.conninfo(), prepare_threshold=None, cursor_factory=psycopg.RawCursor
-        )
+        return psycopg.connect(address.conninfo(), prepare_threshold=None, cursor_factory=psycopg.RawCursor)
     except psycopg.Error as error:
         raise connection_error(str(error), address) from error
-    with contextlib.closing(connection):
-        session = PostgresSession(connection, address)
-        settings = (f"set_config('{key}', '{value}', false)" for key, value in SESSION_SETTINGS.items())
-        with session.transaction():
-            session.rows(f"SELECT {', '.join(settings)}")
-            # This connection idles while others copy. (Servers before Postgres 14 have no such limit.)
-            session.rows(
-                "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
-            )
-        yield session
+
+
+def _require_session_pooling(session: PostgresSession, pid: int, address: PostgresAddress) -> None:
+    """Refuse a pooler that lends a process of the server to us for the length of a transaction only.
+
+    Args:
+        session: through the pooler, which tells its clients another process id than the server's.
+        pid: of the server's process that has just served the session.
+        address: the pooler's.
+    """
+    with contextlib.closing(_connect(address)) as connection:
+        other = PostgresSession(connection, address)
+        with other.transaction():  # which a pooler without sessions lets another process serve, or the same
+            [[others_pid]] = other.rows("SELECT pg_backend_pid()")
+            with session.transaction():
+                [[pid_now]] = session.rows("SELECT pg_backend_pid()")
+    if pid == others_pid or pid_now != pid:
+        raise DestinationRefused(f"{address} is a pooler in transaction mode; {POOLER_ADVICE}")
 
 
 def connection_error(message: str, address: PostgresAddress) -> TaxiError:
@@ -158,47 +260,60 @@ def connection_error(message: str, address: PostgresAddress) -> TaxiError:
         DestinationBusy if another attempt may succeed, otherwise DestinationRefused.
     """
     reason = " ".join(message.split())
+    cause = re.sub('"[^"]*"', "", reason)  # not what stands in a quoted host or database name
     for prefix in ("IO: [libpq] Failed to connect: ", "connection failed: "):
         reason = reason.removeprefix(prefix)
-    if TRANSIENT_MESSAGES.search(re.sub('"[^"]*"', "", reason)):  # not in a quoted host or database name
-        return DestinationBusy(f"no connection to Postgres at {address} ({reason}); is the server running?")
+    if PROTOCOL_MESSAGES.search(cause):
+        return DestinationRefused(f"no Postgres answers at {address} ({reason}); {PROTOCOL_ADVICE}")
+    for messages, advice in (
+        (FULL_MESSAGES, FULL_ADVICE),
+        (STARTING_MESSAGES, "the server is starting or stopping; run it again once it is up"),
+        (UNREACHABLE_MESSAGES, "is the server running?"),
+    ):
+        if messages.search(cause):
+            return DestinationBusy(f"no connection to Postgres at {address} ({reason}); {advice}")
     return DestinationRefused(
         f"no connection to Postgres at {address} ({reason}); correct TAXI_POSTGRES_URL (host, user, "
         "password, database) or the server, then run it again"
     )
 
 
-@contextlib.contextmanager
-def _translate_errors() -> Generator[None]:
-    try:
-        yield
-    except psycopg.Error as error:
-        is_operational = isinstance(error, psycopg.OperationalError)
-        raise statement_error(str(error), error.sqlstate, is_operational=is_operational) from error
-
-
-def statement_error(message: str, sqlstate: str | None, *, is_operational: bool) -> TaxiError:
+def statement_error(
+    message: str, sqlstate: str | None, *, is_operational: bool, is_standby: bool = False, row: str = ""
+) -> TaxiError:
     """The error to raise when a statement fails.
 
     Args:
         message: the driver's.
         sqlstate: None if the server sent none.
         is_operational: the driver raised an OperationalError; without SQLSTATE the connection is lost.
+        is_standby: the server only repeats what another one does.
+        row: the row that it is about, if any, in words.
 
     Returns:
         LockNotAvailable or DestinationBusy if another attempt may succeed, otherwise DestinationRefused.
     """
     state, reason = sqlstate or "", _server_message(message)
     if state in LOCK_STATES:
-        return LockNotAvailable(
-            f"Postgres: {LOCK_STATES[state]} ({reason}); let the others finish, then run it again"
-        )
+        kind, what = LOCK_STATES[state]
+        return kind(f"Postgres: {what} ({reason}); let the others finish, then run it again")
+    if state in {"", "08P01"}:
+        if PROTOCOL_MESSAGES.search(reason):
+            return DestinationRefused(f"this is not Postgres's protocol ({reason}); {PROTOCOL_ADVICE}")
+        if FULL_MESSAGES.search(reason):
+            return DestinationBusy(f"Postgres gives no connection ({reason}); {FULL_ADVICE}")
+        if "statement pooling" in reason:
+            return DestinationRefused(f"this is a pooler in statement mode ({reason}); {POOLER_ADVICE}")
     if not state and is_operational:
         return DestinationBusy(f"the connection to Postgres broke ({reason}); the month there stays")
     if state.startswith(TRANSIENT_STATES) and state not in PERMANENT_STATES:
         return DestinationBusy(f"Postgres cannot do it now ({reason}, SQLSTATE {state})")
     advice = ADVICE.get(state, "see docs/postgres.md")
-    return DestinationRefused(f"Postgres refused: {reason} (SQLSTATE {state or 'unknown'}); {advice}")
+    if state == "25006" and is_standby:
+        advice = STANDBY_ADVICE
+    return DestinationRefused(
+        f"Postgres refused{row and f' {row}'}: {reason} (SQLSTATE {state or 'unknown'}); {advice}"
+    )
 
 
 def _server_message(message: str) -> str:

@@ -127,8 +127,9 @@ class Copier:
                     raise DestinationBusy("another run has begun the same month; the month there stays")
                 case {"unreachable": message}:
                     raise connection_error(message, session.address)
-                case {"failed": [message, sqlstate, is_operational]}:
-                    raise statement_error(message, sqlstate, is_operational=is_operational)
+                case {"failed": [message, sqlstate, is_operational, row]}:
+                    where = f"row {row} of {staged.path}" if row else ""
+                    raise statement_error(message, sqlstate, is_operational=is_operational, row=where)
                 case _:
                     pass
         raise self._death_error()

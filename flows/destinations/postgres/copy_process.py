@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -54,6 +55,17 @@ class CopyRequest(TypedDict):
     rows: int
 
 
+class _RowRefused(Exception):
+    """The server has refused a row; the cause is the driver's error.
+
+    Attributes:
+        row: its number in the file, counted from 1.
+    """
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+
+
 class _TableReplaced(Exception):
     """The table's name belongs to another run's table."""
 
@@ -88,7 +100,8 @@ def _answer(request: CopyRequest) -> dict[str, object]:
 
     copied: the rows as the server counts them; they are committed.
     unreachable: why no connection could be made.
-    failed: the driver's message, the SQLSTATE if any, and whether it is an OperationalError.
+    failed: the driver's message, the SQLSTATE if any, whether it is an OperationalError, and the number of
+        the row in the file that the server has refused, if any.
     damaged: why the file cannot be read.
     replaced: the table is another run's; nothing was left in it.
     """
@@ -102,11 +115,18 @@ def _answer(request: CopyRequest) -> dict[str, object]:
                 closing.enter_context(contextlib.closing(connection))
             return {"copied": _copy(request, connections)}
     except adbc.Error as error:
-        return {"failed": [str(error), error.sqlstate, isinstance(error, adbc.OperationalError)]}
+        return {"failed": _failure(error, None)}
+    except _RowRefused as refused:
+        return {"failed": _failure(refused.__cause__, refused.row)}
     except LocalStorageError as error:
         return {"damaged": error.message}
     except _TableReplaced:
         return {"replaced": True}
+
+
+def _failure(error: BaseException | None, row: int | None) -> list[object]:
+    sqlstate = error.sqlstate if isinstance(error, adbc.Error) else None
+    return [str(error), sqlstate, isinstance(error, adbc.OperationalError), row]
 
 
 def _connect(request: CopyRequest) -> list[adbc.AdbcConnection]:
@@ -133,26 +153,43 @@ def _open(database: adbc.AdbcDatabase, settings: dict[str, str]) -> adbc.AdbcCon
     return connection
 
 
+class _SharedBatches:
+    """The batches of a file, which all connections take from.
+
+    Attributes:
+        errors: what made a connection fail; the others then end too.
+    """
+
+    def __init__(self, batches: pa.RecordBatchReader) -> None:
+        self.errors = list[BaseException]()
+        self._batches, self._lock, self._rows = batches, threading.Lock(), 0
+
+    def reader(self, taken: list[tuple[int, int]]) -> pa.RecordBatchReader:
+        """A reader for one connection; of each batch, `taken` gets its first row's number and its rows."""
+        return pa.RecordBatchReader.from_batches(self._batches.schema, self._take(taken))
+
+    def _take(self, taken: list[tuple[int, int]]) -> Iterator[pa.RecordBatch]:
+        while True:
+            with self._lock:
+                if self.errors:
+                    raise BrokenPipeError("another connection has failed")
+                batch = next(self._batches, None)
+                if batch is None:
+                    return
+                taken.append((self._rows + 1, batch.num_rows))
+                self._rows += batch.num_rows
+            yield batch
+
+
 def _copy(request: CopyRequest, connections: Sequence[adbc.AdbcConnection]) -> int:
     """Copy the file over all connections at once, and commit; returns the rows that the server counted."""
-    lock, errors = threading.Lock(), list[BaseException]()
-
-    def take_batches() -> Iterator[pa.RecordBatch]:
-        while True:
-            with lock:
-                if errors:
-                    raise BrokenPipeError("another connection has failed")
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
 
     def copy_part(connection: adbc.AdbcConnection) -> int:
         try:
-            _ingest(connection, request, pa.RecordBatchReader.from_batches(batches.schema, take_batches()))
+            _ingest(connection, request, shared)
             return _inserted_rows(connection, request)
         except BaseException as error:
-            errors.append(error)
+            shared.errors.append(error)
             raise
 
     def report(rows: int, total: int | None) -> None:
@@ -162,16 +199,29 @@ def _copy(request: CopyRequest, connections: Sequence[adbc.AdbcConnection]) -> i
         staged_batches(Path(request["path"]), request["columns"], BATCH_ROWS, report) as batches,
         ThreadPoolExecutor(len(connections)) as threads,
     ):
+        shared = _SharedBatches(batches)
         parts = [threads.submit(copy_part, connection) for connection in connections]
         wait(parts)
-        if errors:
-            raise errors[0]
+        if shared.errors:
+            raise shared.errors[0]
     for connection in connections:
         connection.commit()
     return sum(part.result() for part in parts)
 
 
-def _ingest(connection: adbc.AdbcConnection, request: CopyRequest, batches: pa.RecordBatchReader) -> None:
+def _refused_row(message: str, taken: Sequence[tuple[int, int]]) -> int | None:
+    """The number in the file of the row that a COPY ended with, given the batches that it has taken."""
+    match = re.search(r"^CONTEXT:\s+COPY .*, line (\d+)", message, re.MULTILINE)
+    line = int(match[1]) if match else 0
+    for first_row, rows in taken:
+        if 1 <= line <= rows:
+            return first_row + line - 1
+        line -= rows
+    return None
+
+
+def _ingest(connection: adbc.AdbcConnection, request: CopyRequest, batches: _SharedBatches) -> None:
+    taken = list[tuple[int, int]]()
     with contextlib.closing(adbc.AdbcStatement(connection)) as statement:
         statement.set_options(
             **{
@@ -180,8 +230,13 @@ def _ingest(connection: adbc.AdbcConnection, request: CopyRequest, batches: pa.R
                 adbc.StatementOptions.INGEST_TARGET_TABLE.value: request["table"],
             }
         )
-        statement.bind_stream(batches)
-        statement.execute_update()
+        statement.bind_stream(batches.reader(taken))
+        try:
+            statement.execute_update()
+        except adbc.Error as error:
+            if row := _refused_row(str(error), taken):
+                raise _RowRefused(row) from error
+            raise
 
 
 def _inserted_rows(connection: adbc.AdbcConnection, request: CopyRequest) -> int:

@@ -12,7 +12,6 @@ from flows.destinations.postgres.tables import (
     PostgresTable,
     describe,
     partition_bounds,
-    qualified,
     quoted,
 )
 from flows.errors import SchemaDrift
@@ -24,9 +23,23 @@ if TYPE_CHECKING:
 PARTITION_KEY = f"LIST ({FILE_MONTH})"
 
 
+def ensure_schema(session: PostgresSession) -> None:
+    """Create the session's schema if there is none.
+
+    Args:
+        session: the connection.
+
+    Raises:
+        DestinationRefused: the user has no right to.
+    """
+    # IF NOT EXISTS would ask for the right to create one even if it exists.
+    if not session.rows("SELECT 1 FROM pg_namespace WHERE nspname = $1", session.schema):
+        session.execute(f"CREATE SCHEMA {quoted(session.schema)}")
+
+
 def prepare_parent(
     session: PostgresSession, names: MonthNames, columns: Mapping[str, str], index: tuple[str, str] | None
-) -> list[str]:
+) -> None:
     """Create the partitioned table that people query, or check that it can take a month.
 
     Args:
@@ -34,9 +47,6 @@ def prepare_parent(
         names: of the month's tables.
         columns: type by name, of the month.
         index: column and method (`brin` or `btree`) of an index that the table has to have.
-
-    Returns:
-        The names of the table's columns.
 
     Raises:
         SchemaDrift: it has another shape, another table is in the month's place, or a column's name is
@@ -49,22 +59,24 @@ def prepare_parent(
         )
     parent = describe(session, names.parent)
     if parent:
-        missing_columns(names.parent, parent, columns)
+        missing_columns(session, names.parent, parent, columns)
     else:
         session.execute(
-            f"CREATE TABLE {qualified(names.parent)} ({column_definitions(columns)}) "
+            f"CREATE TABLE {session.qualified(names.parent)} ({', '.join(column_definitions(columns))}) "
             f"PARTITION BY {PARTITION_KEY}"
         )
     _check_month_is_free(session, names)
     if index:
         _ensure_index(session, names.parent, *index)
-    return list(parent.columns if parent else columns)
 
 
-def missing_columns(name: str, table: PostgresTable, want: Mapping[str, str]) -> dict[str, str]:
+def missing_columns(
+    session: PostgresSession, name: str, table: PostgresTable, want: Mapping[str, str]
+) -> dict[str, str]:
     """The columns, all nullable, that the parent lacks to take a month.
 
     Args:
+        session: the connection.
         name: the parent's.
         table: the parent.
         want: type by name of the month's columns.
@@ -73,22 +85,43 @@ def missing_columns(name: str, table: PostgresTable, want: Mapping[str, str]) ->
         Type by name of the missing ones.
 
     Raises:
-        SchemaDrift: the parent has another shape; names every difference and the two ways out.
+        SchemaDrift: the parent has another shape; names every difference and the way out.
     """
     differences: list[str] = []
     if table.partition_key != PARTITION_KEY:
         actual = table.partition_key and f", but by {table.partition_key}"
         differences.append(f"it is not partitioned by {PARTITION_KEY}{actual}")
+    else:
+        _check_own_columns(session, name, table, want)
     return columns_to_add(
         name,
         table.columns,
         want,
         required=table.required,
         differences=differences,
-        advice=f"Either keep it under another name (ALTER TABLE {qualified(name)} RENAME TO "
-        f"{quoted(name + '_old')}) or drop it (DROP TABLE {qualified(name)}), and run the same command "
-        "again; see docs/postgres.md",
+        advice=f"Keep it under another name (ALTER TABLE {session.qualified(name)} RENAME TO "
+        f"{quoted(name + '_old')}) and run the same command again; see docs/postgres.md",
     )
+
+
+def _check_own_columns(
+    session: PostgresSession, name: str, table: PostgresTable, want: Mapping[str, str]
+) -> None:
+    """Refuse columns that somebody added to the parent in a way that no month can satisfy."""
+    alter = f"ALTER TABLE {session.qualified(name)} ALTER COLUMN"
+    for column in sorted(table.required - {*want, FILE_MONTH}):
+        raise SchemaDrift(
+            f"column {column} of {name} takes no null, and the file does not have it. Give it a value of its "
+            f"own ({alter} {quoted(column)} SET DEFAULT ...) or let it be empty ({alter} {quoted(column)} "
+            "DROP NOT NULL), and run the same command again"
+        )
+    for column in sorted(want):
+        if table.filled.get(column) == "generated":
+            raise SchemaDrift(
+                f"column {column} of {name} is computed by the table (GENERATED), and the file has it too. "
+                f"Let it be an ordinary column ({alter} {quoted(column)} DROP EXPRESSION), and run the same "
+                "command again"
+            )
 
 
 def _check_month_is_free(session: PostgresSession, names: MonthNames) -> None:
@@ -101,24 +134,24 @@ def _check_month_is_free(session: PostgresSession, names: MonthNames) -> None:
         conflicts = [f"{names.month} exists and is not {names.bound}"]
     if conflicts:
         raise SchemaDrift(
-            f"{names.parent} has no room for {names.month}: {'; '.join(conflicts)}. Either keep it under "
-            "another name (ALTER TABLE ... RENAME TO ...; detach it first if it is a partition) or drop it, "
-            "and run the same command again"
+            f"{names.parent} has no room for {names.month}: {'; '.join(conflicts)}. Keep it under another "
+            "name (ALTER TABLE ... RENAME TO ...; detach it first if it is a partition), and run the same "
+            "command again"
         )
 
 
-def column_definitions(columns: Mapping[str, str]) -> str:
+def column_definitions(columns: Mapping[str, str]) -> list[str]:
     """Spell out columns for CREATE TABLE; only the file month is NOT NULL.
 
     Args:
         columns: type by name.
 
     Returns:
-        The definitions, separated by commas.
+        The definitions.
     """
-    return ", ".join(
+    return [
         f"{quoted(name)} {kind}{' NOT NULL' if name == FILE_MONTH else ''}" for name, kind in columns.items()
-    )
+    ]
 
 
 def add_columns(session: PostgresSession, table: str, columns: Mapping[str, str]) -> None:
@@ -130,7 +163,7 @@ def add_columns(session: PostgresSession, table: str, columns: Mapping[str, str]
         columns: type by name.
     """
     for column, kind in columns.items():
-        session.execute(f"ALTER TABLE {qualified(table)} ADD COLUMN {quoted(column)} {kind}")
+        session.execute(f"ALTER TABLE {session.qualified(table)} ADD COLUMN {quoted(column)} {kind}")
 
 
 def _ensure_index(session: PostgresSession, table: str, column: str, method: str) -> None:
@@ -143,8 +176,8 @@ def _ensure_index(session: PostgresSession, table: str, column: str, method: str
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
         WHERE i.indrelid = to_regclass($1) AND m.amname = $2 AND a.attname = $3 AND i.indpred IS NULL
         """,
-        qualified(table),
+        session.qualified(table),
         method,
         column,
     ):
-        session.execute(f"CREATE INDEX ON {qualified(table)} USING {method} ({quoted(column)})")
+        session.execute(f"CREATE INDEX ON {session.qualified(table)} USING {method} ({quoted(column)})")

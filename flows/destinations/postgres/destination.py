@@ -5,9 +5,10 @@ docs/postgres.md explains it with a picture.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Self
 from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt
 from flows.destinations.postgres import ledger
 from flows.destinations.postgres.address import LEGAL_URLS, PostgresAddress
-from flows.destinations.postgres.connection import LockNotAvailable, PostgresSession, connected
+from flows.destinations.postgres.connection import PostgresSession, connected
 from flows.destinations.postgres.embedded_server import require_wheel, use_server
-from flows.destinations.postgres.swap import drop_orphaned_tables, replace_month
+from flows.destinations.postgres.loading_table import drop_orphaned_tables
+from flows.destinations.postgres.locks import LockBudget, lock_timeouts
+from flows.destinations.postgres.swap import replace_month
 from flows.destinations.postgres.tables import MonthNames, lock_key
-from flows.errors import DestinationBusy, UsageError
+from flows.errors import UsageError
 
 if TYPE_CHECKING:
     from flows.runtime import ProgressCallback
@@ -36,6 +39,7 @@ class Postgres:
     Attributes:
         address: called for every connection; it may start a server.
         table: another name for the table that people query.
+        schema: where the tables are; created if there is none.
         indexes: `none`, `brin` or `btree`, on the pick-up time.
         lock_timeout_seconds: how long to wait for other runs and for readers, in all.
         swap_timeout_seconds: how long one attempt to swap waits while new readers queue behind it.
@@ -44,6 +48,7 @@ class Postgres:
 
     address: Callable[[], PostgresAddress]
     table: str | None = None
+    schema: str = "public"
     indexes: str = "none"
     lock_timeout_seconds: float = 600.0
     swap_timeout_seconds: float = 2.0
@@ -78,6 +83,7 @@ class Postgres:
         return cls(
             address=lambda: address or use_server(directory),
             table=table,
+            schema=settings.postgres_schema,
             indexes=settings.postgres_indexes,
             lock_timeout_seconds=settings.lock_timeout_seconds,
             swap_timeout_seconds=settings.postgres_lock_timeout_seconds,
@@ -97,7 +103,8 @@ class Postgres:
             What was done, and how long it took.
 
         Raises:
-            DestinationBusy: a lock was not free in time, or the server cannot be used right now.
+            LockTimeout: others held a lock for as long as the settings allow to wait; names them.
+            DestinationBusy: the server cannot be used right now.
             DestinationRefused: wrong password, no such host or database, or a right is missing.
             SchemaDrift: a table exists in another shape; it is not touched.
             ReconciliationError: more or fewer rows arrived than were staged; the old month stays.
@@ -106,9 +113,11 @@ class Postgres:
         started = time.perf_counter()
         names = self._names(staged.month)
         load = replace(Load.of(staged), dataset=self._ledger_key(staged.month.dataset))
-        with connected(self.address()) as session:
-            self._lock_month(session, names)
-            with session.transaction():
+        budget = LockBudget(self.lock_timeout_seconds)
+        with self._connected(names) as session:
+            with budget.transaction(session):
+                session.rows("SELECT pg_advisory_lock($1)", lock_key(names.loading, self.schema))
+            with budget.transaction(session):
                 drop_orphaned_tables(session)
                 before = None if force else ledger.read(session, names, load.dataset)
             if before and before.is_same_data(load):
@@ -123,7 +132,7 @@ class Postgres:
                 report,
                 index=None if self.indexes == "none" else (pickup, self.indexes),
                 attempt_seconds=self.swap_timeout_seconds,
-                total_seconds=self.lock_timeout_seconds,
+                budget=budget,
             )
         if report:
             report(staged.rows, staged.rows)
@@ -142,7 +151,7 @@ class Postgres:
             DestinationBusy, DestinationRefused: the server cannot be asked.
         """
         names = self._names(month)
-        with connected(self.address()) as session, session.transaction():
+        with self._connected(names) as session, session.transaction():
             load = ledger.read(session, names, self._ledger_key(month.dataset))
         return replace(load, dataset=month.color) if load else None
 
@@ -159,7 +168,10 @@ class Postgres:
         Raises:
             DestinationBusy, DestinationRefused: the server cannot be asked.
         """
-        with connected(self.address()) as session, session.transaction():
+        with (
+            connected(self.address(), self.schema, self.lock_timeout_seconds) as session,
+            session.transaction(),
+        ):
             rows = ledger.holdings(session, self._table(dataset), self._ledger_key(dataset), between)
         return [replace(row, load=row.load and replace(row.load, dataset=dataset.name)) for row in rows]
 
@@ -174,14 +186,11 @@ class Postgres:
         table = self._table(dataset)
         return dataset.name if table == dataset.table else f"{dataset.name}:{table}"
 
-    def _lock_month(self, session: PostgresSession, names: MonthNames) -> None:
-        """Lock the month against other runs until the connection ends."""
-        try:
-            with session.transaction():
-                session.set_lock_timeout(self.lock_timeout_seconds)
-                session.rows("SELECT pg_advisory_lock($1)", lock_key(names.loading))
-        except LockNotAvailable as error:
-            raise DestinationBusy(
-                f"another run has been loading {names.month} for {self.lock_timeout_seconds:g} s; "
-                "let it finish, or give it more time with TAXI_LOCK_TIMEOUT_SECONDS"
-            ) from error
+    @contextlib.contextmanager
+    def _connected(self, names: MonthNames) -> Generator[PostgresSession]:
+        """Connect; a lock that is not free in time is raised as a LockTimeout that names who holds it."""
+        with (
+            connected(self.address(), self.schema, self.lock_timeout_seconds) as session,
+            lock_timeouts(session, names, self.lock_timeout_seconds),
+        ):
+            yield session

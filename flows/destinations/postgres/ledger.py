@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flows.destinations.base import LEDGER, Holding, Load, columns_to_add
 from flows.destinations.ledger import Ledger
 from flows.destinations.postgres.ddl import add_columns
-from flows.destinations.postgres.tables import MonthNames, describe, is_attached, qualified, quoted
+from flows.destinations.postgres.tables import MonthNames, describe, is_attached, quoted
 from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def _ledger(session: PostgresSession) -> Ledger:
         table = describe(session, name)
         return table.columns if table else {}
 
-    return Ledger(session.rows, columns, qualified, lambda kind: kind.postgres)
+    return Ledger(session.rows, columns, session.qualified, lambda kind: kind.postgres)
 
 
 def ensure(session: PostgresSession) -> None:
@@ -35,7 +35,9 @@ def ensure(session: PostgresSession) -> None:
     want = _ledger(session).columns
     if (ledger := describe(session, LEDGER)) is None:
         columns = ", ".join(f"{quoted(name)} {kind} NOT NULL" for name, kind in want.items())
-        session.execute(f"CREATE TABLE {qualified(LEDGER)} ({columns}, PRIMARY KEY (dataset, {FILE_MONTH}))")
+        session.execute(
+            f"CREATE TABLE {session.qualified(LEDGER)} ({columns}, PRIMARY KEY (dataset, {FILE_MONTH}))"
+        )
         return
     add_columns(session, LEDGER, columns_to_add(LEDGER, ledger.columns, want))
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flows.destinations.base import LEDGER
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from flows.destinations.postgres.connection import PostgresSession
     from transforms.trip_month import TripMonth
 
-SCHEMA = "public"
 LOADING = "_loading"
 LONGEST_NAME_BYTES = 63  # Postgres silently truncates longer ones
 
@@ -35,28 +35,19 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def qualified(table: str) -> str:
-    """Quote a table's name.
-
-    Args:
-        table: a name in the schema `public`.
-
-    Returns:
-        The name as an SQL identifier, with its schema.
-    """
-    return f"{SCHEMA}.{quoted(table)}"
-
-
-def lock_key(name: str) -> int:
+def lock_key(name: str, schema: str = "public") -> int:
     """Derive the key of an advisory lock.
 
     Args:
         name: of what is locked.
+        schema: where that is.
 
     Returns:
         A signed number of 64 bits.
     """
-    return int.from_bytes(hashlib.sha256(f"taxi-etl {name}".encode()).digest()[:8], signed=True)
+    # Without `public`, so that earlier versions of this program have the same keys.
+    place = "" if schema == "public" else f"{quoted(schema)}."
+    return int.from_bytes(hashlib.sha256(f"taxi-etl {place}{name}".encode()).digest()[:8], signed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +104,14 @@ class PostgresTable:
     Attributes:
         partition_key: such as `LIST (file_month)`; empty if it is not partitioned.
         columns: type by name, in the table's order, as `format_type` spells it.
-        required: columns that accept no null and have no default.
+        required: columns that accept no null and that the table does not fill in.
+        filled: those it can fill in: `default`, `generated` or `identity` by name.
     """
 
     partition_key: str
     columns: dict[str, str]
-    required: frozenset[str]
+    required: frozenset[str] = frozenset()
+    filled: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def describe(session: PostgresSession, name: str) -> PostgresTable | None:
@@ -126,7 +119,7 @@ def describe(session: PostgresSession, name: str) -> PostgresTable | None:
 
     Args:
         session: the connection.
-        name: in the schema `public`.
+        name: in the session's schema.
 
     Returns:
         Its description, None if it does not exist.
@@ -134,21 +127,24 @@ def describe(session: PostgresSession, name: str) -> PostgresTable | None:
     rows = session.rows(
         """
         SELECT coalesce(pg_get_partkeydef(c.oid), ''), a.attname::text,
-               format_type(a.atttypid, a.atttypmod), a.attnotnull AND NOT a.atthasdef
+               format_type(a.atttypid, a.atttypmod), a.attnotnull,
+               CASE WHEN a.attidentity <> '' THEN 'identity' WHEN a.attgenerated <> '' THEN 'generated'
+                    WHEN a.atthasdef THEN 'default' END
         FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         WHERE n.nspname = $1 AND c.relname = $2
         ORDER BY a.attnum
         """,
-        SCHEMA,
+        session.schema,
         name,
     )
     if not rows:
         return None
-    columns = {column: kind for _, column, kind, _ in rows if column is not None}
-    required = frozenset(column for _, column, _, is_required in rows if is_required)
-    return PostgresTable(rows[0][0], columns, required)
+    columns = {column: kind for _, column, kind, *_ in rows if column is not None}
+    filled = {column: by for _, column, _, _, by in rows if by}
+    required = frozenset(column for _, column, _, is_not_null, by in rows if is_not_null and not by)
+    return PostgresTable(rows[0][0], columns, required, filled)
 
 
 def partition_bounds(session: PostgresSession, parent: str) -> dict[str, str]:
@@ -168,9 +164,9 @@ def partition_bounds(session: PostgresSession, parent: str) -> dict[str, str]:
             FROM pg_inherits i
             JOIN pg_class c ON c.oid = i.inhrelid
             JOIN pg_class p ON p.oid = i.inhparent
-            WHERE p.relnamespace = to_regnamespace($1) AND p.relname = $2 AND c.relispartition
+            WHERE p.relnamespace = to_regnamespace(quote_ident($1)) AND p.relname = $2 AND c.relispartition
             """,
-            SCHEMA,
+            session.schema,
             parent,
         )
     )

@@ -14,7 +14,7 @@ from support.postgres_harness import MOMENTS, PostgresHarness, destination, die_
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from flows.destinations import LEDGER
-from flows.destinations.postgres.swap import LOADING_COMMENT
+from flows.destinations.postgres.loading_table import LOADING_COMMENT
 from flows.destinations.postgres.tables import lock_key
 from flows.errors import DestinationBusy, Transient
 from transforms.trip_month import TripMonth

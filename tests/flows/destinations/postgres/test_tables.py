@@ -15,7 +15,7 @@ from support.postgres_harness import destination
 from flows.destinations import LEDGER
 from flows.destinations.postgres.address import PostgresAddress
 from flows.destinations.postgres.connection import connected
-from flows.destinations.postgres.swap import check_target
+from flows.destinations.postgres.loading_table import check_target
 from flows.errors import DestinationRefused, SchemaDrift, UsageError
 from transforms.dataset import FILE_MONTH
 from transforms.trip_month import TripMonth
@@ -45,7 +45,7 @@ def _tutorials_table(database: Database) -> None:
     )
 
 
-def test_the_tutorials_table_is_refused_with_the_two_ways_on(postgres: Database, months: Months) -> None:
+def test_the_tutorials_table_is_refused_with_the_way_on(postgres: Database, months: Months) -> None:
     _tutorials_table(postgres)
     with pytest.raises(SchemaDrift) as refused:
         destination(postgres).publish(months.trips(JANUARY))
@@ -53,8 +53,8 @@ def test_the_tutorials_table_is_refused_with_the_two_ways_on(postgres: Database,
     assert "not partitioned by LIST (file_month)" in message
     assert "passenger_count is double precision, not bigint" in message
     assert "there is no column file_month" in message
-    assert f'ALTER TABLE public."{TABLE}" RENAME TO "{TABLE}_old"' in message
-    assert f'DROP TABLE public."{TABLE}"' in message
+    assert f'ALTER TABLE "public"."{TABLE}" RENAME TO "{TABLE}_old"' in message
+    assert "DROP TABLE" not in message
     assert "VendorID" not in message
     assert postgres.value(COUNT) == 1
     assert postgres.tables() == {TABLE}
@@ -75,7 +75,7 @@ def test_the_tutorials_table_is_refused_with_the_two_ways_on(postgres: Database,
         ),
         (
             f"CREATE TABLE {TABLE} (file_month date, note int NOT NULL) PARTITION BY LIST (file_month)",
-            "note takes no null",
+            r"note of .* takes no null.*ALTER COLUMN \"note\" SET DEFAULT",
         ),
         (
             f"CREATE TABLE {TABLE} (file_month date, extra numeric(8,2)) PARTITION BY LIST (file_month)",
