@@ -54,6 +54,8 @@ class Column:
         until: last month whose files have it; None: still published.
         aliases: spellings of other years, compared without regard to case.
         required: a file without it is refused, and a row without a value for it is rejected.
+        is_merged: a file may have several spellings of it as columns of their own; a row's value is the one
+            that is not empty. For text columns that are not required.
         codes: (text, number) pairs for integer columns that are words in older files; the texts are in
             lower case, and neither case nor surrounding blanks count.
     """
@@ -66,4 +68,5 @@ class Column:
     until: str | None = None
     aliases: tuple[str, ...] = ()
     required: bool = False
+    is_merged: bool = False
     codes: tuple[tuple[str, int], ...] = ()

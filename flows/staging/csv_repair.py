@@ -80,11 +80,12 @@ def repair_csv(
         TooManyRejects: names the first few lines and their reasons.
     """
     columns = dataset.columns_of(match)
+    merged = [(match.columns.index(kept), match.columns.index(other)) for kept, other in match.merged]
     with _open(source) as lines_in, igzip.IGzipFile(target, "wb", compresslevel=1) as out:
         out.write(lines_in.readline())
         blocks = _whole_line_blocks(lines_in)
         first = next(blocks, b"")
-        repairer = _Repairer(columns, _trailing_fields(first, len(columns)), out, most_rejects)
+        repairer = _Repairer(columns, _trailing_fields(first, len(columns)), merged, out, most_rejects)
         for block in itertools.chain([first], blocks):
             repairer.take(block)
             if report:
@@ -128,11 +129,16 @@ class _Repairer:
     """Sorts blocks of whole lines into the regular file and the rejects."""
 
     def __init__(
-        self, columns: Sequence[Column], trailing: int, out: BufferedIOBase, most_rejects: int
+        self,
+        columns: Sequence[Column],
+        trailing: int,
+        merged: Sequence[tuple[int, int]],
+        out: BufferedIOBase,
+        most_rejects: int,
     ) -> None:
         self.result = RepairResult()
-        self._columns, self._trailing = columns, trailing
-        self._plain_lines = line_pattern(columns, trailing)
+        self._columns, self._trailing, self._merged = columns, trailing, merged
+        self._plain_lines = line_pattern(columns, trailing, merged)
         self._trailing_commas = re.compile(b"," * trailing + rb"(\r?\n)")
         self._out = out
         self._most_rejects = most_rejects
@@ -143,13 +149,18 @@ class _Repairer:
         while position < len(block):
             run = None if self._open_record else self._plain_lines.match(block, position)
             if run:
-                self._out.write(self._trailing_commas.sub(rb"\1", run[0]) if self._trailing else run[0])
+                self._out.write(self._plain_text(run[0]))
                 self.result.good += run[0].count(b"\n")
                 position = run.end()
             else:
                 end = block.index(b"\n", position) + 1
                 self._take_line(block[position:end])
                 position = end
+
+    def _plain_text(self, lines: bytes) -> bytes:
+        """Plain lines without trailing commas and empty quoted values, which Polars reads as a text."""
+        lines = lines.replace(b'""', b"")
+        return self._trailing_commas.sub(rb"\1", lines) if self._trailing else lines
 
     def finish(self) -> RepairResult:
         while self._open_record:
@@ -176,7 +187,7 @@ class _Repairer:
             self._reject(record, UNTERMINATED)
             return
         try:
-            regular = regular_line(record, self._columns, self._trailing)
+            regular = regular_line(record, self._columns, self._trailing, self._merged)
         except InvalidLine as invalid:
             self._reject(record, str(invalid))
             return
@@ -186,7 +197,7 @@ class _Repairer:
 
     def _is_valid(self, line: bytes) -> bool:
         try:
-            regular_line(line, self._columns, self._trailing)
+            regular_line(line, self._columns, self._trailing, self._merged)
         except InvalidLine:
             return False
         return True

@@ -30,7 +30,7 @@ from flows.runtime import (
 )
 from flows.staging.csv_reader import UNREADABLE, FastPathUnsupported, check_silent_misreads, read_csv
 from flows.staging.csv_repair import repair_csv
-from flows.staging.header import match_header
+from flows.staging.header import check_declared_filled, match_header
 from flows.staging.parquet_reader import read_parquet
 from flows.staging.parquet_writer import WrittenParquet, write_parquet
 from flows.staging.rejects import REJECTS_SUFFIX, Reject, too_many_rejects, write_rejects
@@ -133,6 +133,7 @@ class _Stager:
         """Write the file by the first attempt that works; every row of the source must be accounted for."""
         is_parquet = self._landed.kind == "parquet"
         written = self._write_from_parquet(target) if is_parquet else self._write_from_any_csv(target)
+        check_declared_filled(self._match, self._month, written.empty_columns)
         in_file = pq.read_metadata(target).num_rows
         if in_file != written.rows or self._source_rows != self._rows_read + len(self.rejects):
             raise ReconciliationError(
@@ -143,7 +144,7 @@ class _Stager:
 
     def _write_from_any_csv(self, target: Path) -> WrittenParquet:
         census = self._landed.census
-        if census and census.is_regular(len(self._match.columns)):
+        if census and census.is_regular(len(self._match.columns)) and not self._match.merged:
             for integers_as_text in (False, True):
                 try:
                     return self._write_from_csv(self._landed.path, target, integers_as_text=integers_as_text)

@@ -636,7 +636,8 @@ def test_the_pattern_takes_no_line_that_the_slow_way_refuses_and_reads_the_same(
     taken = [text + b"\n" for text in texts if pattern.fullmatch(text + b"\n")]
     assert len(taken) > len(texts) // 10, "the pattern is what is tested"
     slowly = [regular_line(text, TINY.columns) for text in taken]  # raises InvalidLine if it refuses one
-    fast, slow = (read_with_polars(HEADER + b"".join(some)) for some in (taken, slowly))
+    plain = [text.replace(b'""', b"") for text in taken]  # as the repair writes them
+    fast, slow = (read_with_polars(HEADER + b"".join(some)) for some in (plain, slowly))
     for text, ours, theirs in zip(taken, fast, slow, strict=True):
         assert repr(ours) == repr(theirs) == repr(read_record(text.removesuffix(b"\n"))), text
 
