@@ -257,7 +257,7 @@ class Dataset:
         merged: list[tuple[str, str]] = []
         for column in self.columns:
             places = [place for place, name in enumerate(columns) if name == column.name]
-            if not column.is_merged or len(places) < 2:  # noqa: PLR2004 - nothing to merge
+            if not column.is_merged or len(places) < 2:
                 continue
             kept = next((place for place in places if _fold(names[place]) == _fold(column.name)), places[0])
             for place in places:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import itertools
 import hashlib
 import io
 import lzma
@@ -310,8 +311,17 @@ def test_a_file_of_just_the_limit_is_taken() -> None:
 
 
 def test_the_members_of_a_bomb_count_together() -> None:
-    with pytest.raises(SourceCorrupt, match="unpacks to more than 1,000 bytes"):
+    with pytest.raises(SourceCorrupt, match="more than 1,000 bytes"):
         inspect([gzip.compress(b"a,b\n" * 125) * 3], 1000)
+
+
+@pytest.mark.parametrize("start", [b"a,b\n", b"PAR1"], ids=["csv", "parquet"])
+def test_a_file_without_an_end_is_refused_at_the_same_limit(start: bytes) -> None:
+    inspector = Inspector(100_000)
+    with pytest.raises(SourceCorrupt, match="more than 100,000 bytes.*TAXI_MAX_UNCOMPRESSED"):
+        for chunk in itertools.chain([start], itertools.repeat(b"1,2\n" * 1000, 1000)):
+            inspector.feed(chunk)
+    inspect([b"a,b\n" + b"1,2\n" * 249], 1000)  # just the limit
 
 
 def test_a_bomb_is_not_unpacked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

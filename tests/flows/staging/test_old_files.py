@@ -194,8 +194,8 @@ TWO_NAMES = "Pickup_DateTime,Dispatching_base_number,Dispatching_base_num\n"
 
 @pytest.mark.parametrize("quote", ["", '"'], ids=["plain", "quoted"])
 def test_two_values_under_the_two_names_of_a_column_are_a_reject(quote: str, bench: Workbench) -> None:
-    good = "2018-01-30 21:06:50,{0}B1{0},{0}{0}\n".format(quote)
-    bad = "2018-01-30 21:06:50,{0}B1{0},{0}B2{0}\n".format(quote)
+    good = f"2018-01-30 21:06:50,{quote}B1{quote},{quote}{quote}\n"
+    bad = f"2018-01-30 21:06:50,{quote}B1{quote},{quote}B2{quote}\n"
     staged = bench.stage((TWO_NAMES + good * 9 + bad).encode(), FHV_2018, max_reject_ratio=0.1)
     assert pq.read_table(staged.path)["dispatching_base_num"].to_pylist() == ["B1"] * 9
     assert staged.rejects_path
