@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
+LONGEST_TEXT_BYTES = 2**14
+"""A row with a longer text is a reject: the longest real ones have some 20 bytes."""
+
 
 class ColumnType(enum.Enum):
     """The types a column can have, with their name in each engine; `label` is the one in messages."""

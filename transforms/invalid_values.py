@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import polars as pl
 
 from transforms.cleaning import TIMESTAMP_BYTES, decode_codes
-from transforms.column import Column, ColumnType
+from transforms.column import LONGEST_TEXT_BYTES, Column, ColumnType
 from transforms.dataset import TIMESTAMP_FORMAT, ColumnsDiffer
 
 # The range that CSV files can write, and BigQuery and Python can hold; New York time.
@@ -158,6 +158,9 @@ def _checks(
         if dtype != pl.Null() and (conditions := list(_conditions(value, dtype, column.type))):
             is_invalid = pl.any_horizontal(conditions).fill_null(value=False)
             yield is_invalid, f"{column.name}: no {column.type.label} value"
+        if column.type is ColumnType.TEXT and dtype == pl.String():
+            too_long = (value.str.len_bytes() > LONGEST_TEXT_BYTES).fill_null(value=False)
+            yield too_long, f"{column.name}: is longer than {LONGEST_TEXT_BYTES:,} bytes"
     for names in merged:
         one, other = (pl.col(name).cast(pl.String()).str.strip_chars() for name in names)
         differ = (one != "") & (other != "") & (one != other)

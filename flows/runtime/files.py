@@ -48,9 +48,9 @@ def require_free_space(directory: Path, needed_bytes: int, keep_bytes: int) -> N
     if disk.free < needed_bytes + keep:
         needed = f"{needed_bytes / 1e6:,.1f} MB are still to come and " if needed_bytes else ""
         raise LocalStorageError(
-            f"No space left in {describe_free_space(directory)}: {needed}{keep / 1e6:,.1f} MB are to stay free "
-            "(TAXI_MIN_FREE_DISK_BYTES); make room there, or give the run another directory (--data-dir), then "
-            "run it again"
+            f"No space left in {describe_free_space(directory)}: {needed}{keep / 1e6:,.1f} MB are to stay "
+            "free (TAXI_MIN_FREE_DISK_BYTES); make room there, or give the run another directory "
+            "(--data-dir), then run it again"
         )
 
 

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from transforms.column import Column, ColumnType
+from transforms.column import LONGEST_TEXT_BYTES, Column, ColumnType
 
 INTEGER_LIMIT = 2**63
 LEAP_SECOND = 60
@@ -27,7 +27,7 @@ _PLAIN_VALUES = {
     ColumnType.FLOAT: r"-?(?:\d{1,300}+(?:\.\d*+)?|\.\d++)",
     ColumnType.TIMESTAMP: rf"{_YEAR}-{_DAY} (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d",
     # Printable ASCII without the quote and the comma.
-    ColumnType.TEXT: r"[ !#-+\--~]++",
+    ColumnType.TEXT: rf"[ !#-+\--~]{{1,{LONGEST_TEXT_BYTES}}}+",
 }
 # ASCII: to Python the digits of every script are digits, to databases they are not.
 _INTEGER = re.compile(r"[+-]?\d+(?:\.0*)?", re.ASCII)
@@ -121,6 +121,8 @@ def _merged_value(values: Sequence[str], columns: Sequence[Column], kept: int, o
 
 def _regular_value(value: str, column: Column) -> str:
     if column.type is ColumnType.TEXT:
+        if 4 * len(value) > LONGEST_TEXT_BYTES < len(value.encode()):
+            raise InvalidLine(f"{column.name}: is longer than {LONGEST_TEXT_BYTES:,} bytes")
         return '"' + value.replace('"', '""') + '"' if any(c in value for c in '",\r\n') else value
     value = value.strip()
     if not value:

@@ -53,30 +53,30 @@ class ParquetSource:
         for start in range(0, self.count, SLICE_ROWS):
             yield parse_timestamps(self.rows.slice(start, SLICE_ROWS).filter(~is_invalid), self.columns)
 
-    def rejects(self, most: int) -> list[Reject]:
-        """Collect the other rows.
+    def rejects(self, most: int) -> Iterator[Reject]:
+        """Find the other rows, a slice at a time.
 
         Args:
             most: stop after one more.
 
-        Returns:
+        Yields:
             Rejects whose line is the row in the file, counted from 1, and whose text is JSON.
         """
         read = self.rows.collect_schema()
         is_invalid = has_invalid_value(read, self.columns, self.merged)
         reason = invalid_value_reason(read, self.columns, self.merged)
-        rejects: list[Reject] = []
+        found = 0
         for start in range(0, self.count, SLICE_ROWS):
             invalid = (
                 self.rows.slice(start, SLICE_ROWS)
                 .with_row_index("__row", offset=start + 1)
                 .filter(is_invalid)
-                .head(most + 1 - len(rejects))
+                .head(most + 1 - found)
                 .select("__row", row_as_json(read), reason.alias("__reason"))
                 .collect(engine="streaming")
             )
-            rejects += [Reject(*row) for row in invalid.iter_rows()]
-        return rejects
+            found += invalid.height
+            yield from (Reject(*row) for row in invalid.iter_rows())
 
 
 def read_parquet(path: Path, dataset: Dataset, match: HeaderMatch) -> ParquetSource:

@@ -129,7 +129,7 @@ def test_the_room_is_looked_at_while_a_file_grows(
     def note_room(_received: int, _total: int | None) -> None:
         free.append(shutil.disk_usage(small_disk.path).free)
 
-    with pytest.raises(LocalStorageError, match="0.4 MB are to stay free"):
+    with pytest.raises(LocalStorageError, match=r"0\.4 MB are to stay free"):
         land(web_source(web), raw, settings(min_free_disk_bytes=2**30), report=note_room)
     assert 300_000 < min(free) < 1_000_000
     assert not files_in(raw)
