@@ -41,6 +41,12 @@ class WrittenParquet:
     rows: int
     statistics: dict[str, dict[str, str]]
 
+    @property
+    def empty_columns(self) -> list[str]:
+        """The columns without a value in any row."""
+        empty = str(self.rows)
+        return [name for name, stats in self.statistics.items() if stats.get("null_count") == empty]
+
 
 def write_parquet(
     path: Path, schema: pa.Schema, frames: Iterable[pl.DataFrame], metadata: dict[str, str]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 
+from flows.errors import QualityReportFailed
 from flows.runtime import atomic_write, remove_temporary_files
 from transforms.dataset import FILE_MONTH
 from transforms.quality import quality_measures
@@ -81,6 +82,7 @@ def report_quality(staged: StagedMonth) -> QualityReport:
         The report of this very file.
 
     Raises:
+        QualityReportFailed: DuckDB cannot compute it; the month itself is whole.
         LocalStorageError: the disk is full.
     """
     path = staged.path.with_suffix(".quality.json")
@@ -100,7 +102,14 @@ def report_quality(staged: StagedMonth) -> QualityReport:
     except (OSError, ValueError, TypeError):
         pass  # none yet, or of another version: compute it
     remove_temporary_files(path)
-    report = QualityReport(**identity, **_measure(staged))
+    try:
+        report = QualityReport(**identity, **_measure(staged))
+    except duckdb.Error as error:
+        reason = str(error).partition("\n")[0]
+        raise QualityReportFailed(
+            f"the quality report cannot be computed ({reason}); the month itself is whole. Run it again for "
+            "the report alone"
+        ) from error
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(asdict(report), indent=2) + "\n")
     return report

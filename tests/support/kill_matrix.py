@@ -41,8 +41,9 @@ STEPS = [
         "flows.runtime.files.commit_file:1",  # its record
         "flows.staging.stage_file.repair_csv:1",
         "flows.staging.stage_file.write_parquet:1",
-        "flows.runtime.files.commit_file:2",  # the rejects
-        "flows.runtime.files.commit_file:3",  # the staged file
+        "flows.staging.rejects.commit_file:1",
+        "flows.runtime.files.commit_file:2",  # the staged file
+        "flows.runtime.files.commit_file:3",  # its checksum
         "flows.destinations.duckdb.destination.reconcile:1",
         "flows.destinations.postgres.swap.reconcile:1",
         "flows.month.steps.configured_destination:1",
