@@ -39,7 +39,7 @@ def months_take_turns(concurrency: int) -> Generator[int]:
     """Let the next months land while the cores are busy with those before them.
 
     Args:
-        concurrency: months that are staged and published at once; as many again may land ahead of them. 1 means
+        concurrency: months that are staged and published at once; as many again may land ahead of them. 1:
             one month after the other.
 
     Yields:

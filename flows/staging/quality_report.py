@@ -136,19 +136,20 @@ def _measure(staged: StagedMonth) -> dict[str, Any]:
             "measures": dict(zip(measures, count(measures.values()), strict=True)),
             "exact_duplicates": _count_duplicates(connection, staged, names),
             # By itself, because DuckDB answers it from the statistics in the footer.
-            "nulls": dict(
-                zip(columns, count(f"count(*) - count({name})" for name in names), strict=True)
-            ),
+            "nulls": dict(zip(columns, count(f"count(*) - count({name})" for name in names), strict=True)),
         }
 
 
-def _count_duplicates(connection: duckdb.DuckDBPyConnection, staged: StagedMonth, names: Sequence[str]) -> int:
+def _count_duplicates(
+    connection: duckdb.DuckDBPyConnection, staged: StagedMonth, names: Sequence[str]
+) -> int:
     """The rows after the first of each group with equal hashes."""
     query = f"SELECT hash({', '.join(names)}) AS h FROM read_parquet(?)"
     path = [str(staged.path)]
     if staged.rows > MOST_HASHES_IN_MEMORY:
         [[duplicates]] = connection.execute(
-            f"SELECT coalesce(sum(n - 1), 0)::BIGINT FROM (SELECT count(*) AS n FROM ({query}) GROUP BY h)", path
+            f"SELECT coalesce(sum(n - 1), 0)::BIGINT FROM (SELECT count(*) AS n FROM ({query}) GROUP BY h)",
+            path,
         ).fetchall()
         return duplicates
     hashes, end = np.empty(staged.rows, np.uint64), 0
