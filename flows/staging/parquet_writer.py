@@ -22,8 +22,8 @@ THREADS = 1
 COPY_OPTIONS = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, RETURN_STATS"
 
 # DuckDB works on vectors of this many rows and ends a row group with the first vector that fills its 122,880
-# rows. Batches of whole vectors make it exactly these; with longer ones, DuckDB cuts each group in two when it
-# loads the file, and writes the month a second time to join them.
+# rows. Batches of whole vectors make it exactly these; with longer ones, DuckDB cuts each group in two when
+# it loads the file, and writes the month a second time to join them.
 VECTOR_ROWS = 2048
 
 _MESSAGE_IN_JSON = re.compile(r'"exception_message":("(?:[^"\\]|\\.)*")')

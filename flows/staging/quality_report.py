@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # Beyond this DuckDB spills to disk next to the file.
 MEMORY_LIMIT = "256MB"
-# The duplicates are counted in an array of the rows' hashes, 8 bytes each, which NumPy sorts with a tenth of the CPU
-# that DuckDB's GROUP BY takes. Larger files than any real month are left to DuckDB, which spills.
+# The duplicates are counted in an array of the rows' hashes, 8 bytes each, which NumPy sorts with a tenth of
+# the CPU that DuckDB's GROUP BY takes. Larger files than any real month are left to DuckDB, which spills.
 MOST_HASHES_IN_MEMORY = 2**25
 HASHES_IN_BATCH = 2**17
 
