@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     only help if downloads are slow."""
     http_timeout_seconds: float = Field(default=30.0, gt=0)
     """Maximum time to wait for a connection, and for a server that sends nothing."""
+    http_least_bytes_per_second: int = Field(default=1_000, ge=0)
+    """Least rate of a download; one that stays below it for a whole window is interrupted and tried again,
+    from where it stopped. 0 waits for any server."""
+    http_rate_window_seconds: float = Field(default=60.0, gt=0)
+    """The window over which that rate is measured."""
     http_attempts: int = Field(default=5, ge=1)
     """Consecutive attempts without a single new byte before a download fails."""
     http_backoff_seconds: float = Field(default=1.0, ge=0)

@@ -13,13 +13,15 @@ from collections.abc import Iterable, Iterator
 
 import polars as pl
 
-from transforms.cleaning import TIMESTAMP_BYTES, decode_codes
+from transforms.cleaning import WHOLE_NUMBER_TAIL, decode_codes
 from transforms.column import LONGEST_TEXT_BYTES, Column, ColumnType
 from transforms.dataset import TIMESTAMP_FORMAT, ColumnsDiffer
 
 # The range that CSV files can write, and BigQuery and Python can hold; New York time.
 EARLIEST = dt.datetime(1, 1, 1)  # noqa: DTZ001
 LATEST = dt.datetime(9999, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
+
+WHOLE_TIMESTAMP = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
 NEW_YORK = ("America/New_York", "US/Eastern")
 
@@ -75,7 +77,8 @@ def normalize(rows: pl.LazyFrame, columns: Iterable[Column]) -> pl.LazyFrame:
 
     Returns:
         The rows with New York timestamps as local time; where a number or a timestamp is declared, text
-        has codes as numbers and no surrounding blanks, and is null if empty. Other values stay.
+        has codes as numbers and no surrounding blanks, and is null if empty; `1.0` is `1` where a whole
+        number is declared. Other values stay.
     """
     expressions: list[pl.Expr] = []
     read = rows.collect_schema()
@@ -85,7 +88,9 @@ def normalize(rows: pl.LazyFrame, columns: Iterable[Column]) -> pl.LazyFrame:
             expressions.append(value.dt.replace_time_zone(None))
         elif dtype == pl.String() and column.type is not ColumnType.TEXT:
             text = decode_codes(value, column).str.strip_chars()
-            expressions.append(pl.when(text != "").then(text).alias(column.name))
+            is_whole = column.type is ColumnType.INTEGER
+            number = text.str.replace(WHOLE_NUMBER_TAIL, "") if is_whole else text
+            expressions.append(pl.when(text != "").then(number).alias(column.name))
     return rows.with_columns(expressions)
 
 
@@ -105,8 +110,8 @@ def parse_timestamps(rows: pl.LazyFrame, columns: Iterable[Column]) -> pl.LazyFr
 
 
 def _timestamp(text: pl.Expr) -> pl.Expr:
-    # Polars would take 19-01-31 for the year 19: make shorter texts null.
-    whole = pl.when(text.str.len_bytes() >= TIMESTAMP_BYTES).then(text)
+    # Polars would take 19-01-31 for the year 19, and a sign for a digit of it: make such texts null.
+    whole = pl.when(text.str.contains(WHOLE_TIMESTAMP)).then(text)
     return whole.str.to_datetime(TIMESTAMP_FORMAT + "%.f", time_unit="us", strict=False)
 
 
@@ -178,7 +183,8 @@ def _conditions(value: pl.Expr, dtype: pl.DataType, kind: ColumnType) -> Iterato
         yield value.is_not_null() & converted.is_null()
         yield ~converted.is_finite()
     elif kind is ColumnType.TIMESTAMP and dtype == pl.String():
-        yield value.is_not_null() & _timestamp(value).is_null()
+        fits = _timestamp(value).is_between(EARLIEST, LATEST).fill_null(value=False)
+        yield value.is_not_null() & ~fits
     elif kind is ColumnType.TIMESTAMP and dtype != pl.Datetime("ns"):
         yield ~value.is_between(EARLIEST, LATEST)
     elif kind is ColumnType.TEXT and not dtype.is_numeric():

@@ -7,6 +7,7 @@ they belong to. The file gets its own name only when its size and all checksums 
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,13 @@ from flows.runtime import (
 from flows.sources.inspection import Inspection, Inspector, parquet_rows
 from flows.sources.landed_file import LandedFile, record_path, write_record
 from flows.sources.redaction import without_secrets
-from flows.sources.source_request import SourceChanged, SourceInterrupted, SourceRequest, SourceResponse
+from flows.sources.source_request import (
+    SourceChanged,
+    SourceInterrupted,
+    SourceRequest,
+    SourceResponse,
+    SourceTooSlow,
+)
 from flows.sources.transports import CHUNK_BYTES, RETRIED_ERRORS, open_source, source_retry_policy
 
 if TYPE_CHECKING:
@@ -31,6 +38,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROOM_CHECK_BYTES = 2**24  # how often the room on the disk is looked at while a file grows
+
+
+class _LeastRate:
+    """Refuses a download that is slower than the settings allow, over a whole window of time.
+
+    Attributes:
+        progress: where the last window that was fast enough ended.
+    """
+
+    def __init__(self, settings: Settings, received: int, progress: int) -> None:
+        self.progress = progress
+        self._rate, self._window = settings.http_least_bytes_per_second, settings.http_rate_window_seconds
+        self._start, self._since = received, time.monotonic()
+
+    def check(self, received: int) -> None:
+        seconds = time.monotonic() - self._since
+        if seconds < self._window:
+            return
+        if received - self._start < self._rate * seconds:
+            raise SourceTooSlow(
+                f"only {received - self._start:,} bytes came in {seconds:.1f} s; run it again later: it "
+                "goes on where it stopped; or lower TAXI_HTTP_LEAST_BYTES_PER_SECOND"
+            )
+        self.progress = self._start = received
+        self._since = time.monotonic()
 
 
 class Download:
@@ -84,6 +116,8 @@ class Download:
             raise SourceUnreachable(
                 f"{error.message}. The copy that landed before is whole: --source {self._target} reads it"
             ) from error
+        except SourceTooSlow:
+            raise
         except SourceInterrupted as error:
             if self._announced is None or self._received == 0:
                 raise
@@ -126,7 +160,7 @@ class Download:
         self._part.parent.mkdir(parents=True, exist_ok=True)
         if response.version:
             self._part_version.write_text(f"{self._source.identity}\n{response.version}")
-        next_check = self._received
+        next_check, rate = self._received, _LeastRate(self._settings, self._received, self._furthest)
         with self._part.open("ab") as part:
             for chunk in response.chunks:
                 if self._received >= next_check:
@@ -135,6 +169,11 @@ class Download:
                 part.write(chunk)
                 self._inspector.feed(chunk)
                 self._received += len(chunk)
+                try:
+                    rate.check(self._received)
+                except SourceTooSlow:
+                    self._furthest = rate.progress  # the few bytes since then are none
+                    raise
                 self._furthest = max(self._furthest, self._received)
                 if self._report:
                     self._report(self._received, response.total)

@@ -12,6 +12,10 @@ class SourceInterrupted(SourceBusy):
     """The connection ended before the file did; the bytes received so far are good."""
 
 
+class SourceTooSlow(SourceInterrupted):
+    """The bytes came more slowly than the settings allow; those received so far are good."""
+
+
 class SourceChanged(SourceBusy):
     """The bytes received so far belong to another version of the file; the download starts over."""
 

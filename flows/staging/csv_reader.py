@@ -56,15 +56,19 @@ def read_csv(
     return parse_text(frame, dataset, match, fractional_seconds=fractional_seconds)
 
 
-def check_silent_misreads(dataset: Dataset, statistics: Mapping[str, Mapping[str, str]]) -> None:
-    """Refuse values that Polars reads without an error and no destination can store.
+def check_silent_misreads(
+    dataset: Dataset, statistics: Mapping[str, Mapping[str, str]], *, repaired: bool = False
+) -> None:
+    """Refuse values that Polars reads without an error, wrongly or so that no destination can store them.
 
     Args:
         dataset: what the file holds.
         statistics: of the written file, see `flows.staging.parquet_writer.WrittenParquet`.
+        repaired: whether the careful path has checked every value.
 
     Raises:
-        FastPathUnsupported: a required value is null, a number is infinite or NaN, a year is not 1 to 9999.
+        FastPathUnsupported: a required value is null, a number is infinite or NaN, a year is not 1 to 9999,
+            or has less than four digits in a file that was not repaired.
     """
     for column in (*dataset.columns, *dataset.historic):
         measured = statistics.get(column.name, {})
@@ -72,6 +76,9 @@ def check_silent_misreads(dataset: Dataset, statistics: Mapping[str, Mapping[str
             raise FastPathUnsupported(f"{column.name} is null")
         if measured.get("has_nan") == "true" or _is_out_of_range(column, measured):
             raise FastPathUnsupported(f"{column.name} is out of range")
+        # Polars takes a blank or a sign for a digit of the year.
+        if column.type is ColumnType.TIMESTAMP and not repaired and "" < measured.get("min", "") < "1000":
+            raise FastPathUnsupported(f"{column.name} has a year of less than four digits")
 
 
 def check_text_lengths(batch: pl.DataFrame) -> None:

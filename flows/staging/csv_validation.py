@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from transforms.column import LONGEST_TEXT_BYTES, Column, ColumnType
 
 INTEGER_LIMIT = 2**63
+MOST_DIGITS = 20  # Python refuses to convert thousands of them
 LEAP_SECOND = 60
 
 # Days that every year has; 29 February is checked by itself.
@@ -33,7 +34,8 @@ _PLAIN_VALUES = {
 _INTEGER = re.compile(r"[+-]?\d+(?:\.0*)?", re.ASCII)
 _FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _TIMESTAMP = re.compile(
-    r"(\d{4})-( ?\d{1,2})-( ?\d{1,2})[ T]( ?\d{1,2}):( ?\d{1,2})(?::( ?\d{1,2})(?:\.(\d{1,6}))?)?", re.ASCII
+    r"\+?(\d{4})-( ?\d{1,2})-( ?\d{1,2})[ T\t]( ?\d{1,2}):( ?\d{1,2})(?::( ?\d{1,2})(?:\.(\d{1,6}))?)?",
+    re.ASCII,
 )
 
 
@@ -141,10 +143,13 @@ def _regular_integer(value: str, column: Column) -> str:
         return str(number)
     if not _INTEGER.fullmatch(value):
         raise InvalidLine(f"{column.name}: {value[:40]!r} is not a whole number")
-    digits = value.partition(".")[0]
-    if len(digits) > 20 or not -INTEGER_LIMIT <= int(digits) < INTEGER_LIMIT:
+    digits = value.partition(".")[0].lstrip("+-0")
+    number = (
+        int(f"-0{digits}" if value.startswith("-") else f"0{digits}") if len(digits) < MOST_DIGITS else None
+    )
+    if number is None or not -INTEGER_LIMIT <= number < INTEGER_LIMIT:
         raise InvalidLine(f"{column.name}: {value[:40]!r} does not fit into 64 bits")
-    return str(int(digits))
+    return str(number)
 
 
 def _regular_float(value: str, column: Column) -> str:

@@ -184,7 +184,7 @@ class _Stager:
             raise FastPathUnsupported(str(error)) from error
         if not repaired and self._rows_read != self._source_rows:
             raise FastPathUnsupported(f"{self._rows_read:,} rows read of {self._source_rows:,}")
-        check_silent_misreads(self._dataset, written.statistics)
+        check_silent_misreads(self._dataset, written.statistics, repaired=repaired)
         return written
 
     def _repair(self, regular: Path) -> None:

@@ -58,6 +58,7 @@ class _Misbehaviour:
     raw: bytes | None
     cut_after: int | None
     stall_after: int | None
+    drip_after: int | None
     delay_seconds: float
     chunked: bool
     ignore_range: bool
@@ -128,6 +129,7 @@ class Web:
         raw: bytes | None = None,
         cut_after: int | None = None,
         stall_after: int | None = None,
+        drip_after: int | None = None,
         delay_seconds: float = 0.0,
         chunked: bool = False,
         ignore_range: bool = False,
@@ -145,6 +147,7 @@ class Web:
             raw: send these bytes instead of an HTTP answer and hang up; empty: just hang up.
             cut_after: hang up after so many bytes of the body.
             stall_after: send nothing more after so many bytes of the body.
+            drip_after: send a byte every ten milliseconds after so many bytes of the body.
             delay_seconds: wait before the answer.
             chunked: send the body in chunks instead of announcing its length.
             ignore_range: answer a range with the whole file.
@@ -161,6 +164,7 @@ class Web:
                     raw,
                     cut_after,
                     stall_after,
+                    drip_after,
                     delay_seconds,
                     chunked,
                     ignore_range,
@@ -302,12 +306,17 @@ class _Handler(BaseHTTPRequestHandler):
         return answer
 
     def _send_body(self, body: bytes, bad: _Misbehaviour | None) -> None:
-        stops = [stop for stop in (bad.cut_after, bad.stall_after) if stop is not None] if bad else []
+        stops = (bad.cut_after, bad.stall_after, bad.drip_after) if bad else ()
+        stops = [stop for stop in stops if stop is not None]
         end = min(stops, default=len(body))
         chunked = bad is not None and bad.chunked
         for start in range(0, end, CHUNK_BYTES):
             piece = body[start : min(start + CHUNK_BYTES, end)]
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+        for at in range(end, len(body) if bad and bad.drip_after is not None else end):
+            if self.server.web.closing.wait(0.01):
+                break
+            self.wfile.write(body[at : at + 1])
         if bad and bad.stall_after is not None:
             self.server.web.closing.wait()
         elif bad and bad.cut_after is not None:

@@ -26,6 +26,7 @@ from support.landing import (
     leave_part,
     refuse,
     settings,
+    statuses,
     web_source,
 )
 
@@ -67,6 +68,31 @@ def test_a_server_that_misbehaves(web: Web, raw: Path, name: str, earlier: bool)
     assert landed is not None
     assert landed.sha256 == hashlib.sha256(GZIP).hexdigest()
     assert files_in(raw) == {NAME, RECORD}
+
+
+def test_a_server_that_drips_is_given_up_and_what_it_sent_is_kept(web: Web, raw: Path) -> None:
+    impatient = {"http_rate_window_seconds": 0.2, "http_least_bytes_per_second": 1000}
+    web.put(PATH, GZIP)
+    web.misbehave(PATH, times=1, drip_after=HALF)
+    web.misbehave(PATH, drip_after=0)
+    error = refuse(web_source(web), raw, **impatient)
+    assert isinstance(error, SourceBusy)
+    assert re.search(r"only \d+ bytes came in .*TAXI_HTTP_LEAST_BYTES_PER_SECOND", error.message)
+    assert len(web.requests) <= ATTEMPTS + 1, "a few bytes are no progress"
+    assert HALF <= (raw / PART).stat().st_size < len(GZIP)
+    web.heal()
+    land(web_source(web), raw, settings(**impatient))
+    assert (raw / NAME).read_bytes() == GZIP
+    assert statuses(web) == [206]
+
+
+def test_a_slow_server_is_waited_for_if_it_is_fast_enough(web: Web, raw: Path) -> None:
+    body = b"a,b\n1,2\n" * 5
+    web.put(PATH, body)
+    web.misbehave(PATH, drip_after=0)
+    land(web_source(web), raw, settings(http_rate_window_seconds=0.05, http_least_bytes_per_second=0))
+    assert (raw / NAME).read_bytes() == body
+    assert len(web.requests) == 1
 
 
 def test_a_file_that_never_stays_the_same_is_given_up(web: Web, raw: Path) -> None:
