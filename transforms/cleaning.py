@@ -13,7 +13,7 @@ from typing import TypeAlias
 import polars as pl
 
 from transforms.column import Column, ColumnType
-from transforms.dataset import FILE_MONTH, TIMESTAMP_FORMAT, Dataset, HeaderMatch
+from transforms.dataset import FILE_MONTH, ROW_NUMBER, TIMESTAMP_FORMAT, Dataset, HeaderMatch
 
 WHOLE_NUMBER_TAIL = r"\.0*$"
 TIMESTAMP_BYTES = len("2021-01-31 23:59:59")
@@ -103,7 +103,8 @@ def conform(frame: pl.LazyFrame, dataset: Dataset, match: HeaderMatch, file_mont
         file_month: first day of the file's month.
 
     Returns:
-        The columns and types of `dataset.types(match.new)`; those that the file lacks are null.
+        The columns and types of `dataset.types(match.new)`; those that the file lacks are null. Behind them
+        the row number, if the file has it.
     """
     values = {name: pl.col(name) for name in match.columns}
     for name, other in match.merged:
@@ -115,7 +116,7 @@ def conform(frame: pl.LazyFrame, dataset: Dataset, match: HeaderMatch, file_mont
         else pl.lit(file_month if name == FILE_MONTH else None, dtype=kind.polars).alias(name)
         for name, kind in dataset.types(match.new).items()
     ]
-    return frame.select(columns)
+    return frame.select(*columns, *([ROW_NUMBER] if match.has_row_number else []))
 
 
 RowTransform: TypeAlias = "Callable[[pl.LazyFrame], pl.LazyFrame]"

@@ -23,6 +23,12 @@ FILE_MONTH = "file_month"
 """The one column we add: the first day of the month of the *file*, the key of every replacement."""
 
 
+ROW_NUMBER = "(row number)"
+"""Our name for a first column without a name, the index that pandas writes; it is not loaded."""
+
+UNNAMED = ("", "unnamed: 0")
+
+
 class ColumnsDiffer(ValueError):
     """A file's header cannot be matched to the dataset; the message lists every difference."""
 
@@ -44,6 +50,11 @@ class HeaderMatch:
     missing: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     merged: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def has_row_number(self) -> bool:
+        """Whether the file's first column has no name; it must hold row numbers."""
+        return ROW_NUMBER in self.columns
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,8 @@ class Dataset:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def _declaration(self, name: str) -> Column:
+        if name == ROW_NUMBER:
+            return Column(name, ColumnType.INTEGER, "Row number", required=True)
         return self._declared.get(name) or Column(name, ColumnType.TEXT, "Not declared, kept as text")
 
     def undeclared(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -235,6 +248,8 @@ class Dataset:
         columns, merged = self._merge(
             [canonical or name for canonical, name in zip(known, names, strict=True)], names
         )
+        if _fold(names[0]) in UNNAMED:
+            columns = (ROW_NUMBER, *columns[1:])
         duplicates = [name for name, times in Counter(map(_fold, columns)).items() if times > 1]
         if duplicates:
             raise ColumnsDiffer(f"the header names a column twice: {', '.join(duplicates)}")
@@ -245,8 +260,8 @@ class Dataset:
         mark = self.distinguishing_column
         if mark and mark not in columns and self.pickup.lower() not in map(_fold, names):
             raise ColumnsDiffer(f"this is no {self.name} file: it has neither {self.pickup} nor {mark}")
-        merged_names = {other for _, other in merged}
-        new = tuple(name for name in columns if name not in self.column and name not in merged_names)
+        others = {ROW_NUMBER, *(other for _, other in merged)}
+        new = tuple(name for name in columns if name not in self.column and name not in others)
         self._check_undeclared(self.undeclared(new), allow_new=allow_new)
         return HeaderMatch(columns, missing, new, merged)
 

@@ -7,6 +7,7 @@ other, so that there is one parser of values, not two that may differ.
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,13 +19,24 @@ from typing import TYPE_CHECKING
 from isal import igzip
 
 from flows.sources import GZIP_MAGIC
-from flows.staging.csv_validation import InvalidLine, line_pattern, regular_line
+from flows.staging.csv_validation import (
+    DateOrder,
+    InvalidLine,
+    date_order,
+    line_pattern,
+    regular_line,
+    slashed_dates,
+)
 from flows.staging.rejects import LONGEST_RAW, Reject, Rejects
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from flows.runtime import ProgressCallback
     from transforms.column import Column
     from transforms.dataset import Dataset, HeaderMatch
+
+logger = logging.getLogger(__name__)
 
 READ_BYTES = 2**20
 SAMPLE_LINES = 1_000
@@ -64,6 +76,7 @@ def repair_csv(
     rejects: Rejects,
     *,
     most_rejects: int,
+    file_month: dt.date | None = None,
     report: ProgressCallback | None = None,
 ) -> RepairResult:
     """Write the valid lines of `source` to `target`, regular and gzipped, and add the others to the rejects.
@@ -75,6 +88,7 @@ def repair_csv(
         match: its header.
         rejects: where the other lines go.
         most_rejects: fail when there are more.
+        file_month: first day of the file's month; it tells how dates such as 01/02/2021 are meant.
         report: called with (lines done, None).
 
     Returns:
@@ -90,12 +104,26 @@ def repair_csv(
         blocks = _whole_line_blocks(lines_in)
         first = next(blocks, b"")
         trailing = _trailing_fields(first, len(columns))
-        repairer = _Repairer(columns, trailing, merged, out, rejects, most_rejects)
+        dates = _date_order(source, first, file_month) if file_month else None
+        repairer = _Repairer(columns, trailing, merged, dates, out, rejects, most_rejects)
         for block in itertools.chain([first], blocks):
             repairer.take(block)
             if report:
                 report(repairer.result.lines, None)
         return repairer.finish()
+
+
+def _date_order(source: Path, first: bytes, file_month: dt.date) -> DateOrder | None:
+    """The order in a file that writes its dates with slashes; a few such dates in another are rejects."""
+    if 2 * sum(1 for _ in slashed_dates(first)) < first.count(b"\n"):
+        return None
+    counts: Counter[tuple[int, int, int]] = Counter()
+    with _open(source) as file:
+        for block in _whole_line_blocks(file):
+            counts.update(slashed_dates(block))
+    order = date_order(counts, file_month)
+    logger.info("%s: dates with slashes have the %s", source.name, order or "month or the day first: unclear")
+    return order
 
 
 def _open(path: Path) -> BufferedIOBase:
@@ -142,12 +170,14 @@ class _Repairer:
         columns: Sequence[Column],
         trailing: int,
         merged: Sequence[tuple[int, int]],
+        dates: DateOrder | None,
         out: BufferedIOBase,
         rejects: Rejects,
         most_rejects: int,
     ) -> None:
         self.result = RepairResult()
-        self._columns, self._trailing, self._merged = columns, trailing, merged
+        self._layout = (columns, trailing, merged, dates)
+        self._trailing = trailing
         self._plain_lines = line_pattern(columns, trailing, merged)
         self._trailing_commas = re.compile(b"," * trailing + rb"(\r?\n)")
         self._out = out
@@ -199,7 +229,7 @@ class _Repairer:
             self._reject(record, UNTERMINATED)
             return
         try:
-            regular = regular_line(record, self._columns, self._trailing, self._merged)
+            regular = regular_line(record, *self._layout)
         except InvalidLine as invalid:
             self._reject(record, str(invalid))
             return
@@ -209,7 +239,7 @@ class _Repairer:
 
     def _is_valid(self, line: bytes) -> bool:
         try:
-            regular_line(line, self._columns, self._trailing, self._merged)
+            regular_line(line, *self._layout)
         except InvalidLine:
             return False
         return True

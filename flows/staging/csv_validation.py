@@ -11,13 +11,15 @@ import datetime as dt
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
 from transforms.column import LONGEST_TEXT_BYTES, Column, ColumnType
 
 INTEGER_LIMIT = 2**63
 MOST_DIGITS = 20  # Python refuses to convert thousands of them
 LEAP_SECOND = 60
+MONTHS = 12
 
 # Days that every year has; 29 February is checked by itself.
 _DAY = r"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
@@ -37,6 +39,56 @@ _TIMESTAMP = re.compile(
     r"\+?(\d{4})-( ?\d{1,2})-( ?\d{1,2})[ T\t]( ?\d{1,2}):( ?\d{1,2})(?::( ?\d{1,2})(?:\.(\d{1,6}))?)?",
     re.ASCII,
 )
+
+
+DateOrder = Literal["month first", "day first"]
+# As spreadsheet programs and NYC Open Data write it: 01/31/2021 0:30, 1/31/2021 12:30:00 AM.
+_SLASHED = re.compile(
+    r"(\d{1,2})/(\d{1,2})/(\d{4}) (\d{1,2}):(\d\d)(?::(\d\d))?(?: ?([AP])M)?", re.ASCII | re.IGNORECASE
+)
+_SLASHED_DATE = re.compile(rb'(?<![^,"\n])(\d{1,2})/(\d{1,2})/(\d{4}) ')
+
+
+def slashed_dates(text: bytes) -> Iterator[tuple[int, int, int]]:
+    """Find the dates with slashes at the start of values.
+
+    Args:
+        text: any number of lines.
+
+    Yields:
+        The three numbers of each.
+    """
+    for one, two, year in _SLASHED_DATE.findall(text):
+        yield int(one), int(two), int(year)
+
+
+def date_order(dates: Mapping[tuple[int, int, int], int], month: dt.date) -> DateOrder | None:
+    """Tell whether a file's dates with slashes have the month or the day first.
+
+    A number above 12 is a day. Without one, the order counts in which the dates lie in the file's month. Of
+    either, nine in ten have to agree.
+
+    Args:
+        dates: how often each of `slashed_dates` occurs in the file.
+        month: first day of the file's month.
+
+    Returns:
+        The order; None if it cannot be told.
+    """
+
+    def times(is_so: Callable[[int, int, int], bool]) -> int:
+        return sum(count for date, count in dates.items() if is_so(*date))
+
+    this = (month.month, month.year)
+    proofs = (times(lambda one, two, _: one <= MONTHS < two), times(lambda one, two, _: two <= MONTHS < one))
+    votes = (
+        times(lambda one, two, year: (one, year) == this and one != two),
+        times(lambda one, two, year: (two, year) == this and one != two),
+    )
+    month_first, day_first = proofs if any(proofs) else votes
+    if month_first > 9 * day_first or (dates and all(one == two for one, two, _ in dates)):
+        return "month first"
+    return "day first" if day_first > 9 * month_first else None
 
 
 class InvalidLine(ValueError):
@@ -79,7 +131,11 @@ def _plain_value(column: Column) -> str:
 
 
 def regular_line(
-    record: bytes, columns: Sequence[Column], trailing: int = 0, merged: Sequence[tuple[int, int]] = ()
+    record: bytes,
+    columns: Sequence[Column],
+    trailing: int = 0,
+    merged: Sequence[tuple[int, int]] = (),
+    dates: DateOrder | None = None,
 ) -> bytes:
     """Check one record, and write it as the fast reader needs it.
 
@@ -88,6 +144,7 @@ def regular_line(
         columns: declarations, in the file's order.
         trailing: empty fields at the end of every line of the file; they are left out.
         merged: positions of columns that hold one value; the second of each is left empty.
+        dates: how the file writes dates with slashes; None: they are invalid.
 
     Returns:
         The line with its values in regular form and a line feed.
@@ -111,7 +168,8 @@ def regular_line(
     values = values[: len(columns)]
     for kept, other in merged:
         values[kept], values[other] = _merged_value(values, columns, kept, other), ""
-    return ",".join(map(_regular_value, values, columns)).encode() + b"\n"
+    regular = (_regular_value(value, column, dates) for value, column in zip(values, columns, strict=True))
+    return ",".join(regular).encode() + b"\n"
 
 
 def _merged_value(values: Sequence[str], columns: Sequence[Column], kept: int, other: int) -> str:
@@ -121,7 +179,7 @@ def _merged_value(values: Sequence[str], columns: Sequence[Column], kept: int, o
     return values[kept] if one else values[other]
 
 
-def _regular_value(value: str, column: Column) -> str:
+def _regular_value(value: str, column: Column, dates: DateOrder | None) -> str:
     if column.type is ColumnType.TEXT:
         if 4 * len(value) > LONGEST_TEXT_BYTES < len(value.encode()):
             raise InvalidLine(f"{column.name}: is longer than {LONGEST_TEXT_BYTES:,} bytes")
@@ -135,7 +193,7 @@ def _regular_value(value: str, column: Column) -> str:
         return _regular_integer(value, column)
     if column.type is ColumnType.FLOAT:
         return _regular_float(value, column)
-    return _regular_timestamp(value, column)
+    return _regular_timestamp(value, column, dates)
 
 
 def _regular_integer(value: str, column: Column) -> str:
@@ -160,8 +218,21 @@ def _regular_float(value: str, column: Column) -> str:
     return repr(number)
 
 
-def _regular_timestamp(value: str, column: Column) -> str:
-    parts = _TIMESTAMP.fullmatch(value)
+def _without_slashes(value: str, dates: DateOrder | None) -> str:
+    parts = _SLASHED.fullmatch(value) if dates else None
+    if not parts:
+        return value
+    one, two, year, hour, minute, second, half = parts.groups()
+    month, day = (one, two) if dates == "month first" else (two, one)
+    if half:
+        if not 1 <= int(hour) <= 12:
+            return value
+        hour = str(int(hour) % 12 + (12 if half in "Pp" else 0))
+    return f"{year}-{month}-{day} {hour}:{minute}:{second or '00'}"
+
+
+def _regular_timestamp(value: str, column: Column, dates: DateOrder | None) -> str:
+    parts = _TIMESTAMP.fullmatch(_without_slashes(value, dates) if "/" in value else value)
     if not parts:
         raise InvalidLine(f"{column.name}: {value[:40]!r} is not a time such as 2021-01-31 23:59:59")
     *units, fraction = parts.groups(default="0")

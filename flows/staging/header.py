@@ -62,6 +62,8 @@ def match_header(landed: LandedFile, month: TripMonth, *, allow_new: bool) -> He
         match = month.dataset.match_header(header, allow_new=allow_new)
     except ColumnsDiffer as error:
         raise SchemaDrift(f"{error} (file {landed.path.name})") from error
+    if match.has_row_number:
+        logger.info("%s: the first column has no name; taken for row numbers and left out", month.label)
     expected = month.dataset.expected_missing(match.missing, month.iso)
     if unexpected := [name for name in match.missing if name not in expected]:
         logger.info("%s: filled with null, not in the file: %s", month.label, ", ".join(unexpected))

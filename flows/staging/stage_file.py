@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pyarrow.parquet as pq
 
-from flows.errors import ReconciliationError, SourceCorrupt, TooManyRejects
+from flows.errors import ReconciliationError, SchemaDrift, SourceCorrupt, TooManyRejects
 from flows.runtime import (
     ProgressCallback,
     atomic_write,
@@ -51,6 +51,7 @@ from flows.staging.staged_month import (
     to_metadata,
 )
 from transforms.cleaning import apply_row_transforms, conform
+from transforms.dataset import ROW_NUMBER
 
 if TYPE_CHECKING:
     from flows.sources import LandedFile
@@ -196,6 +197,7 @@ class _Stager:
             self._match,
             self._rejects,
             most_rejects=self._options.most_rejects(self._source_rows),
+            file_month=self._month.first_day,
             report=lambda lines, _: self._report(lines, self._source_rows),
         )
         if result.lines != self._source_rows:
@@ -224,7 +226,7 @@ class _Stager:
             ) from error
 
     def _write_rows(self, frames: Iterable[pl.LazyFrame], target: Path) -> WrittenParquet:
-        self._rows_read = 0
+        self._rows_read, self._row_number = 0, -1
         schema = self._dataset.arrow_schema(self._match.new)
         metadata = to_metadata(
             self._landed,
@@ -242,7 +244,21 @@ class _Stager:
         for frame in frames:
             conformed = conform(frame, self._dataset, self._match, self._month.first_day)
             for batch in conformed.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+                if self._match.has_row_number:
+                    self._check_row_numbers(batch[ROW_NUMBER])
+                    batch = batch.drop(ROW_NUMBER)
                 check_text_lengths(batch)
                 self._rows_read += batch.height
                 self._report(self._rows_read + self._rejects.count, self._source_rows)
                 yield apply_row_transforms(batch.lazy(), names).collect() if names else batch
+
+    def _check_row_numbers(self, numbers: pl.Series) -> None:
+        """Refuse an unnamed first column that does not count the rows, with or without gaps."""
+        if numbers.is_empty():
+            return
+        if numbers[0] <= self._row_number or not (numbers.diff().drop_nulls() > 0).all():
+            raise SchemaDrift(
+                f"the first column of {self._landed.path.name} has no name, and its values do not count the "
+                "rows; give it a name in the header, or write the file without it (pandas: index=False)"
+            )
+        self._row_number = numbers[-1]

@@ -88,7 +88,7 @@ def read_typed(file: Path, texts: list[str], name: str) -> list[object]:
 
 
 def read_text(file: Path, texts: list[str], name: str) -> list[object]:
-    """Each value as the attempt reads it that trusts the file but not its numbers; BAD: it refuses the file."""
+    """Each value as the attempt that trusts the file but not its numbers reads it; BAD: refused."""
     dataset, target = MONTH.dataset, file.with_suffix(".parquet")
     match = dataset.match_header([PICKUP, name])
     file.write_bytes(csv_of(name, texts))

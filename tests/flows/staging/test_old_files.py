@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -261,6 +262,70 @@ def test_empty_columns_beside_new_ones_of_other_names_are_said(
     assert "no row has a value for DOLocationID" in caplog.text
     assert "dispatching_base_num" in caplog.text
     assert "carried along as text: surge" in caplog.text
+
+
+JANUARY = TripMonth("yellow", 2021, 1)
+TIMES = "tpep_pickup_datetime,tpep_dropoff_datetime\n"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("lines", "drop_off"),
+    [
+        (["01/31/2021 0:30,02/01/2021 0:05", "1/2/2021 23:59:58,1/3/2021 0:05"], "2021-02-01 00:05:00"),
+        (["31/01/2021 0:30,01/02/2021 0:05", "2/1/2021 23:59:58,3/1/2021 0:05"], "2021-02-01 00:05:00"),
+        (
+            ["01/31/2021 12:30:00 AM,01/31/2021 12:05:00 PM", "1/2/2021 11:59:58 PM,1/3/2021 12:05 am"],
+            "2021-01-31 12:05:00",
+        ),
+    ],
+    ids=["month first", "day first", "half days"],
+)
+def test_dates_with_slashes_are_read_as_the_month_of_the_file_tells(
+    lines: list[str], drop_off: str, packed: bool, bench: Workbench
+) -> None:
+    text = (TIMES + "\n".join(lines) + "\n").encode()
+    staged = bench.stage(gzip.compress(text) if packed else text, JANUARY)
+    pickups, drop_offs = (pq.read_table(staged.path)[name].to_pylist() for name in TIMES.strip().split(","))
+    assert pickups == [at("2021-01-31 00:30:00"), at("2021-01-02 23:59:58")]
+    assert drop_offs == [at(drop_off), at("2021-01-03 00:05:00")]
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        ["01/02/2020 0:30"],  # of another year: either may be meant
+        ["01/02/2021 0:30", "02/01/2021 0:30"],  # both orders in one file
+        ["01/31/2021 24:30", "01/32/2021 0:30", "01/31/2021 13:00 PM", "01/31/21 0:30"],
+    ],
+)
+def test_dates_that_may_mean_two_days_or_none_are_rejects(dates: list[str], bench: Workbench) -> None:
+    text = TIMES + "".join(f"{date},\n" for date in dates)
+    with pytest.raises(TooManyRejects, match=r"is not a time such as 2021-01-31|does not exist"):
+        bench.stage(text.encode(), JANUARY, max_reject_ratio=1.0)
+
+
+def test_a_single_date_with_slashes_among_others_is_a_reject(bench: Workbench) -> None:
+    text = TIMES + "2021-01-31 00:30:00,\n" * 9 + "01/31/2021 0:30,\n"
+    assert bench.stage(text.encode(), JANUARY, max_reject_ratio=0.1).rejected_rows == 1
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", '""'])
+@pytest.mark.parametrize("end", ["\n", "\n\n"], ids=["fast", "careful"])
+def test_the_index_that_pandas_writes_is_left_out(name: str, end: str, bench: Workbench) -> None:
+    lines = "".join(f"{row},2,2021-01-31 00:30:00\n" for row in (0, 1, 2, 7))
+    staged = bench.stage(f"{name},VendorID,tpep_pickup_datetime{end}{lines}".encode(), JANUARY)
+    table = pq.read_table(staged.path)
+    assert (staged.rows, table["VendorID"].to_pylist(), staged.new_columns) == (4, [2] * 4, ())
+    assert table.column_names == list(YELLOW.types())
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 1), (0, 2, 1), (-1, 0, 1), (0, 1, 0)])
+def test_an_unnamed_column_that_counts_nothing_is_refused(numbers: tuple[int, ...], bench: Workbench) -> None:
+    lines = "".join(f"{number},2,2021-01-31 00:30:00\n" for number in numbers)
+    with pytest.raises(SchemaDrift, match=r"do not count the rows; give it a name .* index=False") as refused:
+        bench.stage(f",VendorID,tpep_pickup_datetime\n{lines}".encode(), JANUARY)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("columns_named", [2009, 2010])
