@@ -208,11 +208,14 @@ def connected(
     with contextlib.closing(_connect(address)) as connection:
         session = PostgresSession(connection, address)
         with session.transaction():
-            [[pid, is_standby, idle_timeout]] = session.rows(
-                "SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('idle_session_timeout', true)"
+            [[pid, is_standby, quotes_all, idle_timeout]] = session.rows(
+                "SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('quote_all_identifiers')::bool, "
+                "current_setting('idle_session_timeout', true)"
             )
         if pid != connection.info.backend_pid:
             _require_session_pooling(session, pid, address)
+        if quotes_all:
+            address = address.with_option("quote_all_identifiers=off")
         session = PostgresSession(connection, address, schema=schema, is_standby=is_standby)
         settings = SESSION_SETTINGS | {"lock_timeout": str(max(1, int(lock_timeout_seconds * 1000)))}
         if idle_timeout is not None:  # servers before Postgres 14 have no such limit
