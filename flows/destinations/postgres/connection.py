@@ -209,7 +209,8 @@ def connected(
         session = PostgresSession(connection, address)
         with session.transaction():
             [[pid, is_standby, quotes_all, idle_timeout]] = session.rows(
-                "SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('quote_all_identifiers')::bool, "
+                "SELECT pg_backend_pid(), pg_is_in_recovery(), "
+                "current_setting('quote_all_identifiers')::bool, "
                 "current_setting('idle_session_timeout', true)"
             )
         if pid != connection.info.backend_pid:
@@ -243,12 +244,14 @@ def _require_session_pooling(session: PostgresSession, pid: int, address: Postgr
         address: the pooler's.
     """
     with contextlib.closing(_connect(address)) as connection:
-        other = PostgresSession(connection, address)
-        with other.transaction():  # which a pooler without sessions lets another process serve, or the same
-            [[others_pid]] = other.rows("SELECT pg_backend_pid()")
-            with session.transaction():
-                [[pid_now]] = session.rows("SELECT pg_backend_pid()")
-    if pid == others_pid or pid_now != pid:
+        served_by = list[int]()
+        # Without sessions, a pooler serves a transaction by the process that has been idle longest: another
+        # one than before; or by the one that has just become idle: the same for us and for the other.
+        for asked in (session, PostgresSession(connection, address)):
+            with asked.transaction():
+                served_by += asked.rows("SELECT pg_backend_pid()")[0]
+    ours, others = served_by
+    if ours != pid or others == pid:
         raise DestinationRefused(f"{address} is a pooler in transaction mode; {POOLER_ADVICE}")
 
 
