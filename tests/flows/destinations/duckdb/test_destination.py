@@ -106,16 +106,16 @@ def test_the_months_of_a_run_wait_once_for_the_same_holder(
     harness: DuckDBHarness, path: Path, months: Months, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.make().publish(months.trips(JANUARY))
-    attempts = list[Path]()
+    staged, attempts = months.trips(FEBRUARY), list[Path]()
     connect = duckdb.connect
 
-    def count(database: Path, **options: bool) -> duckdb.DuckDBPyConnection:
-        attempts.append(database)
-        return connect(database, **options)
+    def count(*arguments: Path, **options: bool) -> duckdb.DuckDBPyConnection:
+        attempts.extend(arguments)
+        return connect(*arguments, **options)
 
     def attempts_of(target: DuckDBFile) -> int:
         attempts.clear()
-        _refusal(LockTimeout, lambda: target.publish(months.trips(FEBRUARY)))
+        _refusal(LockTimeout, lambda: target.publish(staged))
         return len(attempts)
 
     monkeypatch.setattr(duckdb_connection.duckdb, "connect", count)
@@ -126,7 +126,7 @@ def test_the_months_of_a_run_wait_once_for_the_same_holder(
         assert attempts_of(target) == 1
         assert attempts_of(DuckDBFile(path, 9 * duckdb_connection.POLL_SECONDS)) > 1  # which may wait longer
         holder.tell()
-    assert target.publish(months.trips(FEBRUARY)).status == "published"
+    assert target.publish(staged).status == "published"
     with Apart(hold, path, False) as holder:
         holder.hear()
         assert attempts_of(target) > 1, "another holder, another wait"
@@ -136,7 +136,7 @@ def test_the_months_of_a_run_wait_once_for_the_same_holder(
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
 def test_the_program_that_holds_the_file_is_named(harness: DuckDBHarness, path: Path, months: Months) -> None:
     harness.make().publish(months.trips(JANUARY))
-    code = f"import duckdb; duckdb.connect({str(path)!r}); print(flush=True); input()"
+    code = f"import duckdb; held = duckdb.connect({str(path)!r}); print(flush=True); input()"
     script = path.with_name("notebook.py")
     script.write_text(code)
     command = [sys.executable, str(script), "--token=hush"]
