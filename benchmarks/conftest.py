@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from inputs import MONTH, land_file, synthetic_file
 from pairs import seconds_of
+from pytest_benchmark.plugin import benchmark as rival_benchmark  # noqa: F401 - a second row for a test
 from results import Comparison, Group, save
+from rows import CLOCK, add_row
 
 from flows.staging import StagingOptions, stage
 
@@ -33,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("benchmarks")
     group.addoption("--rows", type=int, default=100_000, help="rows of the synthetic month that is measured")
     group.addoption("--file", type=Path, help="measure this yellow .csv or .csv.gz instead")
-    group.addoption("--pairs", type=int, default=5, help="turns of ours and rival; 1: without a warm-up")
+    group.addoption("--pairs", type=int, default=5, help="turns of every side; 1: without a warm-up")
     group.addoption("--results", type=Path, default=Path(".benchmarks/results"), help="where the JSON goes")
 
 
@@ -46,6 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.timeout(LONGEST_SECONDS))
+            item.add_marker(pytest.mark.benchmark(timer=CLOCK))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -61,6 +65,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for size in group.sizes:
             took = f"{min(size.seconds):.2f} s, {max(size.peak_megabytes):.0f} MB"
             terminalreporter.write_line(f"{group.group}, {size.rows:,} rows: {took}")
+        for process in group.processes:
+            what = f"{process.months} to {process.to}, {process.case}, {process.side}"
+            took = f"{statistics.median(process.full_seconds):.2f} s"
+            cpu = f"{statistics.median(process.cpu_seconds):.2f} CPU s"
+            terminalreporter.write_line(f"{group.group}, {what}: {took}, {cpu}")
     terminalreporter.write_line(f"written to {config.getoption('--results')}")
 
 
@@ -90,7 +99,7 @@ def staged(landed: LandedFile, tmp_path_factory: pytest.TempPathFactory) -> Stag
     return stage(landed, MONTH, tmp_path_factory.mktemp("staged"), StagingOptions())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def group_of(request: pytest.FixtureRequest) -> Callable[[str], Group]:
     """Returns a group by its name; a test adds its measurements to it."""
     measured = request.config.stash[MEASURED]
@@ -107,13 +116,13 @@ class Versus:
 
     def __init__(
         self,
-        benchmark: BenchmarkFixture,
+        rows_of: Callable[[str], BenchmarkFixture],
         group_of: Callable[[str], Group],
         rows: int,
         pairs: int,
         settle: Callable[[], object],
     ) -> None:
-        self._benchmark, self._group_of = benchmark, group_of
+        self._rows_of, self._group_of = rows_of, group_of
         self._rows, self._pairs, self._settle = rows, pairs, settle
 
     def __call__(
@@ -144,34 +153,40 @@ class Versus:
             work_seconds: see `Comparison`.
         """
         rounds = min(self._pairs, at_most_pairs or self._pairs)
-        ours_seconds: list[float] = []
-        rival_seconds: list[float] = []
         rows = rows or self._rows
-        self._benchmark.group = group
 
-        def rivals_turn() -> None:
+        def turn(call: Callable[[], object]) -> float:
             self._settle()
-            rival_seconds.append(seconds_of(theirs))
-            self._settle()
+            return seconds_of(call)
 
-        # pytest-benchmark times our side; the rival runs in the `setup` before each round.
-        self._benchmark.pedantic(
-            lambda: ours_seconds.append(seconds_of(ours)),
-            setup=rivals_turn,
-            rounds=rounds,
-            warmup_rounds=int(self._pairs > 1),
+        timed = [(turn(theirs), turn(ours)) for _ in range(int(self._pairs > 1) + rounds)][-rounds:]
+        rival_seconds, ours_seconds = ([pair[side] for pair in timed] for side in (0, 1))
+        comparison = Comparison(
+            rival, what, rows, rival_rows or rows, ours_seconds, rival_seconds, name, work_seconds
         )
-        seconds = ours_seconds[-rounds:], rival_seconds[-rounds:]
-        comparison = Comparison(rival, what, rows, rival_rows or rows, *seconds, name, work_seconds)
-        self._benchmark.extra_info.update(comparison.as_json())
         self._group_of(group).comparisons.append(comparison)
+        together, of_fewer = f"{group}: {rival}", f", {comparison.rival_rows:,} rows"
+        add_row(
+            self._rows_of("benchmark"),
+            together,
+            name,
+            ours_seconds,
+            rows=rows,
+            comparison=comparison.as_json(),
+        )
+        add_row(
+            self._rows_of("rival_benchmark"),
+            together,
+            rival + (of_fewer if comparison.extrapolated else ""),
+            rival_seconds,
+            rows=comparison.rival_rows,
+        )
         return comparison
 
 
 @pytest.fixture
 def versus(
     request: pytest.FixtureRequest,
-    benchmark: BenchmarkFixture,
     group_of: Callable[[str], Group],
     rows: int,
     pairs: int,
@@ -182,4 +197,4 @@ def versus(
         if "postgres" in request.fixturenames:
             request.getfixturevalue("postgres").execute("CHECKPOINT")
 
-    return Versus(benchmark, group_of, rows, pairs, settle)
+    return Versus(request.getfixturevalue, group_of, rows, pairs, settle)

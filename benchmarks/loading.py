@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import io
 import os
 import shutil
@@ -155,12 +157,15 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def plain_login(database: Database) -> Database:
-    """The same database for dlt, which writes a blank in a password as `+`, and libpq refuses that."""
+    """The same database with a plain password: dlt writes a blank in one as `+`, which libpq refuses."""
     if " " not in (database.parameters.get("password") or ""):
         return database
     exists = "SELECT FROM pg_roles WHERE rolname = 'rival'"
     create = "CREATE ROLE rival SUPERUSER LOGIN PASSWORD 'rival'"
-    database.execute(f"DO $$BEGIN IF NOT EXISTS ({exists}) THEN {create}; END IF; END$$")
+    # The tests' server takes a password in one iteration, which sling's driver refuses.
+    database.execute(
+        "SET scram_iterations = 4096", f"DO $$BEGIN IF NOT EXISTS ({exists}) THEN {create}; END IF; END$$"
+    )
     return database.other(user="rival", password="rival")
 
 
@@ -170,6 +175,13 @@ def dlt_names() -> dict[str, str]:
 
     naming = NamingConvention()
     return {name: naming.normalize_identifier(name) for name in COLUMNS}
+
+
+def sling_program() -> str | None:
+    """The program sling: on the path, or out of the wheel of the dependency group `peers`."""
+    if importlib.util.find_spec("sling_linux_amd64"):
+        return str(importlib.import_module("sling_linux_amd64").SLING_BIN)
+    return shutil.which("sling")
 
 
 def run_dlt(database: Database, landed: LandedFile, directory: Path) -> None:

@@ -9,6 +9,7 @@ import datetime as dt
 import json
 import os
 import platform
+import statistics
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +18,7 @@ from pairs import Pairs
 
 PACKAGES = (
     "polars", "duckdb", "pyarrow", "adbc-driver-postgresql", "pandas", "sqlalchemy", "psycopg2-binary",
-    "psycopg", "pgpq", "dlt", "prefect", "pandas-gbq",
+    "psycopg", "pgpq", "dlt", "sling-linux-amd64", "prefect", "pandas-gbq",
 )  # fmt: skip
 
 
@@ -77,6 +78,67 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Process:
+    """A command as somebody types it, ours or another tool's, timed from start to exit, round by round.
+
+    In each round every side of the same `to`, `months` and `case` runs once, in turns.
+
+    Attributes:
+        side: its short name, unique among those.
+        what: it does, in a few words.
+        ours: whether it is a way to run this project.
+        to: `postgres` or `duckdb`.
+        months: how many.
+        case: `first load`, or `unchanged`: everything has been loaded before.
+        rows: in all months.
+        rows_loaded: fewer if the side is too slow for all of them; its time is extrapolated then.
+        seconds: from start to exit.
+        cpu_seconds: of the process and of all that it has waited for; not of a server.
+        start_seconds: of the same with one row, if the time is extrapolated: these are counted once.
+    """
+
+    side: str
+    what: str
+    ours: bool
+    to: str
+    months: int
+    case: str
+    rows: int
+    rows_loaded: int
+    seconds: list[float]
+    cpu_seconds: list[float]
+    start_seconds: list[float] = field(default_factory=list)
+
+    @property
+    def extrapolated(self) -> bool:
+        return self.rows_loaded != self.rows
+
+    @property
+    def full_seconds(self) -> list[float]:
+        """For all rows."""
+        if not self.extrapolated:
+            return self.seconds
+        factor = self.rows / self.rows_loaded
+        pairs = zip(self.seconds, self.start_seconds, strict=True)
+        return [start + (seconds - start) * factor for seconds, start in pairs]
+
+    def against(self, rival: Process) -> Pairs:
+        """Our seconds and the rival's, round by round."""
+        return Pairs.of(self.full_seconds, rival.full_seconds)
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self) | {
+            "extrapolated": self.extrapolated,
+            "median": round(statistics.median(self.full_seconds), 4),
+            "cpu_median": round(statistics.median(self.cpu_seconds), 4),
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, object]) -> Process:
+        return cls(**{name: content[name] for name in cls.__dataclass_fields__})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
 class Size:
     """Runs of a month with this number of rows, each in a new process.
 
@@ -95,7 +157,16 @@ class Size:
 
 @dataclass
 class Group:
-    """All measurements of one group in one session."""
+    """All measurements of one group in one session.
+
+    Attributes:
+        group: its name.
+        source: where the rows come from: `real`, `synthetic`, or the name of a file.
+        date, machine, versions: of the session.
+        comparisons, sizes, processes: what was measured.
+        settings: of the servers, where they matter.
+        notes: what is not in the numbers.
+    """
 
     group: str
     source: str
@@ -104,9 +175,15 @@ class Group:
     versions: dict[str, str] = field(default_factory=lambda: versions())
     comparisons: list[Comparison] = field(default_factory=list)
     sizes: list[Size] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
+    settings: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def as_text(self) -> str:
-        content = asdict(self) | {"comparisons": [comparison.as_json() for comparison in self.comparisons]}
+        content = asdict(self) | {
+            "comparisons": [comparison.as_json() for comparison in self.comparisons],
+            "processes": [process.as_json() for process in self.processes],
+        }
         return json.dumps(content, indent=1) + "\n"
 
     @classmethod
@@ -114,10 +191,17 @@ class Group:
         content = json.loads(text)
         content["comparisons"] = [Comparison.from_json(one) for one in content["comparisons"]]
         content["sizes"] = [Size(**size) for size in content["sizes"]]
+        content["processes"] = [Process.from_json(one) for one in content.get("processes", [])]
         return cls(**content)
 
     def comparison(self, rival: str) -> Comparison | None:
         return next((comparison for comparison in self.comparisons if comparison.rival == rival), None)
+
+    def process(self, side: str, to: str, months: int, case: str = "first load") -> Process | None:
+        wanted = (side, to, months, case)
+        return next(
+            (one for one in self.processes if (one.side, one.to, one.months, one.case) == wanted), None
+        )
 
 
 def save(groups: list[Group], directory: Path) -> None:

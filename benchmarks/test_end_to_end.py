@@ -18,6 +18,7 @@ from loading import (
     ours,
     plain_login,
     run_dlt,
+    sling_program,
     tutorials_engine,
     tutorials_loop,
 )
@@ -116,11 +117,12 @@ def test_against_dlt(
 def test_against_sling(
     postgres: Database, landed: LandedFile, tmp_path: Path, versus: Versus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sling = shutil.which("sling")
+    sling = sling_program()
     if not sling:
-        pytest.skip("needs the program sling")
+        pytest.skip("needs the program sling (on Linux, x86-64: the dependency group `peers`)")
     monkeypatch.setenv("SLING_DISABLE_TELEMETRY", "TRUE")
-    monkeypatch.setenv("RIVAL", postgres.url)
+    monkeypatch.setenv("RIVAL", plain_login(postgres).url + "?sslmode=disable")
+    monkeypatch.setenv("SLING_HOME_DIR", str(tmp_path / "sling"))
     call = [sling, "run", "--src-stream", landed.path.as_uri(), "--tgt-conn", "RIVAL"]
     call += ["--tgt-object", "public.rival", "--mode", "full-refresh"]
     versus(

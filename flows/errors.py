@@ -12,6 +12,7 @@ TaxiError                       one line: what was wrong, the legal values, the 
     ├── SourceCorrupt           not the expected file: HTML, empty, truncated, wrong checksum
     ├── SchemaDrift             undeclared columns, or a table of another shape
     ├── TooManyRejects          more rows rejected than allowed, or no valid row at all
+    ├── QualityReportFailed     the report of a month that is itself whole
     ├── ReconciliationError     two counts of the same rows differ
     ├── DestinationRefused      wrong password, no such host or database, missing permission
     ├── Stopped                 the run was interrupted, by Ctrl-C or SIGTERM
@@ -105,6 +106,10 @@ class TooManyRejects(Terminal):
 
 class Stopped(Terminal):
     """The run was interrupted."""
+
+
+class QualityReportFailed(Terminal):
+    """The quality report of a month cannot be computed; the month itself is whole."""
 
 
 class ReconciliationError(Terminal):

@@ -10,91 +10,13 @@ costs.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
-
-from flows.alerts import alert_on_crash, alert_on_failure
-from flows.cli import (
-    LoadCommand,
-    command_parser,
-    exit_with,
-    request_from,
-    run_load_command,
-)
-from flows.month import BUCKET, RETRY_OPTIONS, WAREHOUSE, MonthOutcome, RunSummary, load
-from flows.request import DEFAULT_YEAR, Color, Count, LoadRequest, Month, check_destinations, checked_request
-from flows.runners import run_concurrently
-from flows.runtime import check_stopped
+from flows.cli import LoadCommand, command_parser, exit_with, request_from, run_load_command
+from flows.month import BUCKET, WAREHOUSE
+from flows.request import DEFAULT_YEAR, LoadRequest, check_destinations
 from transforms.cleaning import ROW_TRANSFORMS
-from transforms.trip_month import TripMonth
-
-
-@task(name="load", task_run_name="{month.color}-{month.iso}", cache_policy=NO_CACHE, **RETRY_OPTIONS)
-def load_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
-    """Bring one month from the bucket into BigQuery.
-
-    Args:
-        month: which one.
-        request: what is asked for.
-
-    Returns:
-        What became of the month.
-
-    Raises:
-        TaxiError: see `flows.month.load`.
-    """
-    check_stopped()
-    return load(month, request.directory, request.staging.row_transforms, force=request.force)
-
-
-@flow(
-    name="gcs-to-bq",
-    flow_run_name="{color}-{year}",
-    log_prints=False,
-    on_failure=[alert_on_failure],
-    on_crashed=[alert_on_crash],
-)
-def gcs_to_bq(
-    color: Color = "yellow",
-    months: Sequence[Month] = (1, 2, 3),
-    year: int = DEFAULT_YEAR,
-    data_dir: Path | None = None,
-    concurrency: Count | None = None,
-    *,
-    force: bool = False,
-    row_transforms: Sequence[str] = (),
-) -> RunSummary:
-    """Bring months of one dataset from the bucket into BigQuery, side by side.
-
-    Args:
-        color: dataset.
-        months: 1 to 12.
-        year: of all of them.
-        data_dir: for locks, logs, and rows that are transformed here; None: the setting.
-        concurrency: months at once; None: the setting.
-        force: load even what is unchanged.
-        row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
-
-    Returns:
-        One outcome for each month.
-
-    Raises:
-        UsageError: the request makes no sense, or a bucket, a project or credentials are not named.
-        MonthsFailed: with the summary; the other months are loaded.
-    """
-    parameters = locals()  # by name, so that an option is listed in the signature alone
-    started = time.perf_counter()
-    request = checked_request(check, **parameters, to=(WAREHOUSE,))
-    outcomes = run_concurrently(load_month, request.selection.known_months(color), request)
-    for outcome in outcomes:
-        if outcome.error and not outcome.failures:  # the run of the month ended abnormally
-            outcome.failures[WAREHOUSE] = outcome.error
-    return RunSummary.concluded(color, outcomes, started)
 
 
 def check(request: LoadRequest) -> None:
@@ -161,8 +83,84 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 all loaded, 1 a month failed, 2 wrong usage.
     """
-    return run_load_command(gcs_to_bq, arguments, parse)
+    return run_load_command("flows.gcs_to_bq:gcs_to_bq", arguments, parse)
 
 
 if __name__ == "__main__":
-    exit_with(main())
+    exit_with(main())  # before Prefect is imported; see flows/parent.py
+
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.alerts import alert_on_crash, alert_on_failure
+from flows.month import MonthOutcome, RunSummary, load_from_bucket
+from flows.month.flow import RETRY_OPTIONS, run_in_threads
+from flows.request import Color, Count, Month, checked_request
+from flows.runtime import check_stopped
+from transforms.trip_month import TripMonth
+
+
+@task(name="load", task_run_name="{month.color}-{month.iso}", cache_policy=NO_CACHE, **RETRY_OPTIONS)
+def load_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
+    """Bring one month from the bucket into BigQuery.
+
+    Args:
+        month: which one.
+        request: what is asked for.
+
+    Returns:
+        What became of the month.
+
+    Raises:
+        TaxiError: see `flows.month.load_from_bucket`.
+    """
+    check_stopped()
+    return load_from_bucket(month, request.directory, request.staging.row_transforms, force=request.force)
+
+
+@flow(
+    name="gcs-to-bq",
+    flow_run_name="{color}-{year}",
+    log_prints=False,
+    on_failure=[alert_on_failure],
+    on_crashed=[alert_on_crash],
+)
+def gcs_to_bq(
+    color: Color = "yellow",
+    months: Sequence[Month] = (1, 2, 3),
+    year: int = DEFAULT_YEAR,
+    data_dir: Path | None = None,
+    concurrency: Count | None = None,
+    *,
+    force: bool = False,
+    row_transforms: Sequence[str] = (),
+) -> RunSummary:
+    """Bring months of one dataset from the bucket into BigQuery, side by side.
+
+    Args:
+        color: dataset.
+        months: 1 to 12.
+        year: of all of them.
+        data_dir: for locks, logs, and rows that are transformed here; None: the setting.
+        concurrency: months at once; None: the setting.
+        force: load even what is unchanged.
+        row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
+
+    Returns:
+        One outcome for each month.
+
+    Raises:
+        UsageError: the request makes no sense, or a bucket, a project or credentials are not named.
+        MonthsFailed: with the summary; the other months are loaded.
+    """
+    parameters = locals()  # by name, so that an option is listed in the signature alone
+    request = checked_request(check, **parameters, to=(WAREHOUSE,))
+    outcomes = run_in_threads(
+        load_month, request.selection.known_months(color), request, request.runner.months_at_once
+    )
+    for outcome in outcomes:
+        if outcome.error and not outcome.failures:  # the run of the month ended abnormally
+            outcome.failures[WAREHOUSE] = outcome.error
+    return RunSummary.concluded(color, outcomes)

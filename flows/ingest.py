@@ -12,36 +12,30 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
-from prefect.logging import get_run_logger
 from pydantic import SecretStr
 
-from flows.alerts import alert_on_crash, alert_on_failure
-from flows.cli import check_directory, command_parser, console_output, exit_with, run_command_line
-from flows.destinations import Receipt
-from flows.destinations.postgres import Postgres
-from flows.errors import UsageError, error_context
-from flows.month import (
-    RETRY_OPTIONS,
-    MonthFailed,
-    MonthOutcome,
-    RunSummary,
-    extract_cached,
-    stage_month,
-    track_month,
+from flows.cli import (
+    check_directory,
+    command_parser,
+    console_output,
+    exit_with,
+    prefect_session,
+    run_command_line,
 )
+from flows.destinations.postgres import Postgres
+from flows.errors import UsageError
+from flows.month import MonthFailed, MonthOutcome, RunSummary
 from flows.request import with_blocks
-from flows.runtime import Layout, reporter
 from flows.settings import get_settings, override_settings
-from flows.sources import locate_source, redact
-from flows.staging import StagedMonth, StagingOptions
+from flows.sources import redact
 from transforms.datasets import DATASETS
 from transforms.trip_month import TripMonth
 
@@ -51,82 +45,6 @@ TUTORIAL_URL = (
 TUTORIAL_TABLE = "yellow_taxi_trips"
 TUTORIAL_SERVER = {"host": "localhost", "port": 5432, "user": "root", "db": "ny_taxi"}
 _MONTH_IN_NAME = re.compile(rf"({'|'.join(DATASETS)})_tripdata_(\d{{4}})-(0[1-9]|1[0-2])")
-
-
-@flow(name="Subflow")
-def log_subflow(table_name: str) -> None:
-    """Log which table is loaded: the tutorial's example of a subflow.
-
-    Args:
-        table_name: of the table.
-    """
-    get_run_logger().info("Logging Subflow for: %s", table_name)
-
-
-@task(name="load", task_run_name="load {table_name}", cache_policy=NO_CACHE, **RETRY_OPTIONS)
-def load(staged: StagedMonth, table_name: str, data_dir: Path, *, force: bool) -> Receipt:
-    """Load a staged month into its partition of a Postgres table; retried three times.
-
-    Args:
-        staged: the month.
-        table_name: any name.
-        data_dir: of the embedded server, if that is configured.
-        force: replace the month even if it is there already.
-
-    Raises:
-        TaxiError: see `flows.destinations.Destination.publish`.
-    """
-    label = staged.month.label
-    with error_context(f"{label} -> postgres table {table_name}"):
-        destination = _postgres(data_dir, table_name)
-        return destination.publish(staged, force=force, report=reporter(label, "postgres"))
-
-
-@flow(
-    name="Ingest Data",
-    flow_run_name="{table_name}",
-    on_failure=[alert_on_failure],
-    on_crashed=[alert_on_crash],
-)
-def ingest_data(
-    url: str = TUTORIAL_URL,
-    table_name: str = TUTORIAL_TABLE,
-    data_dir: Path | None = None,
-    *,
-    keep_zero_passengers: bool = False,
-    force: bool = False,
-) -> MonthOutcome:
-    """Load the month that a URL names into a Postgres table.
-
-    Args:
-        url: CSV, CSV.gz or Parquet; its file name says which month of which dataset it is.
-        table_name: any name; the table is created if it does not exist.
-        data_dir: where files land; None: the setting.
-        keep_zero_passengers: keep the trips with passenger_count 0, which the tutorial drops.
-        force: fetch, stage and load even what is unchanged.
-
-    Returns:
-        What became of the month.
-
-    Raises:
-        UsageError: the file name does not say which month it is.
-        MonthFailed: with the outcome; the table is as it was.
-    """
-    month, settings = month_of(url), get_settings()
-    layout = Layout(data_dir or settings.data_dir)
-    source = locate_source(url, month, settings)
-    drops = "passenger_count" in month.dataset.column and not keep_zero_passengers
-    options = StagingOptions(
-        row_transforms=("drop-zero-passengers",) if drops else (),
-        max_reject_ratio=settings.max_reject_ratio,
-    )
-    log_subflow(table_name)
-    with track_month(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
-        landed = extract_cached(month, source, layout.raw(month.color), force=force)
-        # Beside the parent flow's staged files, which have all rows.
-        outcome.staged = stage_month(landed, month, layout.ingest(month.color), options, force=force)
-        outcome.receipts["postgres"] = load(outcome.staged, table_name, layout.data_dir, force=force)
-    return outcome
 
 
 def month_of(url: str) -> TripMonth:
@@ -220,24 +138,115 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command_line(call, loads_months=True)
 
 
+def _ingest(given: argparse.Namespace) -> RunSummary:
+    try:
+        with prefect_session():
+            flow: Any = pkgutil.resolve_name("flows.ingest:ingest_data")
+            outcome: MonthOutcome = flow(
+                redact(given.url),
+                given.table_name,
+                given.data_dir,
+                keep_zero_passengers=given.keep_zero_passengers,
+                force=given.force,
+            )
+    except MonthFailed as error:
+        outcome = error.outcome
+    return RunSummary(outcome.month.color, (outcome,))
+
+
 def _postgres(data_dir: Path, table_name: str) -> Postgres:
     settings = with_blocks(get_settings(), ["postgres"])
     return Postgres.from_settings(data_dir, settings, table=table_name)
 
 
-def _ingest(given: argparse.Namespace) -> RunSummary:
-    try:
-        outcome = ingest_data(
-            redact(given.url),
-            given.table_name,
-            given.data_dir,
-            keep_zero_passengers=given.keep_zero_passengers,
-            force=given.force,
-        )
-    except MonthFailed as error:
-        outcome = error.outcome
-    return RunSummary(outcome.month.color, (outcome,), outcome.seconds)
-
-
 if __name__ == "__main__":
-    exit_with(main())
+    exit_with(main())  # before Prefect is imported; see flows/parent.py
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from flows.alerts import alert_on_crash, alert_on_failure
+from flows.destinations import Receipt
+from flows.errors import error_context
+from flows.month import track_month
+from flows.month.flow import RETRY_OPTIONS, extract, stage_month
+from flows.runtime import Layout, reporter
+from flows.sources import locate_source
+from flows.staging import StagedMonth, StagingOptions
+
+
+@flow(name="Subflow")
+def log_subflow(table_name: str) -> None:
+    """Log which table is loaded: the tutorial's example of a subflow.
+
+    Args:
+        table_name: of the table.
+    """
+    get_run_logger().info("Logging Subflow for: %s", table_name)
+
+
+@task(name="load", task_run_name="load {table_name}", cache_policy=NO_CACHE, **RETRY_OPTIONS)
+def load(staged: StagedMonth, table_name: str, data_dir: Path, *, force: bool) -> Receipt:
+    """Load a staged month into its partition of a Postgres table; retried three times.
+
+    Args:
+        staged: the month.
+        table_name: any name.
+        data_dir: of the embedded server, if that is configured.
+        force: replace the month even if it is there already.
+
+    Raises:
+        TaxiError: see `flows.destinations.Destination.publish`.
+    """
+    label = staged.month.label
+    with error_context(f"{label} -> postgres table {table_name}"):
+        destination = _postgres(data_dir, table_name)
+        return destination.publish(staged, force=force, report=reporter(label, "postgres"))
+
+
+@flow(
+    name="Ingest Data",
+    flow_run_name="{table_name}",
+    on_failure=[alert_on_failure],
+    on_crashed=[alert_on_crash],
+)
+def ingest_data(
+    url: str = TUTORIAL_URL,
+    table_name: str = TUTORIAL_TABLE,
+    data_dir: Path | None = None,
+    *,
+    keep_zero_passengers: bool = False,
+    force: bool = False,
+) -> MonthOutcome:
+    """Load the month that a URL names into a Postgres table.
+
+    Args:
+        url: CSV, CSV.gz or Parquet; its file name says which month of which dataset it is.
+        table_name: any name; the table is created if it does not exist.
+        data_dir: where files land; None: the setting.
+        keep_zero_passengers: keep the trips with passenger_count 0, which the tutorial drops.
+        force: fetch, stage and load even what is unchanged.
+
+    Returns:
+        What became of the month.
+
+    Raises:
+        UsageError: the file name does not say which month it is.
+        MonthFailed: with the outcome; the table is as it was.
+    """
+    month, settings = month_of(url), get_settings()
+    layout = Layout(data_dir or settings.data_dir)
+    source = locate_source(url, month, settings)
+    drops = "passenger_count" in month.dataset.column and not keep_zero_passengers
+    options = StagingOptions(
+        row_transforms=("drop-zero-passengers",) if drops else (),
+        max_reject_ratio=settings.max_reject_ratio,
+    )
+    log_subflow(table_name)
+    with track_month(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
+        landed = extract(month, source, layout.raw(month.color), force=force)
+        # Beside the parent flow's staged files, which have all rows.
+        outcome.staged = stage_month(landed, month, layout.ingest(month.color), options, force=force)
+        outcome.receipts["postgres"] = load(outcome.staged, table_name, layout.data_dir, force=force)
+    return outcome

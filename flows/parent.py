@@ -5,15 +5,34 @@ python flows/parent.py --color yellow --months 1 2 3 --year 2021
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+
+from flows.cli import exit_with, run_load_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line.
+
+    Args:
+        arguments: of the call; None: this process's own.
+
+    Returns:
+        The exit code: 0 all published, 1 a month failed, 2 wrong usage.
+    """
+    return run_load_command("flows.parent:etl_parent_flow", arguments)
+
+
+if __name__ == "__main__":
+    exit_with(
+        main()
+    )  # here, because Prefect takes a second, and a wrong call or `--runner direct` need not wait
+
 from pathlib import Path
 
 from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.alerts import alert_on_crash, alert_on_failure
-from flows.cli import exit_with, run_load_command
 from flows.month import RunSummary
 from flows.request import (
     Color,
@@ -26,7 +45,7 @@ from flows.request import (
     Year,
     checked_request,
 )
-from flows.runners import run_months
+from flows.runners import run_request
 
 
 def run_name() -> str:
@@ -82,7 +101,8 @@ def etl_parent_flow(
         allow_new_columns: carry undeclared columns along as text.
         max_reject_ratio: share of a month's rows that may be rejected; None: the setting.
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
-        runner: `threads` here, `dask` on its workers, `deployment` on the workers of a pool.
+        runner: `threads` here, `direct` here without task runs, `dask` on its workers, `deployment` on the
+            workers of a pool.
         dask_address: of the scheduler, for `dask`.
 
     Returns:
@@ -95,23 +115,4 @@ def etl_parent_flow(
         MonthsFailed: with the summary; the other months are published.
     """
     parameters = locals()  # by name, so that an option is listed in the signature alone
-    started = time.perf_counter()
-    request = checked_request(**parameters)
-    outcomes = run_months(request.selection.resolve(request.color, request.source), request)
-    return RunSummary.concluded(request.color, outcomes, started)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line.
-
-    Args:
-        arguments: of the call; None: this process's own.
-
-    Returns:
-        The exit code: 0 all published, 1 a month failed, 2 wrong usage.
-    """
-    return run_load_command(etl_parent_flow, arguments)
-
-
-if __name__ == "__main__":
-    exit_with(main())
+    return run_request(checked_request(**parameters))

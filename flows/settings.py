@@ -40,8 +40,11 @@ class Settings(BaseSettings):
     http_backoff_seconds: float = Field(default=1.0, ge=0)
     """Pause before the second attempt; it doubles each time, with jitter, up to 30 s."""
     max_uncompressed_bytes: int = Field(default=64 * 2**30, gt=0)
-    """Limit for the uncompressed size of a compressed file; larger ones are refused (the largest real month
-    has about 4 GB)."""
+    """Limit for the size of a source file, of a compressed one after unpacking; larger ones are refused (the
+    largest real month has about 4 GB)."""
+    min_free_disk_bytes: int = Field(default=2**30, ge=0)
+    """Room that a download leaves on the disk, but never more than a twentieth of the disk; 0 lets it fill
+    the disk."""
     max_reject_ratio: float = Field(default=0.01, ge=0, le=1)
     """Share of a month's rows that may be rejected; with more, the month fails."""
     lock_timeout_seconds: float = Field(default=600.0, ge=0)

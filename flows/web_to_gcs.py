@@ -11,43 +11,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
-from prefect import flow
-
-from flows.alerts import alert_on_crash, alert_on_failure
 from flows.cli import LOAD_OPTIONS, LoadCommand, command_parser, exit_with, parse_command, run_load_command
 from flows.errors import UsageError
-from flows.month import RunSummary
-from flows.parent import etl_parent_flow, run_name
-from flows.request import with_parameters_of
 
 DESTINATION = "gcs"
-
-
-@flow(
-    name="web-to-gcs",
-    flow_run_name=run_name,
-    log_prints=False,
-    on_failure=[alert_on_failure],
-    on_crashed=[alert_on_crash],
-)
-@with_parameters_of(etl_parent_flow.fn, without=("to",))
-def web_to_gcs(**parameters: Any) -> RunSummary:  # noqa: ANN401 - the parent's parameters
-    """Bring months of one dataset into the bucket, side by side.
-
-    Args:
-        parameters: those of `flows.parent.etl_parent_flow` without `to`.
-
-    Returns:
-        One outcome for each month.
-
-    Raises:
-        UsageError: the request makes no sense, or no bucket or no credentials are named.
-        MonthsFailed: with the summary; the other months are in the bucket.
-    """
-    # The function, not the flow: the months are this run's own, not those of a parent below it.
-    return etl_parent_flow.fn(**parameters, to=(DESTINATION,))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,8 +52,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 all published, 1 a month failed, 2 wrong usage.
     """
-    return run_load_command(web_to_gcs, arguments, parse)
+    return run_load_command("flows.web_to_gcs:web_to_gcs", arguments, parse)
 
 
 if __name__ == "__main__":
-    exit_with(main())
+    exit_with(main())  # before Prefect is imported; see flows/parent.py
+
+from typing import Any
+
+from prefect import flow
+
+from flows.alerts import alert_on_crash, alert_on_failure
+from flows.month import RunSummary
+from flows.parent import etl_parent_flow, run_name
+from flows.request import with_parameters_of
+
+
+@flow(
+    name="web-to-gcs",
+    flow_run_name=run_name,
+    log_prints=False,
+    on_failure=[alert_on_failure],
+    on_crashed=[alert_on_crash],
+)
+@with_parameters_of(etl_parent_flow.fn, without=("to",))
+def web_to_gcs(**parameters: Any) -> RunSummary:  # noqa: ANN401 - the parent's parameters
+    """Bring months of one dataset into the bucket, side by side.
+
+    Args:
+        parameters: those of `flows.parent.etl_parent_flow` without `to`.
+
+    Returns:
+        One outcome for each month.
+
+    Raises:
+        UsageError: the request makes no sense, or no bucket or no credentials are named.
+        MonthsFailed: with the summary; the other months are in the bucket.
+    """
+    # The function, not the flow: the months are this run's own, not those of a parent below it.
+    return etl_parent_flow.fn(**parameters, to=(DESTINATION,))

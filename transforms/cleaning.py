@@ -105,8 +105,12 @@ def conform(frame: pl.LazyFrame, dataset: Dataset, match: HeaderMatch, file_mont
     Returns:
         The columns and types of `dataset.types(match.new)`; those that the file lacks are null.
     """
+    values = {name: pl.col(name) for name in match.columns}
+    for name, other in match.merged:
+        is_filled = values[name].str.strip_chars() != ""
+        values[name] = pl.coalesce(pl.when(is_filled).then(values[name]), pl.col(other))
     columns = [
-        pl.col(name).cast(kind.polars)
+        values[name].cast(kind.polars).alias(name)
         if name in match.columns
         else pl.lit(file_month if name == FILE_MONTH else None, dtype=kind.polars).alias(name)
         for name, kind in dataset.types(match.new).items()

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
+LONGEST_TEXT_BYTES = 2**14
+"""A row with a longer text is a reject: the longest real ones have some 20 bytes."""
+
 
 class ColumnType(enum.Enum):
     """The types a column can have, with their name in each engine; `label` is the one in messages."""
@@ -54,6 +57,8 @@ class Column:
         until: last month whose files have it; None: still published.
         aliases: spellings of other years, compared without regard to case.
         required: a file without it is refused, and a row without a value for it is rejected.
+        is_merged: a file may have several spellings of it as columns of their own; a row's value is the one
+            that is not empty. For text columns that are not required.
         codes: (text, number) pairs for integer columns that are words in older files; the texts are in
             lower case, and neither case nor surrounding blanks count.
     """
@@ -66,4 +71,5 @@ class Column:
     until: str | None = None
     aliases: tuple[str, ...] = ()
     required: bool = False
+    is_merged: bool = False
     codes: tuple[tuple[str, int], ...] = ()

@@ -36,11 +36,14 @@ class HeaderMatch:
         missing: declared columns that the file does not have; they are filled with null.
         new: columns of the file that not every month has: historic ones, and undeclared ones, which are
             kept as text.
+        merged: pairs of a declared column and another of the file's columns that holds values of it, see
+            `Column.is_merged`.
     """
 
     columns: tuple[str, ...]
     missing: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
+    merged: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Dataset:
             match: the file's header.
 
         Returns:
-            The declarations in the file's order; undeclared columns are text.
+            The declarations in the file's order; undeclared and merged columns are text.
         """
         return tuple(map(self._declaration, match.columns))
 
@@ -229,7 +232,9 @@ class Dataset:
                 f"the first line has no {self.name} column name in it (it reads {_shorten(names)}); "
                 f"expected a header such as {_shorten([c.name for c in self.columns])}"
             )
-        columns = tuple(canonical or name for canonical, name in zip(known, names, strict=True))
+        columns, merged = self._merge(
+            [canonical or name for canonical, name in zip(known, names, strict=True)], names
+        )
         duplicates = [name for name, times in Counter(map(_fold, columns)).items() if times > 1]
         if duplicates:
             raise ColumnsDiffer(f"the header names a column twice: {', '.join(duplicates)}")
@@ -240,9 +245,26 @@ class Dataset:
         mark = self.distinguishing_column
         if mark and mark not in columns and self.pickup.lower() not in map(_fold, names):
             raise ColumnsDiffer(f"this is no {self.name} file: it has neither {self.pickup} nor {mark}")
-        new = tuple(name for name in columns if name not in self.column)
+        merged_names = {other for _, other in merged}
+        new = tuple(name for name in columns if name not in self.column and name not in merged_names)
         self._check_undeclared(self.undeclared(new), allow_new=allow_new)
-        return HeaderMatch(columns, missing, new)
+        return HeaderMatch(columns, missing, new, merged)
+
+    def _merge(
+        self, columns: list[str], names: list[str]
+    ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+        """Let further spellings of a merged column keep the file's name; return them as pairs."""
+        merged: list[tuple[str, str]] = []
+        for column in self.columns:
+            places = [place for place, name in enumerate(columns) if name == column.name]
+            if not column.is_merged or len(places) < 2:
+                continue
+            kept = next((place for place in places if _fold(names[place]) == _fold(column.name)), places[0])
+            for place in places:
+                if place != kept:
+                    columns[place] = names[place]
+                    merged.append((column.name, names[place]))
+        return tuple(columns), tuple(merged)
 
     def _check_undeclared(self, names: tuple[str, ...], *, allow_new: bool) -> None:
         if any(not name or _fold(name) == FILE_MONTH for name in names):

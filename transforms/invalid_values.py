@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import polars as pl
 
 from transforms.cleaning import TIMESTAMP_BYTES, decode_codes
-from transforms.column import Column, ColumnType
+from transforms.column import LONGEST_TEXT_BYTES, Column, ColumnType
 from transforms.dataset import TIMESTAMP_FORMAT, ColumnsDiffer
 
 # The range that CSV files can write, and BigQuery and Python can hold; New York time.
@@ -110,38 +110,46 @@ def _timestamp(text: pl.Expr) -> pl.Expr:
     return whole.str.to_datetime(TIMESTAMP_FORMAT + "%.f", time_unit="us", strict=False)
 
 
-def has_invalid_value(read: pl.Schema, columns: Iterable[Column]) -> pl.Expr:
+def has_invalid_value(
+    read: pl.Schema, columns: Iterable[Column], merged: Iterable[tuple[str, str]] = ()
+) -> pl.Expr:
     """Tell rows with a null where a value is required, or a value that conversion would change.
 
     Such as a fraction or a text in an integer column, an infinite fare, a year beyond 9999; but not
-    nanoseconds, which are cut to microseconds.
+    nanoseconds, which are cut to microseconds. And rows whose merged columns differ.
 
     Args:
         read: types of the normalized rows.
         columns: the declarations.
+        merged: see `HeaderMatch`.
 
     Returns:
         A boolean expression, never null.
     """
-    conditions = [condition for condition, _ in _checks(read, columns)]
+    conditions = [condition for condition, _ in _checks(read, columns, merged)]
     return pl.any_horizontal(pl.lit(value=False), *conditions)
 
 
-def invalid_value_reason(read: pl.Schema, columns: Iterable[Column]) -> pl.Expr:
+def invalid_value_reason(
+    read: pl.Schema, columns: Iterable[Column], merged: Iterable[tuple[str, str]] = ()
+) -> pl.Expr:
     """Say what is wrong with a row's values, for the rejects file.
 
     Args:
         read: types of the normalized rows.
         columns: the declarations.
+        merged: see `HeaderMatch`.
 
     Returns:
         A text expression that names each invalid column; empty if there is none.
     """
-    texts = [pl.when(condition).then(pl.lit(text)) for condition, text in _checks(read, columns)]
+    texts = [pl.when(condition).then(pl.lit(text)) for condition, text in _checks(read, columns, merged)]
     return pl.concat_str(*texts, separator="; ", ignore_nulls=True) if texts else pl.lit("")
 
 
-def _checks(read: pl.Schema, columns: Iterable[Column]) -> Iterator[tuple[pl.Expr, str]]:
+def _checks(
+    read: pl.Schema, columns: Iterable[Column], merged: Iterable[tuple[str, str]]
+) -> Iterator[tuple[pl.Expr, str]]:
     """Conditions and their reasons; none for a type of which every value fits, and never null."""
     for column in columns:
         value, dtype = pl.col(column.name), read[column.name]
@@ -150,6 +158,13 @@ def _checks(read: pl.Schema, columns: Iterable[Column]) -> Iterator[tuple[pl.Exp
         if dtype != pl.Null() and (conditions := list(_conditions(value, dtype, column.type))):
             is_invalid = pl.any_horizontal(conditions).fill_null(value=False)
             yield is_invalid, f"{column.name}: no {column.type.label} value"
+        if column.type is ColumnType.TEXT and dtype == pl.String():
+            too_long = (value.str.len_bytes() > LONGEST_TEXT_BYTES).fill_null(value=False)
+            yield too_long, f"{column.name}: is longer than {LONGEST_TEXT_BYTES:,} bytes"
+    for names in merged:
+        one, other = (pl.col(name).cast(pl.String()).str.strip_chars() for name in names)
+        differ = (one != "") & (other != "") & (one != other)
+        yield differ.fill_null(value=False), f"{' and '.join(names)}: two different values"
 
 
 def _conditions(value: pl.Expr, dtype: pl.DataType, kind: ColumnType) -> Iterator[pl.Expr]:

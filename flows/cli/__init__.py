@@ -15,7 +15,7 @@ from flows.cli.command_line import (
 from flows.cli.console import console_output, run_command_line, stdout_console
 from flows.cli.inventory import Inventory, MonthInDestination, MonthInventory, take_inventory
 from flows.cli.logs import messages_to
-from flows.cli.prefect_settings import read_project_file, require_prefect_server, server_defaults
+from flows.cli.prefect_settings import prefect_session, read_project_file, require_prefect_server
 from flows.cli.run_load import run_load_command
 from flows.cli.signals import exit_with
 
@@ -34,13 +34,13 @@ __all__ = [
     "load_parser",
     "messages_to",
     "parse_command",
+    "prefect_session",
     "read_project_file",
     "request_from",
     "require_prefect_server",
     "run_command_line",
     "run_load_command",
     "selection_from",
-    "server_defaults",
     "stdout_console",
     "take_inventory",
 ]

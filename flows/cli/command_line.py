@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
@@ -64,11 +65,23 @@ def command_parser(
     """
     shared = _shared_options()
     parser = OneLineParser(prog=f"python {script}", description=description, allow_abbrev=False)
+    parser.add_argument("--version", action=_PrintVersion, help="print the version and stop")
     for option in options:
         text = texts.get(option.removeprefix("--").replace("-", "_"))
         argument = shared[option] | ({"help": text} if text else {})
         parser.add_argument(option, **argument, required=option in required)
     return parser
+
+
+class _PrintVersion(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __init__(self, *names: Any, **options: Any) -> None:  # noqa: ANN401 - as argparse hands them over
+        super().__init__(*names, **options, nargs=0)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"taxi-etl {metadata.version('taxi-etl')}")
+        parser.exit()
 
 
 def _shared_options() -> dict[str, dict[str, Any]]:
@@ -142,7 +155,8 @@ def _shared_options() -> dict[str, dict[str, Any]]:
         "--runner": {
             "choices": RUNNERS,
             "default": "threads",
-            "help": "who works on the months: threads of this process (default); dask: the workers of a "
+            "help": "who works on the months: threads of this process (default); direct: "
+            "the same without Prefect: no server, no history; dask: the workers of a "
             "Dask cluster; deployment: the workers of a Prefect work pool",
         },
         "--dask-address": {
@@ -245,7 +259,7 @@ def parse_command(
     """
     given = (parser or load_parser()).parse_args(arguments)
     # Flow parameters are stored by the Prefect server; other machines need the whole address, though.
-    if given.runner == "threads":
+    if given.runner in ("threads", "direct"):
         given.source = redact(given.source)
     request = request_from(given)
     request.check()

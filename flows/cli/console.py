@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Table
 
 from flows.cli.logs import log_to, messages_to
-from flows.cli.prefect_settings import server_defaults
+from flows.cli.prefect_settings import set_server_defaults
+from flows.cli.process_time import seconds_since_start
 from flows.cli.signals import print_interrupted, raise_on_sigterm
 from flows.errors import LocalStorageError, TaxiError, UsageError, error_context
 from flows.month import MonthOutcome, RunSummary, describe_error
@@ -47,7 +47,8 @@ def run_command_line(command: Callable[[], int], *, loads_months: bool = False) 
         The command's own exit code, or, after one line on standard error: 2 for wrong usage or an unusable
         local directory, 1 for any other `TaxiError`, 130 for Ctrl-C, 143 for SIGTERM.
     """
-    with temporary_settings(server_defaults()), raise_on_sigterm():
+    set_server_defaults()
+    with raise_on_sigterm():
         try:
             return command()
         except TaxiError as error:
@@ -142,6 +143,8 @@ class RunConsole:
         logger.debug("run failed", exc_info=error)
         text = describe_error(error)
         if "Failed to reach API" in text:
+            from prefect.settings import PREFECT_API_URL
+
             text = (
                 f"no Prefect server answers at {PREFECT_API_URL.value()}; start it, or unset PREFECT_API_URL "
                 "to use a temporary one"
@@ -178,8 +181,6 @@ def console_output(data_dir: Path, summary_file: Path | None = None) -> Generato
     with log_to(log), messages_to(screen, propagate=True):
         for old in sorted(logs.glob("etl-*.log"))[:-KEPT_LOGS]:
             old.unlink(missing_ok=True)
-        if not PREFECT_API_URL.value():
-            logger.info("starting a temporary Prefect server; with PREFECT_API_URL set, one of yours is used")
         with _live_progress(screen):
             yield RunConsole(log, summary_file)
 
@@ -208,10 +209,13 @@ def _live_progress(screen: Console) -> Generator[None]:
 def _summary_table(summary: RunSummary) -> Table:
     """One row per month; the column `dropped` only if row transforms dropped any rows."""
     loaded = [o.staged.rows for o in summary.months if o.staged and o.status == "published"]
-    rate = f" ({sum(loaded) / summary.seconds:,.0f} rows/s)" if loaded and summary.seconds else ""
+    seconds = seconds_since_start()
+    rate = f" ({sum(loaded) / seconds:,.0f} rows/s)" if loaded else ""
     table = Table(
-        title=f"{summary.label}: {sum(loaded):,} rows loaded in {summary.seconds:.1f} s{rate}",
+        title=f"{summary.label}: {sum(loaded):,} rows loaded in {seconds:.1f} s{rate}",
         title_justify="left",
+        caption="total: with the start of the program; months: their own work, without waiting for a turn",
+        caption_justify="left",
     )
     table.add_column("month")
     has_dropped = any(outcome.staged and outcome.staged.dropped_rows for outcome in summary.months)

@@ -10,8 +10,6 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect.logging.formatters import PrefectFormatter
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -51,13 +49,8 @@ def log_to(path: Path) -> Generator[None]:
     root = logging.getLogger()
     handlers = root.handlers[:]
     file = LogFile(path, encoding="utf-8", delay=True)
-    file.setFormatter(
-        PrefectFormatter(
-            "%(asctime)s %(levelname)s %(name)s: %(message)s",
-            flow_run_fmt="%(asctime)s %(levelname)s %(flow_run_name)s: %(message)s",
-            task_run_fmt="%(asctime)s %(levelname)s %(task_run_name)s: %(message)s",
-        )
-    )
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(origin)s: %(message)s"))
+    file.addFilter(_add_origin)
     root.handlers[:] = [file]
     try:
         yield
@@ -66,6 +59,13 @@ def log_to(path: Path) -> Generator[None]:
         for handler in handlers:
             handler.addFilter(_is_not_shutdown_message)
         file.close()
+
+
+def _add_origin(record: logging.LogRecord) -> bool:
+    """Name the run that a record of Prefect's run loggers belongs to, or else the logger."""
+    run = getattr(record, "task_run_name", None) or getattr(record, "flow_run_name", None)
+    record.origin = run or record.name
+    return True
 
 
 def _is_not_shutdown_message(record: logging.LogRecord) -> bool:

@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
-
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_SERVER_ANALYTICS_ENABLED,
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-)
 
 from flows.errors import UsageError
 
+logger = logging.getLogger(__name__)
+
 PROJECT_ROOT = Path(__file__).parents[2]
 
+SERVER_DEFAULTS = {
+    # A fresh database takes 16 s to set up on a small machine; Prefect gives up after 20.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
 
-def server_defaults() -> dict[Any, Any]:
-    """The project's own defaults for Prefect.
 
-    Returns:
-        Values by setting, for `prefect.settings.temporary_settings`; without those that the environment sets.
+def set_server_defaults() -> None:
+    """Put the project's own defaults for Prefect into the environment, unless they are there already.
+
+    To be called before Prefect is imported; a server that Prefect starts takes them over.
     """
-    defaults = {
-        # A fresh database takes 16 s to set up on a small machine; Prefect gives up after 20.
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
-        # Every flow would wait up to a second at its end for the thread that sends heartbeats.
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-        PREFECT_SERVER_ANALYTICS_ENABLED: False,
-    }
-    return {setting: value for setting, value in defaults.items() if setting.name not in os.environ}
+    for name, value in SERVER_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+@contextlib.contextmanager
+def prefect_session() -> Generator[None]:
+    """Run the flows of the block on the server that is configured, or on a temporary one.
+
+    No flow waits up to a second at its end for the thread that sends its heartbeats, unless the environment
+    sets how often they are sent. (Prefect's setting cannot be switched off there.)
+    """
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    if not PREFECT_API_URL.value():
+        logger.info("starting a temporary Prefect server; with PREFECT_API_URL set, one of yours is used")
+    is_set = PREFECT_FLOWS_HEARTBEAT_FREQUENCY.name in os.environ
+    with temporary_settings({} if is_set else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
 
 
 def require_prefect_server() -> None:
@@ -40,6 +52,8 @@ def require_prefect_server() -> None:
     Raises:
         UsageError: `PREFECT_API_URL` is not set.
     """
+    from prefect.settings import PREFECT_API_URL
+
     if not PREFECT_API_URL.value():
         raise UsageError(
             "no Prefect server; start one with `make server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"

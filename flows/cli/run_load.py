@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import pkgutil
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows.cli.command_line import LoadCommand, parse_command
 from flows.cli.console import console_output, run_command_line
 from flows.cli.dry_run import print_plan
+from flows.cli.prefect_settings import prefect_session
 from flows.month import MonthsFailed, RunSummary
 from flows.request import LoadRequest, already_checked
+from flows.runners import run_request
 
-if TYPE_CHECKING:
-    from prefect import Flow
+logger = logging.getLogger(__name__)
 
 
 def run_load_command(
-    flow: Flow[..., RunSummary],
+    flow: str,
     arguments: Sequence[str] | None = None,
     parse: Callable[[Sequence[str]], LoadCommand] = parse_command,
 ) -> int:
     """Run a command that loads months.
 
     Args:
-        flow: that does it, on the server that is configured or a temporary one.
+        flow: that does it, as `module:name`; imported only when it is run, because Prefect takes a second.
         arguments: of the call; None: this process's own.
         parse: reads and checks them.
 
@@ -43,12 +46,18 @@ def run_load_command(
     return run_command_line(call, loads_months=True)
 
 
-def _run(flow: Flow[..., RunSummary], request: LoadRequest) -> RunSummary:
-    names = inspect.signature(flow.fn).parameters
-    parameters = {name: value for name, value in request.parameters().items() if name in names}
+def _run(flow: str, request: LoadRequest) -> RunSummary:
     try:
-        with already_checked(request):
-            summary: Any = flow(**parameters)
+        if request.runner.name == "direct":
+            logger.info("without Prefect: no history, no artifacts, no page in the UI")
+            return run_request(request)
+        return _run_flow(flow, request)
     except MonthsFailed as error:
         return error.summary
-    return summary
+
+
+def _run_flow(flow: str, request: LoadRequest) -> RunSummary:
+    with prefect_session(), already_checked(request):
+        run: Any = pkgutil.resolve_name(flow)
+        names = inspect.signature(run.fn).parameters
+        return run(**{name: value for name, value in request.parameters().items() if name in names})

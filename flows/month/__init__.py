@@ -1,7 +1,7 @@
-"""One month, from its source to every destination."""
+"""One month, from its source or from the bucket; `flows.month.flow` is Prefect's side of it."""
 
-from flows.month.flow import etl_month
-from flows.month.from_bucket import BUCKET, WAREHOUSE, load
+from flows.month.from_bucket import BUCKET, WAREHOUSE, load_from_bucket
+from flows.month.from_source import load_from_source
 from flows.month.outcome import (
     MonthFailed,
     MonthOutcome,
@@ -10,20 +10,20 @@ from flows.month.outcome import (
     describe_error,
     track_month,
 )
-from flows.month.tasks import RETRY_OPTIONS, extract_cached, stage_month
+from flows.month.steps import DirectSteps
+from flows.month.turns import months_take_turns
 
 __all__ = [
     "BUCKET",
-    "RETRY_OPTIONS",
     "WAREHOUSE",
+    "DirectSteps",
     "MonthFailed",
     "MonthOutcome",
     "MonthsFailed",
     "RunSummary",
     "describe_error",
-    "etl_month",
-    "extract_cached",
-    "load",
-    "stage_month",
+    "load_from_bucket",
+    "load_from_source",
+    "months_take_turns",
     "track_month",
 ]

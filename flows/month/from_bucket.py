@@ -26,7 +26,7 @@ BUCKET, WAREHOUSE = "gcs", "bigquery"
 BATCH_ROWS = 131_072
 
 
-def load(
+def load_from_bucket(
     month: TripMonth, data_dir: Path, row_transforms: tuple[str, ...] = (), *, force: bool = False
 ) -> MonthOutcome:
     """Load one month from the bucket into BigQuery.

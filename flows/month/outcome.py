@@ -29,7 +29,8 @@ class MonthOutcome:
 
     Attributes:
         month: the month.
-        seconds: from the start of the first step to the end of the last.
+        seconds: from the start of the first step to the end of the last, without `waited_seconds`.
+        waited_seconds: for a turn, while other months had the cores.
         staged: the staged file; None if the month failed before.
         receipts: by destination, for those that now have the month.
         failures: by destination, for those that do not: the error in one line.
@@ -39,11 +40,28 @@ class MonthOutcome:
 
     month: TripMonth
     seconds: float = 0.0
+    waited_seconds: float = 0.0
     staged: StagedMonth | None = None
     receipts: dict[str, Receipt] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     quality: str = ""
     error: str | None = None
+
+    @classmethod
+    def of(cls, month: TripMonth, result: MonthOutcome | BaseException) -> MonthOutcome:
+        """The outcome of a month, also when its run ended abnormally.
+
+        Args:
+            month: which one.
+            result: what its run returned or raised.
+        """
+        if isinstance(result, MonthFailed):
+            return result.outcome
+        if isinstance(result, BaseException):
+            text = describe_error(result)
+            has_place = isinstance(result, TaxiError) and result.where
+            return cls(month, error=text if has_place else f"{month.label}: {text}")
+        return result
 
     @property
     def status(self) -> MonthStatus:
@@ -137,7 +155,7 @@ def track_month(month: TripMonth, lock: Path, lock_timeout_seconds: float) -> Ge
         outcome.error = describe_error(error)
         raise MonthFailed(outcome.error, outcome) from error
     finally:
-        outcome.seconds = time.perf_counter() - started
+        outcome.seconds = time.perf_counter() - started - outcome.waited_seconds
     if outcome.error is not None:
         raise MonthFailed(outcome.error, outcome)
 
@@ -149,26 +167,23 @@ class RunSummary:
     Attributes:
         dataset: its colour.
         months: one outcome per month, at least one, in calendar order.
-        seconds: wall time of the whole run.
     """
 
     dataset: str
     months: tuple[MonthOutcome, ...]
-    seconds: float
 
     @classmethod
-    def concluded(cls, dataset: str, months: Iterable[MonthOutcome], started: float) -> Self:
+    def concluded(cls, dataset: str, months: Iterable[MonthOutcome]) -> Self:
         """The summary of a run that ends now.
 
         Args:
             dataset: colour.
             months: one outcome each.
-            started: `time.perf_counter()` at its beginning.
 
         Raises:
             MonthsFailed: with the summary, if a month failed.
         """
-        summary = cls(dataset, tuple(months), time.perf_counter() - started)
+        summary = cls(dataset, tuple(months))
         if summary.failed:
             raise MonthsFailed(summary)
         return summary

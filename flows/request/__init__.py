@@ -15,6 +15,7 @@ from flows.request.read_blocks import (
     configured_destination,
     has_google_key,
     with_blocks,
+    without_blocks,
 )
 from flows.request.runner import RUNNERS, RunnerName
 from flows.request.selection import DEFAULT_YEAR, Selection, month_numbers
@@ -43,4 +44,5 @@ __all__ = [
     "month_numbers",
     "with_blocks",
     "with_parameters_of",
+    "without_blocks",
 ]

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS
 from flows.errors import UsageError
-from flows.request.read_blocks import configured_destination
+from flows.request.read_blocks import configured_destination, without_blocks
 from flows.request.runner import Runner
 from flows.request.selection import Selection
 from flows.settings import get_settings
@@ -110,7 +110,8 @@ class LoadRequest:
             check_open_ended(self.source)
         for month in months:
             locate_source(self.source, month, get_settings())
-        check_destinations(self.to, self.directory)
+        with without_blocks() if self.runner.name == "direct" else contextlib.nullcontext():
+            check_destinations(self.to, self.directory)
         self.runner.check(self.to)
 
 

@@ -5,8 +5,10 @@ NOTE: the only module of this package that imports Prefect, and only when a bloc
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,19 @@ def configured_destination(name: str, data_dir: Path) -> Destination:
     return make_destination(name, data_dir, with_blocks(get_settings(), [name]))
 
 
+_reads_blocks: ContextVar[bool] = ContextVar("reads_blocks", default=True)
+
+
+@contextlib.contextmanager
+def without_blocks() -> Generator[None]:
+    """Leave the settings as the environment has them in the block, and Prefect out of the process."""
+    token = _reads_blocks.set(False)
+    try:
+        yield
+    finally:
+        _reads_blocks.reset(token)
+
+
 def with_blocks(settings: Settings, destinations: Iterable[str]) -> Settings:
     """Fill in from blocks what the settings leave open.
 
@@ -41,8 +56,10 @@ def with_blocks(settings: Settings, destinations: Iterable[str]) -> Settings:
         destinations: only what these need is looked up, because a look-up needs a Prefect server.
 
     Returns:
-        The completed settings.
+        The completed settings; unchanged `without_blocks`.
     """
+    if not _reads_blocks.get():
+        return settings
     if "postgres" in destinations and not settings.postgres_url:
         settings = settings.model_copy(update={"postgres_url": postgres_url_from_block()})
     if "gcs" in destinations:

@@ -12,7 +12,7 @@ from flows.errors import UsageError
 from flows.request.read_blocks import prefect_api_url
 from flows.settings import get_settings
 
-RunnerName: TypeAlias = Literal["threads", "dask", "deployment"]
+RunnerName: TypeAlias = Literal["threads", "direct", "dask", "deployment"]
 RUNNERS: tuple[RunnerName, ...] = get_args(RunnerName)
 DASK_ADDRESS = re.compile(r"((tcp|tls)://)?(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):\d+")
 
@@ -23,13 +23,24 @@ class Runner:
 
     Attributes:
         name: one of `RUNNERS`.
-        concurrency: months at once, for `threads`; elsewhere the workers decide. None: the setting.
+        concurrency: months at once, for `threads` and `direct`; elsewhere the workers decide. None: the
+            setting.
         dask_address: address of the scheduler, for `dask`.
     """
 
     name: RunnerName = "threads"
     concurrency: int | None = None
     dask_address: str | None = None
+
+    @property
+    def months_at_once(self) -> int:
+        """`concurrency`, or the setting of this machine."""
+        return self.concurrency or get_settings().concurrency
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether other machines may work on the months."""
+        return self.name in ("dask", "deployment")
 
     def check(self, to: Sequence[str]) -> None:
         """Refuse a choice that cannot work; nothing is started or connected to.
@@ -46,7 +57,7 @@ class Runner:
             _check_dask(self.dask_address)
         elif self.dask_address:
             raise UsageError(f"--dask-address is for --runner dask, not for --runner {self.name}")
-        if self.name == "threads":
+        if not self.is_remote:
             return
         _check_shared(self.name, to)
         if not prefect_api_url():

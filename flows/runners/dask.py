@@ -24,9 +24,9 @@ from prefect.context import SyncClientContext, TaskRunContext
 from prefect.states import Crashed
 
 from flows.errors import Terminal
-from flows.month import MonthFailed, MonthOutcome, etl_month
+from flows.month import MonthFailed, MonthOutcome
+from flows.month.flow import etl_month, wait_for_result
 from flows.request import LoadRequest
-from flows.runners.month_task import to_outcome, wait_for_result
 from flows.runners.remote import check_source_on_worker, portable_source, verify_outcome
 from transforms.trip_month import TripMonth
 
@@ -84,7 +84,7 @@ def run_subflow(month: TripMonth, request: LoadRequest) -> MonthOutcome:
         raise
     except Exception as error:
         logger.exception("%s failed", month.label)
-        outcome = to_outcome(month, error)
+        outcome = MonthOutcome.of(month, error)
         raise MonthFailed(str(outcome.error), outcome) from error
 
 
@@ -138,7 +138,7 @@ def run_on_dask(months: Sequence[TripMonth], request: LoadRequest) -> list[Month
             pool.submit(run_month_on_worker, {"month": month, "request": portable}) for month in months
         ]
         return [
-            verify_outcome(to_outcome(month, wait_for_result(future)), request.directory)
+            verify_outcome(MonthOutcome.of(month, wait_for_result(future)), request.directory)
             for month, future in zip(months, futures, strict=True)
         ]
 

@@ -26,7 +26,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from flows.destinations import Receipt
 from flows.errors import Terminal
-from flows.month import MonthFailed, MonthOutcome, etl_month
+from flows.month import MonthFailed, MonthOutcome
+from flows.month.flow import etl_month
 from flows.request import Color, LoadRequest, Month, Ratio, with_parameters_of
 from flows.runners.remote import check_source_on_worker
 from flows.staging import StagedMonth, StagingOptions

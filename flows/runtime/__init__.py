@@ -8,6 +8,7 @@ from flows.runtime.files import (
     file_lock,
     fsync,
     remove_temporary_files,
+    require_free_space,
     temporary_path,
 )
 from flows.runtime.layout import Layout
@@ -41,6 +42,7 @@ __all__ = [
     "remove_temporary_files",
     "reporter",
     "request_stop",
+    "require_free_space",
     "retry_transient",
     "set_progress_listener",
     "temporary_path",

@@ -32,6 +32,28 @@ def describe_free_space(directory: Path) -> str:
     return f"{directory} ({disk.free / 1e6:,.1f} of {disk.total / 1e6:,.1f} MB free)"
 
 
+def require_free_space(directory: Path, needed_bytes: int, keep_bytes: int) -> None:
+    """Refuse to write what would leave too little room on a disk.
+
+    Args:
+        directory: an existing directory on the disk.
+        needed_bytes: what is still to be written.
+        keep_bytes: room that has to remain, or a twentieth of the disk if that is less.
+
+    Raises:
+        LocalStorageError: names the directory and its free space.
+    """
+    disk = shutil.disk_usage(directory)
+    keep = min(keep_bytes, disk.total // 20)
+    if disk.free < needed_bytes + keep:
+        needed = f"{needed_bytes / 1e6:,.1f} MB are still to come and " if needed_bytes else ""
+        raise LocalStorageError(
+            f"No space left in {describe_free_space(directory)}: {needed}{keep / 1e6:,.1f} MB are to stay "
+            "free (TAXI_MIN_FREE_DISK_BYTES); make room there, or give the run another directory "
+            "(--data-dir), then run it again"
+        )
+
+
 @contextlib.contextmanager
 def explain_full_disk(directory: Path) -> Generator[None]:
     """Turn the system's "disk full" into an error that names the directory and its free space.

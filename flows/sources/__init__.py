@@ -11,7 +11,7 @@ from flows.sources.catalogue import (
 from flows.sources.csv_census import GZIP_MAGIC
 from flows.sources.landed_file import LandedFile, find_landed
 from flows.sources.landing import land
-from flows.sources.probe import CONCURRENT_PROBES, newest_months, probe_source, source_version
+from flows.sources.probe import CONCURRENT_PROBES, newest_months, probe_source
 from flows.sources.redaction import redact, without_secrets
 
 __all__ = [
@@ -29,6 +29,5 @@ __all__ = [
     "newest_months",
     "probe_source",
     "redact",
-    "source_version",
     "without_secrets",
 ]

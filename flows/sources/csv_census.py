@@ -13,6 +13,7 @@ from flows.errors import SourceCorrupt
 GZIP_MAGIC = b"\x1f\x8b"
 UTF8_BOM = b"\xef\xbb\xbf"
 HEADER_LIMIT_BYTES = 64 * 2**10
+LONG_LINE_BYTES = 2**23  # no piece of text that is fed is longer
 MAGIC_BYTES = 8  # longer than any of the file signatures below
 OTHER_FORMATS = {
     b"<": "an HTML or XML page",
@@ -32,6 +33,7 @@ class Census:
         lines: physical lines; the last one counts even without a line feed.
         separators, quotes, nuls: numbers of commas, double quotes and NUL bytes.
         bytes: uncompressed size.
+        has_long_line: whether a line is so long that it should not be held in memory.
     """
 
     lines: int
@@ -39,6 +41,7 @@ class Census:
     quotes: int
     nuls: int
     bytes: int
+    has_long_line: bool = False
 
     def is_regular(self, columns: int) -> bool:
         """Tell whether every line seems to have the same number of fields, without quoting.
@@ -52,7 +55,8 @@ class Census:
         Returns:
             True if the counts fit.
         """
-        return not self.quotes and not self.nuls and self.separators == self.lines * (columns - 1)
+        is_plain = not (self.quotes or self.nuls or self.has_long_line)
+        return is_plain and self.separators == self.lines * (columns - 1)
 
 
 class TextCensus:
@@ -65,6 +69,7 @@ class TextCensus:
         self._in_first_line = True
         self._last_byte = b""
         self._line_feeds = self._separators = self._quotes = self._nuls = self._bytes = 0
+        self._open_line_bytes = self._longest_line_bytes = 0
 
     def feed(self, text: bytes) -> None:
         """Count the next bytes.
@@ -87,7 +92,9 @@ class TextCensus:
                     f"the first line is longer than {HEADER_LIMIT_BYTES:,} bytes; this is no CSV file "
                     "with a header"
                 )
-        self._line_feeds += text.count(b"\n")
+        line_feeds = text.count(b"\n")
+        self._measure_open_line(text, has_end=line_feeds > 0)
+        self._line_feeds += line_feeds
         self._separators += text.count(b",")
         self._quotes += text.count(b'"')
         self._nuls += text.count(b"\0")
@@ -115,7 +122,15 @@ class TextCensus:
                 "with a header"
             ) from None
         lines = self._line_feeds + (self._last_byte != b"\n")
-        return header, Census(lines, self._separators, self._quotes, self._nuls, self._bytes)
+        long = self._longest_line_bytes > LONG_LINE_BYTES
+        return header, Census(lines, self._separators, self._quotes, self._nuls, self._bytes, long)
+
+    def _measure_open_line(self, text: bytes, *, has_end: bool) -> None:
+        """Measure the lines that reach from one piece of text into the next."""
+        self._open_line_bytes += text.find(b"\n") if has_end else len(text)
+        self._longest_line_bytes = max(self._longest_line_bytes, self._open_line_bytes)
+        if has_end:
+            self._open_line_bytes = len(text) - text.rfind(b"\n") - 1
 
     def _refuse_carriage_returns(self) -> None:
         if b"\r" in self._first_line.rstrip(b"\r"):

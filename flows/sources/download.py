@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.errors import LocalStorageError, SourceBusy, SourceCorrupt, SourceUnreachable
-from flows.runtime import ProgressCallback, commit_file, explain_full_disk, retry_transient
+from flows.runtime import (
+    ProgressCallback,
+    commit_file,
+    explain_full_disk,
+    require_free_space,
+    retry_transient,
+)
 from flows.sources.inspection import Inspection, Inspector, parquet_rows
 from flows.sources.landed_file import LandedFile, record_path, write_record
 from flows.sources.redaction import without_secrets
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
     from flows.sources.catalogue import SourceFile
 
 logger = logging.getLogger(__name__)
+
+ROOM_CHECK_BYTES = 2**24  # how often the room on the disk is looked at while a file grows
 
 
 class Download:
@@ -118,14 +126,22 @@ class Download:
         self._part.parent.mkdir(parents=True, exist_ok=True)
         if response.version:
             self._part_version.write_text(f"{self._source.identity}\n{response.version}")
+        next_check = self._received
         with self._part.open("ab") as part:
             for chunk in response.chunks:
+                if self._received >= next_check:
+                    self._require_room()
+                    next_check = self._received + ROOM_CHECK_BYTES
                 part.write(chunk)
                 self._inspector.feed(chunk)
                 self._received += len(chunk)
                 self._furthest = max(self._furthest, self._received)
                 if self._report:
                     self._report(self._received, response.total)
+
+    def _require_room(self) -> None:
+        rest = max((self._announced or 0) - self._received, 0)
+        require_free_space(self._part.parent, rest, self._settings.min_free_disk_bytes)
 
     def _check_size(self) -> None:
         received, announced = self._received, self._announced

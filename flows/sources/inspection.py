@@ -50,7 +50,7 @@ class Inspector:
         """Start an inspection.
 
         Args:
-            max_uncompressed_bytes: a compressed file that unpacks to more is refused.
+            max_uncompressed_bytes: a file that has more, unpacked if it is compressed, is refused.
         """
         self._max_uncompressed_bytes = max_uncompressed_bytes
         self._sha256 = hashlib.sha256()
@@ -71,6 +71,7 @@ class Inspector:
         """
         self._sha256.update(data)
         self._bytes += len(data)
+        _refuse_too_large(self._bytes, self._max_uncompressed_bytes)
         if self._kind is None:
             self._start += data
             if len(self._start) < len(PARQUET_MAGIC):
@@ -137,6 +138,14 @@ def parquet_rows(path: Path) -> int:
         ) from error
 
 
+def _refuse_too_large(size: int, limit: int) -> None:
+    if size > limit:
+        raise SourceCorrupt(
+            f"the file has more than {limit:,} bytes, unpacked if it is compressed; if that is right, raise "
+            "TAXI_MAX_UNCOMPRESSED_BYTES"
+        )
+
+
 class _GzipMembers:
     """Decompresses a file of one or more gzip members, and verifies the checksum and length of each."""
 
@@ -170,11 +179,7 @@ class _GzipMembers:
                 self._member = isal_zlib.decompressobj(wbits=GZIP_WINDOW_BITS)
             text = self._member.decompress(data, BLOCK_BYTES)
             self._uncompressed_bytes += len(text)
-            if self._uncompressed_bytes > self._max_uncompressed_bytes:
-                raise SourceCorrupt(
-                    f"the file unpacks to more than {self._max_uncompressed_bytes:,} bytes; if that is "
-                    "right, raise TAXI_MAX_UNCOMPRESSED_BYTES"
-                )
+            _refuse_too_large(self._uncompressed_bytes, self._max_uncompressed_bytes)
             if text:
                 yield text
             data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.errors import SourceNotFound, TaxiError
+from flows.errors import SourceNotFound
 from flows.runtime import retry_transient
 from flows.sources.catalogue import PUBLISHERS, SYNTHETIC, SourceFile, check_open_ended, locate_source
 from flows.sources.redaction import without_secrets
@@ -62,22 +62,6 @@ def probe_source(file: SourceFile, settings: Settings, known_version: str | None
         source_retry_policy(settings),
         retry_on=RETRIED_ERRORS,
     )
-
-
-def source_version(file: SourceFile, settings: Settings) -> str | None:
-    """Ask a source, once, for the version of a file.
-
-    Args:
-        file: the file.
-        settings: time-outs.
-
-    Returns:
-        The version, or None if the source has none or cannot be asked.
-    """
-    try:
-        return _probe_once(file, settings).version
-    except TaxiError:
-        return None
 
 
 def newest_months(

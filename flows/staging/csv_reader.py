@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from transforms.cleaning import csv_schema, parse_text
-from transforms.column import Column, ColumnType
+from transforms.column import LONGEST_TEXT_BYTES, Column, ColumnType
 
 if TYPE_CHECKING:
     from transforms.dataset import Dataset, HeaderMatch
@@ -72,6 +72,21 @@ def check_silent_misreads(dataset: Dataset, statistics: Mapping[str, Mapping[str
             raise FastPathUnsupported(f"{column.name} is null")
         if measured.get("has_nan") == "true" or _is_out_of_range(column, measured):
             raise FastPathUnsupported(f"{column.name} is out of range")
+
+
+def check_text_lengths(batch: pl.DataFrame) -> None:
+    """Refuse texts that are too long before they are written.
+
+    Args:
+        batch: some rows of the file.
+
+    Raises:
+        FastPathUnsupported: names the column.
+    """
+    lengths = batch.select(pl.col(pl.String()).str.len_bytes().max())
+    for name in lengths.columns:
+        if (lengths[name].item() or 0) > LONGEST_TEXT_BYTES:
+            raise FastPathUnsupported(f"{name} is longer than {LONGEST_TEXT_BYTES:,} bytes")
 
 
 def _is_out_of_range(column: Column, measured: Mapping[str, str]) -> bool:

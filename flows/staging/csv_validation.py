@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import itertools
 import math
 import re
 from collections.abc import Sequence
 
-from transforms.column import Column, ColumnType
+from transforms.column import LONGEST_TEXT_BYTES, Column, ColumnType
 
 INTEGER_LIMIT = 2**63
 LEAP_SECOND = 60
@@ -26,7 +27,7 @@ _PLAIN_VALUES = {
     ColumnType.FLOAT: r"-?(?:\d{1,300}+(?:\.\d*+)?|\.\d++)",
     ColumnType.TIMESTAMP: rf"{_YEAR}-{_DAY} (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d",
     # Printable ASCII without the quote and the comma.
-    ColumnType.TEXT: r"[ !#-+\--~]++",
+    ColumnType.TEXT: rf"[ !#-+\--~]{{1,{LONGEST_TEXT_BYTES}}}+",
 }
 # ASCII: to Python the digits of every script are digits, to databases they are not.
 _INTEGER = re.compile(r"[+-]?\d+(?:\.0*)?", re.ASCII)
@@ -40,22 +41,32 @@ class InvalidLine(ValueError):
     """A line that does not fit its declaration; the message is the reject's reason."""
 
 
-def line_pattern(columns: Sequence[Column], trailing: int = 0) -> re.Pattern[bytes]:
+def line_pattern(
+    columns: Sequence[Column], trailing: int = 0, merged: Sequence[tuple[int, int]] = ()
+) -> re.Pattern[bytes]:
     """Build the pattern of plain lines; a match is a run of as many as follow each other.
 
     The quantifiers are possessive: an invalid line is left at once, without backtracking. A value may be
-    quoted, as in files that quote every value; but not an empty one, which Polars reads as a text.
+    quoted, as in files that quote every value. Two quotes in a row are always a whole empty value.
 
     Args:
         columns: declarations, in the file's order.
         trailing: empty fields at the end of every line of the file.
+        merged: positions of columns of which one at least is empty in a plain line.
 
     Returns:
         The pattern of one or more whole lines with their line ends.
     """
     values = [(column, _plain_value(column)) for column in columns]
-    fields = [f'(?:{value}|"{value}"){"" if column.required else "?+"}' for column, value in values]
-    return re.compile(rf"(?:{','.join(fields)}{',' * trailing}\r?\n)++".encode())
+    fields = [
+        f'(?:{value}|"{value}")' if column.required else f'(?:{value}|"{value}"|"")?+'
+        for column, value in values
+    ]
+    lines = [
+        ",".join('(?:"")?+' if place in empty else field for place, field in enumerate(fields))
+        for empty in itertools.product(*merged)
+    ]
+    return re.compile(rf"(?:(?:{'|'.join(lines)}){',' * trailing}\r?\n)++".encode())
 
 
 def _plain_value(column: Column) -> str:
@@ -65,13 +76,16 @@ def _plain_value(column: Column) -> str:
     return f"(?:{value}|(?i:{'|'.join(words)}) *+)" if words else value
 
 
-def regular_line(record: bytes, columns: Sequence[Column], trailing: int = 0) -> bytes:
+def regular_line(
+    record: bytes, columns: Sequence[Column], trailing: int = 0, merged: Sequence[tuple[int, int]] = ()
+) -> bytes:
     """Check one record, and write it as the fast reader needs it.
 
     Args:
         record: with its line end.
         columns: declarations, in the file's order.
         trailing: empty fields at the end of every line of the file; they are left out.
+        merged: positions of columns that hold one value; the second of each is left empty.
 
     Returns:
         The line with its values in regular form and a line feed.
@@ -93,11 +107,22 @@ def regular_line(record: bytes, columns: Sequence[Column], trailing: int = 0) ->
         behind = f" and {trailing} empty ones are behind them" if trailing else ""
         raise InvalidLine(f"has {len(values)} fields where the header has {len(columns)}{behind}")
     values = values[: len(columns)]
+    for kept, other in merged:
+        values[kept], values[other] = _merged_value(values, columns, kept, other), ""
     return ",".join(map(_regular_value, values, columns)).encode() + b"\n"
+
+
+def _merged_value(values: Sequence[str], columns: Sequence[Column], kept: int, other: int) -> str:
+    one, two = values[kept].strip(), values[other].strip()
+    if one and two and one != two:
+        raise InvalidLine(f"{columns[kept].name}: is {one[:40]!r}, but {columns[other].name} is {two[:40]!r}")
+    return values[kept] if one else values[other]
 
 
 def _regular_value(value: str, column: Column) -> str:
     if column.type is ColumnType.TEXT:
+        if 4 * len(value) > LONGEST_TEXT_BYTES < len(value.encode()):
+            raise InvalidLine(f"{column.name}: is longer than {LONGEST_TEXT_BYTES:,} bytes")
         return '"' + value.replace('"', '""') + '"' if any(c in value for c in '",\r\n') else value
     value = value.strip()
     if not value:

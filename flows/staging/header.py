@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -65,3 +66,43 @@ def match_header(landed: LandedFile, month: TripMonth, *, allow_new: bool) -> He
     if unexpected := [name for name in match.missing if name not in expected]:
         logger.info("%s: filled with null, not in the file: %s", month.label, ", ".join(unexpected))
     return match
+
+
+ALIKE = 0.8  # share of two names' letters that are the same, in order
+
+
+def check_declared_filled(match: HeaderMatch, month: TripMonth, empty: Sequence[str]) -> None:
+    """Refuse an undeclared column that probably is a declared one, which then has no value in any row.
+
+    Args:
+        match: the file's header.
+        month: what the file holds.
+        empty: columns of the staged file without a value in any row.
+
+    Raises:
+        SchemaDrift: the names are alike. If none is, a warning names the empty columns.
+    """
+    dataset, undeclared = month.dataset, month.dataset.undeclared(match.new)
+    unexpected = [name for name in empty if name in dataset.column]
+    expected = dataset.expected_missing(unexpected, month.iso)
+    letters = {_letters(name): name for name in unexpected if name not in expected}
+    if not undeclared or not letters:
+        return
+    for name in undeclared:
+        if alike := difflib.get_close_matches(_letters(name), letters, n=1, cutoff=ALIKE):
+            column = letters[alike[0]]
+            raise SchemaDrift(
+                f"{column} would have no value in any row, and the undeclared column {name} may be the same "
+                f"one under another name; add the name to the aliases of {column} in "
+                f"transforms/datasets/{month.color}.py, or rename the column in the file"
+            )
+    logger.warning(
+        "%s: no row has a value for %s; undeclared columns of the file are carried along as text: %s",
+        month.label,
+        ", ".join(letters.values()),
+        ", ".join(undeclared),
+    )
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))

@@ -39,43 +39,44 @@ class ParquetSource:
         rows: all of them, normalized, under canonical names, in the file's own types.
         count: the number of rows.
         columns: the declaration of each column.
+        merged: see `HeaderMatch`.
     """
 
     rows: pl.LazyFrame
     count: int
     columns: tuple[Column, ...]
+    merged: tuple[tuple[str, str], ...] = ()
 
     def good(self) -> Iterator[pl.LazyFrame]:
         """The rows whose every value fits its declaration, in order, a slice at a time."""
-        is_invalid = has_invalid_value(self.rows.collect_schema(), self.columns)
+        is_invalid = has_invalid_value(self.rows.collect_schema(), self.columns, self.merged)
         for start in range(0, self.count, SLICE_ROWS):
             yield parse_timestamps(self.rows.slice(start, SLICE_ROWS).filter(~is_invalid), self.columns)
 
-    def rejects(self, most: int) -> list[Reject]:
-        """Collect the other rows.
+    def rejects(self, most: int) -> Iterator[Reject]:
+        """Find the other rows, a slice at a time.
 
         Args:
             most: stop after one more.
 
-        Returns:
+        Yields:
             Rejects whose line is the row in the file, counted from 1, and whose text is JSON.
         """
         read = self.rows.collect_schema()
-        is_invalid = has_invalid_value(read, self.columns)
-        rejects: list[Reject] = []
+        is_invalid = has_invalid_value(read, self.columns, self.merged)
+        reason = invalid_value_reason(read, self.columns, self.merged)
+        found = 0
         for start in range(0, self.count, SLICE_ROWS):
             invalid = (
                 self.rows.slice(start, SLICE_ROWS)
                 .with_row_index("__row", offset=start + 1)
                 .filter(is_invalid)
-                .head(most + 1 - len(rejects))
-                .select(
-                    "__row", row_as_json(read), invalid_value_reason(read, self.columns).alias("__reason")
-                )
+                .head(most + 1 - found)
+                .select("__row", row_as_json(read), reason.alias("__reason"))
                 .collect(engine="streaming")
             )
-            rejects += [Reject(*row) for row in invalid.iter_rows()]
-        return rejects
+            found += invalid.height
+            yield from (Reject(*row) for row in invalid.iter_rows())
 
 
 def read_parquet(path: Path, dataset: Dataset, match: HeaderMatch) -> ParquetSource:
@@ -99,4 +100,4 @@ def read_parquet(path: Path, dataset: Dataset, match: HeaderMatch) -> ParquetSou
         check_types(rows.collect_schema(), columns)
     except ColumnsDiffer as error:
         raise SchemaDrift(f"{error} (file {path.name})") from error
-    return ParquetSource(normalize(rows, columns), pq.read_metadata(path).num_rows, columns)
+    return ParquetSource(normalize(rows, columns), pq.read_metadata(path).num_rows, columns, match.merged)

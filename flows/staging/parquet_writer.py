@@ -21,6 +21,11 @@ from flows.runtime import describe_free_space
 THREADS = 1
 COPY_OPTIONS = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, RETURN_STATS"
 
+# DuckDB works on vectors of this many rows and ends a row group with the first vector that fills its 122,880
+# rows. Batches of whole vectors make it exactly these; with longer ones, DuckDB cuts each group in two when
+# it loads the file, and writes the month a second time to join them.
+VECTOR_ROWS = 2048
+
 _MESSAGE_IN_JSON = re.compile(r'"exception_message":("(?:[^"\\]|\\.)*")')
 
 
@@ -35,6 +40,12 @@ class WrittenParquet:
 
     rows: int
     statistics: dict[str, dict[str, str]]
+
+    @property
+    def empty_columns(self) -> list[str]:
+        """The columns without a value in any row."""
+        empty = str(self.rows)
+        return [name for name, stats in self.statistics.items() if stats.get("null_count") == empty]
 
 
 def write_parquet(
@@ -82,7 +93,7 @@ def _batches(
 ) -> Generator[pa.RecordBatch]:
     """The frames as Arrow; what they raise is also added to `errors`."""
     try:
-        for frame in frames:
+        for frame in _whole_vectors(frames):
             # The oldest level: plain strings instead of string views, which not every reader knows.
             table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
             yield from table.cast(schema).to_batches()
@@ -91,6 +102,19 @@ def _batches(
     except BaseException as error:
         errors.append(error)
         raise
+
+
+def _whole_vectors(frames: Iterable[pl.DataFrame]) -> Generator[pl.DataFrame]:
+    """The same rows in frames of one chunk and, but for the last, a multiple of `VECTOR_ROWS`."""
+    rest: pl.DataFrame | None = None
+    for frame in frames:
+        together = (frame if rest is None else pl.concat([rest, frame])).rechunk()
+        whole = together.height - together.height % VECTOR_ROWS
+        if whole:
+            yield together.head(whole)
+        rest = together.slice(whole) if whole < together.height else None
+    if rest is not None:
+        yield rest
 
 
 def _reason(error: duckdb.Error) -> str:

@@ -28,12 +28,18 @@ from flows.runtime import (
     remove_temporary_files,
     temporary_path,
 )
-from flows.staging.csv_reader import UNREADABLE, FastPathUnsupported, check_silent_misreads, read_csv
+from flows.staging.csv_reader import (
+    UNREADABLE,
+    FastPathUnsupported,
+    check_silent_misreads,
+    check_text_lengths,
+    read_csv,
+)
 from flows.staging.csv_repair import repair_csv
-from flows.staging.header import match_header
+from flows.staging.header import check_declared_filled, match_header
 from flows.staging.parquet_reader import read_parquet
 from flows.staging.parquet_writer import WrittenParquet, write_parquet
-from flows.staging.rejects import REJECTS_SUFFIX, Reject, too_many_rejects, write_rejects
+from flows.staging.rejects import REJECTS_SUFFIX, Rejects
 from flows.staging.staged_month import (
     CHECKSUM_SUFFIX,
     METADATA_KEY,
@@ -97,10 +103,9 @@ def stage(
         remove_temporary_files(path.with_suffix(suffix))
     if not force and (earlier := find_staged(path, landed, month, options)):
         return earlier
-    stager = _Stager(landed, month, path, options, report)
-    with atomic_write(path) as temporary:
-        stager.write(temporary)
-        write_rejects(path.with_suffix(REJECTS_SUFFIX), stager.rejects)
+    with Rejects(path.with_suffix(REJECTS_SUFFIX)) as rejects, atomic_write(path) as temporary:
+        _Stager(landed, month, path, options, rejects, report).write(temporary)
+        rejects.commit()
         crc = checksum(temporary)
     with atomic_write(path.with_suffix(CHECKSUM_SUFFIX)) as temporary:
         temporary.write_text(crc + "\n")
@@ -108,7 +113,7 @@ def stage(
 
 
 class _Stager:
-    """Writes the Parquet file of one month, collects the rejects and checks the counts."""
+    """Writes the Parquet file of one month and its rejects, and checks the counts."""
 
     def __init__(
         self,
@@ -116,9 +121,10 @@ class _Stager:
         month: TripMonth,
         path: Path,
         options: StagingOptions,
+        rejects: Rejects,
         report: ProgressCallback | None,
     ) -> None:
-        self.rejects: list[Reject] = []
+        self._rejects = rejects
         self._landed, self._month, self._path, self._options = landed, month, path, options
         self._report: ProgressCallback = report or (lambda _done, _total: None)
         self._dataset = month.dataset
@@ -133,17 +139,18 @@ class _Stager:
         """Write the file by the first attempt that works; every row of the source must be accounted for."""
         is_parquet = self._landed.kind == "parquet"
         written = self._write_from_parquet(target) if is_parquet else self._write_from_any_csv(target)
+        check_declared_filled(self._match, self._month, written.empty_columns)
         in_file = pq.read_metadata(target).num_rows
-        if in_file != written.rows or self._source_rows != self._rows_read + len(self.rejects):
+        if in_file != written.rows or self._source_rows != self._rows_read + self._rejects.count:
             raise ReconciliationError(
                 f"{self._source_rows:,} rows in the source, {self._rows_read:,} read, "
-                f"{len(self.rejects):,} rejected, {written.rows:,} written, {in_file:,} in the file; "
+                f"{self._rejects.count:,} rejected, {written.rows:,} written, {in_file:,} in the file; "
                 "nothing is published. Run it again with --force; if it stays, please report it"
             )
 
     def _write_from_any_csv(self, target: Path) -> WrittenParquet:
         census = self._landed.census
-        if census and census.is_regular(len(self._match.columns)):
+        if census and census.is_regular(len(self._match.columns)) and not self._match.merged:
             for integers_as_text in (False, True):
                 try:
                     return self._write_from_csv(self._landed.path, target, integers_as_text=integers_as_text)
@@ -181,12 +188,13 @@ class _Stager:
         return written
 
     def _repair(self, regular: Path) -> None:
-        """Write the valid lines to `regular`, collect the rejects; blank lines no longer count as rows."""
+        """Write the valid lines to `regular`, the others to the rejects; blank lines are no rows."""
         result = repair_csv(
             self._landed.path,
             regular,
             self._dataset,
             self._match,
+            self._rejects,
             most_rejects=self._options.most_rejects(self._source_rows),
             report=lambda lines, _: self._report(lines, self._source_rows),
         )
@@ -196,20 +204,18 @@ class _Stager:
                 "when the file landed; run it again with --force"
             )
         self._source_rows -= result.blank + result.continued
-        self.rejects = result.rejects
         if not self._source_rows:
             raise TooManyRejects(NO_ROWS)
         self._check_rejects()
 
     def _check_rejects(self) -> None:
-        most = self._options.most_rejects(self._source_rows)
-        if len(self.rejects) > most or len(self.rejects) == self._source_rows:
-            raise too_many_rejects(self.rejects, most)
+        self._rejects.check(self._options.most_rejects(self._source_rows), self._source_rows)
 
     def _write_from_parquet(self, target: Path) -> WrittenParquet:
         source = read_parquet(self._landed.path, self._dataset, self._match)
         try:
-            self.rejects = source.rejects(self._options.most_rejects(self._source_rows))
+            for reject in source.rejects(self._options.most_rejects(self._source_rows)):
+                self._rejects.add(reject)
             self._check_rejects()
             return self._write_rows(source.good(), target)
         except pl.exceptions.ComputeError as error:
@@ -226,7 +232,7 @@ class _Stager:
             self._options,
             self._match,
             source_rows=self._source_rows,
-            rejected_rows=len(self.rejects),
+            rejected_rows=self._rejects.count,
         )
         return write_parquet(target, schema, self._batches(frames), {METADATA_KEY: metadata})
 
@@ -236,6 +242,7 @@ class _Stager:
         for frame in frames:
             conformed = conform(frame, self._dataset, self._match, self._month.first_day)
             for batch in conformed.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+                check_text_lengths(batch)
                 self._rows_read += batch.height
-                self._report(self._rows_read + len(self.rejects), self._source_rows)
+                self._report(self._rows_read + self._rejects.count, self._source_rows)
                 yield apply_row_transforms(batch.lazy(), names).collect() if names else batch

@@ -263,7 +263,7 @@ def test_an_alert_that_cannot_be_sent_is_a_line_without_its_address(
 def test_a_message_names_the_run_and_stays_short() -> None:
     months = [TripMonth("yellow", 2019, month) for month in range(1, 13)] * 2
     outcomes = tuple(MonthOutcome(month, error=f"{month.label}: gone") for month in months)
-    state = Failed(data=MonthsFailed(RunSummary("yellow", outcomes, 1.0)))
+    state = Failed(data=MonthsFailed(RunSummary("yellow", outcomes)))
     subject, body = message(etl_parent_flow, FlowRun(name="yellow-2019", flow_id=uuid4()), state)
     lines = body.splitlines()
     assert subject == "etl-parent yellow-2019 failed"

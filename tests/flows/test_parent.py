@@ -85,11 +85,13 @@ def test_changed_source_replaces_the_month_and_no_other(cli: Cli, web: Web) -> N
     assert cli.count() == 17
 
 
-def test_the_extract_is_cached_by_prefect_for_the_same_version(cli: Cli, web: Web) -> None:
+def test_an_unchanged_source_is_asked_once_and_the_extract_is_cached(cli: Cli, web: Web) -> None:
     web.put("/2021-01.csv.gz", small_month(10))
     call = ("--color", "yellow", "--months", "1", "--source", web.url + "/{year}-{month:02}.csv.gz")
     cli(*call)
+    assert [seen.status for seen in web.requests] == [200]
     cli(*call)
+    assert [seen.status for seen in web.requests] == [200, 304]
     log = max((cli.data_dir / "logs").glob("*.log")).read_text()
     assert re.search(r"extract yellow 2021-01.*Cached", log), log
 

@@ -16,11 +16,8 @@ from typing import TYPE_CHECKING
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import temporary_settings
 from support.bigquery_fake import BigQueryFake
 from support.gcs import StorageEmulator
-
-from flows.cli import server_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -73,8 +70,7 @@ def prefect_server() -> Generator[str]:
         return
     say("starting a Prefect server")
     server = SubprocessASGIServer()
-    with temporary_settings(server_defaults()):
-        server.start(timeout=120)
+    server.start(timeout=120)
     try:
         yield server.api_url
     finally:

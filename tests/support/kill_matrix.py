@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -40,12 +41,13 @@ STEPS = [
         "flows.runtime.files.commit_file:1",  # its record
         "flows.staging.stage_file.repair_csv:1",
         "flows.staging.stage_file.write_parquet:1",
-        "flows.runtime.files.commit_file:2",  # the rejects
-        "flows.runtime.files.commit_file:3",  # the staged file
+        "flows.staging.rejects.commit_file:1",
+        "flows.runtime.files.commit_file:2",  # the staged file
+        "flows.runtime.files.commit_file:3",  # its checksum
         "flows.destinations.duckdb.destination.reconcile:1",
         "flows.destinations.postgres.swap.reconcile:1",
-        "flows.month.tasks.configured_destination:1",
-        "flows.month.tasks.configured_destination:2",
+        "flows.month.steps.configured_destination:1",
+        "flows.month.steps.configured_destination:2",
         "flows.runtime.files.commit_file:4",  # the quality report
     )
     for when in ("before", "after")
@@ -70,6 +72,7 @@ class Figures:
     rows_lost: int = 0
     rows_duplicated: int = 0
     by_step: dict[str, int] = field(default_factory=dict)
+    by_runner: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class KillMatrix:
         self._zygote, self._harnesses, self._directory = zygote, harnesses, directory
         self._months = [TripMonth(COLOR, YEAR, 1)]
         self._undisturbed = undisturbed
+        self._runners = itertools.cycle([("threads", "direct"), ("direct", "threads")])
         self._environment = OPTIONS | {
             name: value for harness in harnesses for name, value in environment_of(harness).items()
         }
@@ -125,11 +129,11 @@ class KillMatrix:
             self._undisturbed[seed] = Undisturbed(min(seconds), comparable(data_dir), staged)
         return self._undisturbed[seed]
 
-    def arguments(self, data_dir: Path, to: Sequence[str]) -> list[str]:
+    def arguments(self, data_dir: Path, to: Sequence[str], runner: str) -> list[str]:
         months = [str(month.month) for month in self._months]
         return [
             *("--color", COLOR, "--year", str(YEAR), "--months", *months, "--source", "synthetic"),
-            *("--data-dir", str(data_dir), "--to", *to),
+            *("--data-dir", str(data_dir), "--to", *to, "--runner", runner),
         ]
 
     def run(
@@ -138,6 +142,7 @@ class KillMatrix:
         seed: int,
         *,
         to: Sequence[str] | None = None,
+        runner: str = "threads",
         kill_at: str | float | None = None,
         with_signal: signal.Signals = signal.SIGKILL,
         max_file_bytes: int | None = None,
@@ -146,7 +151,7 @@ class KillMatrix:
         log = self._directory / "output.txt"
         to = to or [harness.place.name for harness in self._harnesses]
         pid = self._zygote.start(
-            self.arguments(data_dir, to),
+            self.arguments(data_dir, to, runner),
             self._environment | {"TAXI_SYNTHETIC_SEED": str(seed)},
             log,
             kill_at=kill_at if isinstance(kill_at, str) else None,
@@ -160,17 +165,22 @@ class KillMatrix:
         return self._zygote.wait(), log.read_text()
 
     def kill_and_run_again(self, data_dir: Path, seed: int, kill_at: str | float) -> None:
-        """Kill the job at one point: no month is there in part. Run it again: everything is there, once."""
+        """Kill the job at one point: no month is there in part. Run it again: everything is there, once.
+
+        The two runners that work in the command's own process take turns to be killed and to heal.
+        """
         old, new = self.undisturbed(1 - seed), self.undisturbed(seed)
-        code, output = self.run(data_dir, seed, kill_at=kill_at)
+        killed, healing = next(self._runners)
+        code, output = self.run(data_dir, seed, runner=killed, kill_at=kill_at)
         assert code in (0, -signal.SIGKILL), output
         self.figures.kill_points += 1
         self.figures.died += code != 0
+        self.figures.by_runner[killed] = self.figures.by_runner.get(killed, 0) + 1
         assert code != 0 or isinstance(kill_at, float), f"{kill_at} was never reached"
         for harness in self._harnesses:
             harness.settle()
             self.assert_whole(harness, [old, new])
-        code, output = self.run(data_dir, seed)
+        code, output = self.run(data_dir, seed, runner=healing)
         assert code == 0, f"after {kill_at}: {output}"
         self.figures.reruns += 1
         files = comparable(data_dir)

@@ -27,9 +27,15 @@ from flows.destinations.postgres.address import PostgresAddress
 from flows.destinations.postgres.embedded_server import WHEEL, EmbeddedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     import pyarrow as pa
+
+QUICK = {"fsync": "off", "scram_iterations": "1"}
+"""For tests, which need no data after a loss of power."""
+
+DURABLE = {"shared_buffers": "128MB", "max_wal_size": "1GB", "wal_level": "replica", "max_wal_senders": "10"}
+"""PostgreSQL's own defaults for what `EmbeddedServer` and these tests would set otherwise."""
 
 PASSWORD = "p@ss/w:rd #1%? &=+'\\ü"
 """Everything that has a meaning in a URL or a conninfo."""
@@ -121,12 +127,11 @@ class WheelServer:
         hosts: where it listens.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, more: Mapping[str, str]) -> None:
         self.hosts = ["127.0.0.1", *(["::1"] if _has_ipv6() else [])]
         port = str(_free_port())
         settings = {"listen_addresses": ",".join(self.hosts), "port": port, "wal_level": "replica"}
-        quick = {"fsync": "off", "scram_iterations": "1"}
-        self.embedded = EmbeddedServer(directory / "data", settings | quick)
+        self.embedded = EmbeddedServer(directory / "data", settings | dict(more))
         self.embedded.start()
         self.local = Database(as_url(dict(self.embedded.address.parameters)))
         self._demand_passwords()
@@ -171,12 +176,12 @@ def short_lived_directory() -> Generator[Path]:
 
 
 @contextlib.contextmanager
-def wheel_server() -> Generator[WheelServer]:
+def wheel_server(settings: Mapping[str, str] = QUICK) -> Generator[WheelServer]:
     """A server from the wheel, for as long as the block."""
     if importlib.util.find_spec(WHEEL) is None:
         pytest.skip("set TAXI_TEST_POSTGRES_URL, or install the extra `embedded`")
     with short_lived_directory() as directory:
-        server = WheelServer(directory)
+        server = WheelServer(directory, settings)
         try:
             yield server
         finally:

@@ -63,18 +63,31 @@ def prefect_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     environment = clean_environment(PREFECT_HOME=str(home), PREFECT_API_URL=f"{url}/api", **BEAT, **BATCHES)
-    log = home / "server.log"
-    with log.open("w") as lines, _with_shared_tables(home / "prefect.db", tmp_path_factory):
+    with contextlib.ExitStack() as stack:
+        with _with_shared_tables(home / "prefect.db", tmp_path_factory):
+            stack.enter_context(running_server(command, url, environment, home / "server.log"))
+        yield url
+
+
+@contextlib.contextmanager
+def running_server(
+    command: list[str], url: str, environment: dict[str, str], log: Path, cwd: Path | None = None
+) -> Iterator[None]:
+    """The server that a command starts, from its first answer to the end of the block."""
+    with log.open("w") as lines:
         process = subprocess.Popen(
-            command, env=environment, cwd=home, stdout=lines, stderr=lines, start_new_session=True
+            command,
+            env=environment,
+            cwd=cwd or log.parent,
+            stdout=lines,
+            stderr=lines,
+            start_new_session=True,
         )
-        try:
-            _wait_for(url, process, log)
-        except BaseException:
-            _stop(process)
-            raise
-    yield url
-    _stop(process)
+    try:
+        _wait_for(url, process, log)
+        yield
+    finally:
+        _stop(process)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ SHORT_STEPS = [
     "flows.runtime.files.commit_file:2:after",
     "flows.runtime.files.commit_file:3:before",
     "flows.destinations.duckdb.destination.reconcile:1:after",
-    "flows.month.tasks.configured_destination:2:before",
+    "flows.month.steps.configured_destination:2:before",
     "flows.destinations.postgres.swap.reconcile:1:before",
     "flows.runtime.files.commit_file:4:before",
 ]
@@ -62,7 +62,7 @@ GOOGLE_STEPS = [
     "flows.destinations.gcs.destination.reconcile:1:after",
     "flows.destinations.bigquery.destination.reconcile:1:before",
     "flows.destinations.bigquery.destination.reconcile:1:after",
-    "flows.month.tasks.configured_destination:2:before",
+    "flows.month.steps.configured_destination:2:before",
 ]
 
 

@@ -117,7 +117,7 @@ def test_the_schema_versions_are_those_with_which_months_have_been_staged() -> N
     assert {name: dataset.schema_version for name, dataset in DATASETS.items()} == {
         "yellow": "c1767bc04182",
         "green": "dda34b61de70",
-        "fhv": "84e7543910c6",
+        "fhv": "0457ead95f8e",
         "fhvhv": "25bf2f5e3c77",
     }
 

@@ -10,7 +10,14 @@ FHV = Dataset(
     pickup="pickup_datetime",
     dropoff="dropoff_datetime",
     columns=(
-        Column("dispatching_base_num", TEXT, "Licence of the base that sent the car"),
+        # Files of 2018 have both spellings, and the value in the first of them.
+        Column(
+            "dispatching_base_num",
+            TEXT,
+            "Licence of the base that sent the car",
+            aliases=("Dispatching_base_number",),
+            is_merged=True,
+        ),
         Column(
             "pickup_datetime",
             TIMESTAMP,

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from flows.destinations.postgres.address import PostgresAddress
-from flows.destinations.postgres.tables import quoted
+from flows.destinations.postgres.identifiers import quoted
 from flows.errors import DestinationBusy, DestinationRefused, TaxiError
 
 SESSION_SETTINGS = {

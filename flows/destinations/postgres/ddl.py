@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flows.destinations.base import columns_to_add
+from flows.destinations.postgres.identifiers import quoted
 from flows.destinations.postgres.tables import (
     LONGEST_NAME_BYTES,
     MonthNames,
     PostgresTable,
     describe,
     partition_bounds,
-    quoted,
 )
 from flows.errors import SchemaDrift
 from transforms.dataset import FILE_MONTH

@@ -13,7 +13,7 @@ from support.cli import small_month
 from flows.destinations import Receipt
 from flows.errors import UsageError
 from flows.month import MonthOutcome
-from flows.month.limits import concurrency_slot
+from flows.month.flow.limits import concurrency_slot
 from flows.parent import etl_parent_flow
 from flows.request.runner import Runner
 from flows.runners.remote import portable_source, verify_outcome
@@ -51,7 +51,7 @@ STAGED = StagedMonth(
         ("--runner dask --dask-address http://host:80", "is no address"),
         ("--runner deployment --dask-address tcp://host:1", "--dask-address is for --runner dask"),
         ("--dask-address tcp://host:1", "not for --runner threads"),
-        ("--runner carrier-pigeon", "'threads', 'dask', 'deployment'"),
+        ("--runner carrier-pigeon", "'threads', 'direct', 'dask', 'deployment'"),
         ("--runner dask --dask-address tcp://host:1 --to duckdb", "--to duckdb is a file on one machine"),
         ("--runner deployment --to postgres duckdb", "--to postgres, gcs or bigquery"),
     ],

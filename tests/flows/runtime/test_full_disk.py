@@ -17,7 +17,7 @@ from support.destinations import DuckDBHarness, Months, assert_holds
 from support.landing import GZIP, NAME, OLD_GZIP, PATH, RECORD, file_source, files_in, settings, web_source
 
 from flows.errors import LocalStorageError, TaxiError, error_context
-from flows.sources import SourceFile, find_landed, land
+from flows.sources import SourceFile, download, find_landed, land
 from flows.staging import StagingOptions, stage
 from transforms.trip_month import TripMonth
 
@@ -95,6 +95,44 @@ def test_a_landed_file_for_whose_record_there_is_no_room_is_not_trusted(
     small_disk.make_room()
     assert land(web_source(web), raw, settings()).fetched
     assert files_in(raw) == {NAME, RECORD}
+
+
+def test_some_room_is_left_on_the_disk(small_disk: SmallDisk, web: Web) -> None:
+    """Seen before the first byte if the source says how much will come."""
+    raw, large = small_disk.path / "raw", b"a,b\n" + b"1,2\n" * 2**20
+    received: list[int] = []
+
+    def note_bytes(so_far: int, _total: int | None) -> None:
+        received.append(so_far)
+
+    web.put(PATH, large)
+    small_disk.leave(3_000_000)
+    refusal(
+        lambda: land(web_source(web), raw, settings(min_free_disk_bytes=1), report=note_bytes),
+        raw,
+    )
+    assert not received
+    assert not files_in(raw)
+    small_disk.make_room()
+    assert land(web_source(web), raw, settings(min_free_disk_bytes=2**40)).bytes == len(large)
+
+
+def test_the_room_is_looked_at_while_a_file_grows(
+    small_disk: SmallDisk, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, free = small_disk.path / "raw", []
+    monkeypatch.setattr(download, "ROOM_CHECK_BYTES", 2**16)
+    web.put(PATH, b"a,b\n" + b"1,2\n" * 2**20)
+    web.misbehave(PATH, chunked=True)
+    small_disk.leave(2_000_000)
+
+    def note_room(_received: int, _total: int | None) -> None:
+        free.append(shutil.disk_usage(small_disk.path).free)
+
+    with pytest.raises(LocalStorageError, match=r"0\.4 MB are to stay free"):
+        land(web_source(web), raw, settings(min_free_disk_bytes=2**30), report=note_room)
+    assert 300_000 < min(free) < 1_000_000
+    assert not files_in(raw)
 
 
 @pytest.mark.parametrize("bad", [0, 3_000], ids=["fast", "with rejects"])

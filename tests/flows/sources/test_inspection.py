@@ -310,8 +310,19 @@ def test_a_file_of_just_the_limit_is_taken() -> None:
 
 
 def test_the_members_of_a_bomb_count_together() -> None:
-    with pytest.raises(SourceCorrupt, match="unpacks to more than 1,000 bytes"):
+    with pytest.raises(SourceCorrupt, match="more than 1,000 bytes"):
         inspect([gzip.compress(b"a,b\n" * 125) * 3], 1000)
+
+
+@pytest.mark.parametrize("start", [b"a,b\n", b"PAR1"], ids=["csv", "parquet"])
+def test_a_file_without_an_end_is_refused_at_the_same_limit(start: bytes) -> None:
+    inspector = Inspector(100_000)
+    inspector.feed(start)
+    for _ in range(24):
+        inspector.feed(b"1,2\n" * 1000)
+    with pytest.raises(SourceCorrupt, match=r"more than 100,000 bytes.*TAXI_MAX_UNCOMPRESSED"):
+        inspector.feed(b"1,2\n" * 1000)
+    inspect([b"a,b\n" + b"1,2\n" * 249], 1000)  # just the limit
 
 
 def test_a_bomb_is_not_unpacked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from support.landing import (
 )
 
 from flows.errors import SourceNotFound
-from flows.sources import LandedFile, SourceFile, find_landed, land, source_version
+from flows.sources import LandedFile, SourceFile, find_landed, land
 from flows.sources.csv_census import Census
 from flows.sources.landed_file import record_path
 
@@ -226,12 +226,6 @@ def test_a_copy_moved_with_its_record_is_still_trusted(web: Web, raw: Path) -> N
     landed = land(web_source(web), moved, settings())
     assert not landed.fetched
     assert landed.path == moved / NAME
-
-
-def test_the_version_is_told_without_reading_the_file(web: Web) -> None:
-    web.put(PATH, GZIP, etag='"v1"')
-    assert source_version(web_source(web), settings()) == '"v1"'
-    assert source_version(web_source(web, "/absent"), settings()) is None
 
 
 def test_synthetic_trips_land_like_any_others(raw: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from support.destinations import Place
 
 from flows.errors import SchemaDrift, TooManyRejects
+from flows.staging import csv_repair
 from flows.staging import stage_file as staging
 from transforms.datasets import YELLOW
 from transforms.historic_columns import PAYMENT_CODES
@@ -135,6 +136,33 @@ OLD = {
             {"dropoff_longitude": -73.9, "passenger_count": 2, "trip_type": 1, "total_amount": 75.0},
         ],
     ),
+    "fhv 2018, every value quoted, one column under two names": (
+        TripMonth("fhv", 2018, 1),
+        (
+            '"Pickup_DateTime","DropOff_datetime","PUlocationID","DOlocationID","SR_Flag","Dispatching_base_number",'
+            '"Dispatching_base_num"\n'
+            '"2018-01-30 21:06:50","2018-01-30 21:15:34","56","129","","B02884",""\n'
+            '"2018-01-30 21:20:36","","","","1","","B02885"\n'
+            '"2018-01-30 21:04:45","2018-01-30 21:16:34","47","42",""," B02886","B02886"\n'
+            '"2018-01-30 21:11:51","2018-01-30 21:40:35","49","131",""," ","B02887"\n'
+            "2018-01-30 21:11:52,2018-01-30 21:40:36,49,131,,,\n"
+        ),
+        [
+            {
+                "dispatching_base_num": "B02884",
+                "pickup_datetime": at("2018-01-30 21:06:50"),
+                "dropoff_datetime": at("2018-01-30 21:15:34"),
+                "PULocationID": 56,
+                "DOLocationID": 129,
+                "SR_Flag": None,
+                "Affiliated_base_number": None,
+            },
+            {"dispatching_base_num": "B02885", "dropoff_datetime": None, "SR_Flag": 1},
+            {"dispatching_base_num": "B02886", "PULocationID": 47},
+            {"dispatching_base_num": "B02887", "DOLocationID": 131},
+            {"dispatching_base_num": None, "DOLocationID": 131},
+        ],
+    ),
     "commas behind the header as well": (
         TripMonth("fhv", 2015, 1),
         "Dispatching_base_num,Pickup_date,locationID,,\nB00013,2015-01-01 00:30:00,,,\nB00013,2015-01-01 01:22:00,7,,\n",
@@ -158,6 +186,81 @@ def test_every_old_layout_is_loaded_value_by_value(name: str, bench: Workbench) 
     assert (staged.rows, staged.source_rows, staged.rejected_rows) == (len(expected), len(expected), 0)
     assert values_of(staged, expected) == expected
     assert bench.stage(bench.land(text.encode()), month).reused, "an old layout is no undeclared column"
+
+
+FHV_2018 = TripMonth("fhv", 2018, 1)
+TWO_NAMES = "Pickup_DateTime,Dispatching_base_number,Dispatching_base_num\n"
+
+
+@pytest.mark.parametrize("quote", ["", '"'], ids=["plain", "quoted"])
+def test_two_values_under_the_two_names_of_a_column_are_a_reject(quote: str, bench: Workbench) -> None:
+    good = f"2018-01-30 21:06:50,{quote}B1{quote},{quote}{quote}\n"
+    bad = f"2018-01-30 21:06:50,{quote}B1{quote},{quote}B2{quote}\n"
+    staged = bench.stage((TWO_NAMES + good * 9 + bad).encode(), FHV_2018, max_reject_ratio=0.1)
+    assert pq.read_table(staged.path)["dispatching_base_num"].to_pylist() == ["B1"] * 9
+    assert staged.rejects_path
+    [reject] = pl.read_parquet(staged.rejects_path).to_dicts()
+    assert reject["line"] == 11
+    assert reject["reason"] == "dispatching_base_num: is 'B2', but Dispatching_base_number is 'B1'"
+
+
+def test_two_names_of_a_column_in_parquet_are_one_column_too(bench: Workbench) -> None:
+    table = pa.table(
+        {
+            "Pickup_DateTime": [at("2018-01-30 21:06:50")] * 5,
+            "Dispatching_base_number": ["B1", None, "B3", " B4", "B5"],
+            "Dispatching_base_num": ["", "B2", "B9", "B4", None],
+        }
+    )
+    staged = bench.stage(bench.write_parquet(table), FHV_2018, max_reject_ratio=0.3)
+    assert [base.strip() for base in pq.read_table(staged.path)["dispatching_base_num"].to_pylist()] == [
+        "B1",
+        "B2",
+        "B4",
+        "B5",
+    ]
+    assert staged.rejects_path
+    [reject] = pl.read_parquet(staged.rejects_path).to_dicts()
+    assert (reject["line"], "two different values" in reject["reason"]) == (3, True)
+
+
+def test_lines_with_empty_quoted_values_are_taken_in_bulk(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of 2018's lines have some: one at a time, a month of them would take minutes."""
+    monkeypatch.delattr(csv_repair, "regular_line")
+    _, text, _ = OLD["fhv 2018, every value quoted, one column under two names"]
+    header, first, second, *_ = text.splitlines(keepends=True)
+    assert bench.stage((header + first + second).encode(), FHV_2018).rows == 2
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "pickup_datetime,Dispatching_base_nr,dispatching_base_num",
+        "pickup_datetime,Dispatch_base_num,PULocationID",
+    ],
+    ids=["declared but empty", "missing"],
+)
+def test_a_new_column_never_leaves_a_declared_one_empty_in_silence(header: str, bench: Workbench) -> None:
+    text = f"{header}\n" + "2018-01-30 21:06:50,B1,\n" * 3
+    with pytest.raises(
+        SchemaDrift, match=r"dispatching_base_num would have no value .* aliases of"
+    ) as refused:
+        bench.stage(text.encode(), FHV_2018, allow_new_columns=True)
+    assert "\n" not in str(refused.value)
+    assert not list(bench.directory.rglob("*.parquet"))
+
+
+def test_empty_columns_beside_new_ones_of_other_names_are_said(
+    bench: Workbench, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "pickup_datetime,surge,dispatching_base_num\n" + "2018-01-30 21:06:50,B1,\n" * 3
+    with caplog.at_level("WARNING", logger="flows"):
+        bench.stage(text.encode(), FHV_2018, allow_new_columns=True)
+    assert "no row has a value for DOLocationID" in caplog.text
+    assert "dispatching_base_num" in caplog.text
+    assert "carried along as text: surge" in caplog.text
 
 
 @pytest.mark.parametrize("columns_named", [2009, 2010])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import resource
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from support.trips import (
@@ -25,15 +28,25 @@ from support.trips import (
 
 from flows.errors import (
     LocalStorageError,
+    QualityReportFailed,
     ReconciliationError,
     SchemaDrift,
     SourceCorrupt,
     TooManyRejects,
     UsageError,
 )
-from flows.staging import StagingOptions, check_row_transforms, parquet_writer
+from flows.staging import (
+    StagingOptions,
+    check_row_transforms,
+    parquet_writer,
+    quality_report,
+    report_quality,
+)
+from flows.staging import rejects as rejects_module
 from flows.staging import stage_file as staging
 from flows.staging import staged_month as staged_module
+from flows.staging.csv_repair import repair_csv
+from flows.staging.rejects import Reject, Rejects
 from flows.staging.staged_month import CHECKSUM_SUFFIX
 from transforms.dataset import FILE_MONTH
 from transforms.trip_month import TripMonth
@@ -768,3 +781,104 @@ def test_progress_is_reported_up_to_the_last_row(bench: Workbench, monkeypatch: 
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (1000, 1000)
     assert len(seen) > 1
+
+
+# Texts and lines of any length
+
+
+LIMIT = 2**14
+
+
+def long_row(length: int, *, quoted: bool = False) -> bytes:
+    text = b"x" * length
+    return row(1).replace(b"B1", b'"%s"' % text if quoted else text)
+
+
+@pytest.mark.parametrize("kind", ["fast", "careful", "quoted", "parquet"])
+def test_a_text_may_be_as_long_as_the_limit_and_a_longer_one_is_a_reject(kind: str, bench: Workbench) -> None:
+    lines = [row(0) * 20, *(long_row(LIMIT + more, quoted=kind == "quoted") for more in (0, 1)), row(2)]
+    content = HEADER + (b"\n" if kind == "careful" else b"") + b"".join(lines)
+    if kind == "parquet":
+        content = bench.write_parquet(pa_csv.read_csv(io.BytesIO(content)))
+    staged = bench.stage(content, max_reject_ratio=0.1)
+    lengths = [len(base) for base in table(staged)["dispatching_base_num"].to_pylist()]
+    assert lengths == [*[2] * 20, LIMIT, 2]
+    ((line, raw, reason),) = rejects(staged)
+    assert line == {"fast": 23, "careful": 24, "quoted": 23, "parquet": 22}[kind]
+    assert reason == "dispatching_base_num: is longer than 16,384 bytes"
+    assert len(raw) == LIMIT, "the text of a reject is cut too"
+
+
+@pytest.mark.parametrize("megabytes", [3, 40])
+@pytest.mark.parametrize("quote", [b"", b'"'], ids=["plain", "quoted"])
+def test_a_line_of_any_length_is_a_reject_in_little_memory(
+    megabytes: int, quote: bytes, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "source.csv", tmp_path / "target.csv.gz"
+    source.write_bytes(HEADER + row(1) + b"HV," + quote + b"x" * (megabytes * 2**20) + quote + b"\n" + row(2))
+    tracemalloc.start()
+    with Rejects(tmp_path / "rejects.parquet") as found:
+        dataset = MONTH.dataset
+        result = repair_csv(source, target, dataset, dataset.match_header(COLUMNS), found, most_rejects=10)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        found.commit()
+    assert (result.good, result.rejected) == (2, 1)
+    assert gzip.decompress(target.read_bytes()) == HEADER + row(1) + row(2)
+    (reject,) = pl.read_parquet(tmp_path / "rejects.parquet").rows()
+    assert (reject[0], reject[2]) == (3, "is longer than 1,048,576 bytes")
+    assert peak < 16 * 2**20
+
+
+def test_a_line_that_does_not_fit_into_memory_is_not_given_to_polars(bench: Workbench) -> None:
+    landed = bench.land(HEADER + row(1) * 99 + long_row(9 * 2**20))
+    assert landed.census
+    assert landed.census.has_long_line
+    assert not landed.census.is_regular(len(COLUMNS))
+    assert bench.stage(landed).rejected_rows == 1
+
+
+# Many rejects
+
+
+def test_when_no_row_fits_that_is_what_is_said(bench: Workbench) -> None:
+    with pytest.raises(TooManyRejects, match=r"none of the 3 rows fits.*line 2: has 1 fields") as refused:
+        bench.stage(HEADER + b"x\n" * 3, max_reject_ratio=1.0)
+    assert "allowed" not in str(refused.value)
+    assert not bench.files()
+
+
+def test_rejects_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejects_module, "WAITING_REJECTS", 1000)
+    path, raw = tmp_path / "rejects.parquet", "x" * 1000
+    tracemalloc.start()
+    with Rejects(path) as found:
+        for number in range(20_000):
+            found.add(Reject(number, raw + str(number), "because"))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 8_000_000, "20 MB were added"
+        assert not path.exists()
+        found.commit()
+    assert pl.read_parquet(path).rows() == [
+        (number, raw + str(number), "because") for number in range(20_000)
+    ]
+    with Rejects(path) as found:
+        found.add(Reject(1, "x", "because"))
+    assert len(pl.read_parquet(path)) == 20_000, "not committed"
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+# The quality report
+
+
+def test_a_report_that_cannot_be_computed_says_that_the_month_is_whole(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = bench.stage(HEADER + rows(100_000))
+    monkeypatch.setattr(quality_report, "MEMORY_LIMIT", "1MB")
+    with pytest.raises(QualityReportFailed, match="the month itself is whole") as failed:
+        report_quality(staged)
+    assert "\n" not in str(failed.value)
+    monkeypatch.undo()
+    assert report_quality(staged).rows == 100_000

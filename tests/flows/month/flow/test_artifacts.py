@@ -12,9 +12,10 @@ from prefect.context import SyncClientContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from support.prefect_server import ask
 
-from flows.month import MonthFailed, MonthOutcome, artifacts
-from flows.month.artifacts import load_table, month_page
-from flows.month.assets import source_asset, staged_asset, table_asset
+from flows.month import MonthFailed, MonthOutcome
+from flows.month.flow import artifacts
+from flows.month.flow.artifacts import load_table, month_page
+from flows.month.flow.assets import source_asset, staged_asset, table_asset
 from flows.runtime import reporter
 from transforms.trip_month import TripMonth
 
@@ -77,7 +78,9 @@ def test_a_page_that_cannot_be_written_harms_nobody_and_says_so_once(
         return "done"
 
     assert run() == "done"
-    messages = [record.getMessage() for record in caplog.records if record.name == "flows.month.artifacts"]
+    messages = [
+        record.getMessage() for record in caplog.records if record.name == "flows.month.flow.artifacts"
+    ]
     assert messages == ["fhv 2020-09: its page in the UI is not complete (ConnectError)"]
 
 

@@ -1,0 +1,67 @@
+"""One month from its source to every destination: extract, stage, publish."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from flows.month.outcome import MonthOutcome, describe_error, track_month
+from flows.month.turns import at_work, landing
+from flows.runtime import Layout
+from flows.settings import get_settings
+from flows.sources import locate_source
+
+if TYPE_CHECKING:
+    from flows.month.steps import Pending, Steps
+    from flows.request import LoadRequest
+    from flows.staging import QualityReport
+    from transforms.trip_month import TripMonth
+
+logger = logging.getLogger(__name__)
+
+
+def load_from_source(month: TripMonth, request: LoadRequest, steps: Steps) -> MonthOutcome:
+    """Extract, stage and publish one month; a destination that fails does not stop the others.
+
+    The destinations and the quality report need the staged file and not each other: they run side by side.
+
+    Args:
+        month: which one.
+        request: what is asked for.
+        steps: runs the steps.
+
+    Returns:
+        What became of the month.
+
+    Raises:
+        MonthFailed: with the outcome; what could be published is published.
+    """
+    settings, force = get_settings(), request.force
+    layout = Layout(request.directory)
+    with track_month(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
+        source = locate_source(request.source, month, settings)
+        with landing(outcome):
+            landed = steps.extract(month, source, layout.raw(month.color), force=force)
+        with at_work(outcome):
+            staged = steps.stage(landed, month, layout.staged(month.color), request.staging, force=force)
+            outcome.staged = staged
+            publishing = {
+                name: steps.publish(staged, name, layout.data_dir, force=force)
+                for name in dict.fromkeys(request.to)
+            }
+            report = steps.quality(staged)
+            for name, receipt in publishing.items():
+                with outcome.publishing_to(name):
+                    outcome.receipts[name] = receipt.result()
+            outcome.quality = _headline(month, report)
+    return outcome
+
+
+def _headline(month: TripMonth, report: Pending[QualityReport]) -> str:
+    """What the report says in one line; a report that cannot be made does not fail a published month."""
+    try:
+        return report.result().headline
+    except Exception as error:
+        logger.warning("%s: published without a quality report (%s)", month.label, describe_error(error))
+        logger.debug("quality report of %s", month.label, exc_info=error)
+        return ""

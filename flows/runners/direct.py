@@ -1,0 +1,52 @@
+"""`--runner direct`: the same steps without Prefect: no server, no history, no page in the UI.
+
+For cron, for containers and for a first try. Nothing here imports Prefect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+from flows.month import DirectSteps, MonthOutcome, load_from_source, months_take_turns
+from flows.request import without_blocks
+from flows.runtime import check_stopped, request_stop
+
+if TYPE_CHECKING:
+    from flows.request import LoadRequest
+    from transforms.trip_month import TripMonth
+
+
+def run_directly(months: Sequence[TripMonth], request: LoadRequest) -> list[MonthOutcome]:
+    """Run months in threads of this process, as many at once as the request says.
+
+    Args:
+        months: which ones.
+        request: what is asked for.
+
+    Returns:
+        One outcome for each month, in the same order.
+    """
+    at_once = request.runner.months_at_once
+    with (
+        without_blocks(),
+        months_take_turns(at_once) as threads,
+        ThreadPoolExecutor(threads, "month") as pool,
+    ):
+        try:
+            futures = [pool.submit(copy_context().run, _run_month, month, request) for month in months]
+            return [
+                MonthOutcome.of(month, future.exception() or future.result())
+                for month, future in zip(months, futures, strict=True)
+            ]
+        except KeyboardInterrupt:
+            request_stop()  # months under way end at their next progress report, the others do not begin
+            raise
+
+
+def _run_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
+    check_stopped()
+    with DirectSteps() as steps:
+        return load_from_source(month, request, steps)
