@@ -214,7 +214,7 @@ def _summary_table(summary: RunSummary) -> Table:
     table = Table(
         title=f"{summary.label}: {sum(loaded):,} rows loaded in {seconds:.1f} s{rate}",
         title_justify="left",
-        caption="total: with the start of the program; months: their own work, without waiting for a turn",
+        caption="total: with the start of the program; months: without downloads that ran ahead",
         caption_justify="left",
     )
     table.add_column("month")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import pkgutil
@@ -13,7 +14,7 @@ from flows.cli.command_line import LoadCommand, parse_command
 from flows.cli.console import console_output, run_command_line
 from flows.cli.dry_run import print_plan
 from flows.cli.prefect_settings import prefect_session
-from flows.month import MonthsFailed, RunSummary
+from flows.month import MonthsFailed, RunSummary, landing_ahead
 from flows.request import LoadRequest, already_checked
 from flows.runners import run_request
 
@@ -57,7 +58,14 @@ def _run(flow: str, request: LoadRequest) -> RunSummary:
 
 
 def _run_flow(flow: str, request: LoadRequest) -> RunSummary:
-    with prefect_session(), already_checked(request):
+    with _landing_ahead(request), prefect_session(), already_checked(request):
         run: Any = pkgutil.resolve_name(flow)
         names = inspect.signature(run.fn).parameters
         return run(**{name: value for name, value in request.parameters().items() if name in names})
+
+
+def _landing_ahead(request: LoadRequest) -> contextlib.AbstractContextManager[None]:
+    """Begin with the downloads before Prefect is imported, if they are this machine's and known already."""
+    if request.runner.is_remote or request.selection.is_open_ended:
+        return contextlib.nullcontext()
+    return landing_ahead(request.selection.known_months(request.color), request)

@@ -1,5 +1,6 @@
 """One month, from its source or from the bucket; `flows.month.flow` is Prefect's side of it."""
 
+from flows.month.ahead import landing_ahead
 from flows.month.from_bucket import BUCKET, WAREHOUSE, load_from_bucket
 from flows.month.from_source import load_from_source
 from flows.month.outcome import (
@@ -11,7 +12,6 @@ from flows.month.outcome import (
     track_month,
 )
 from flows.month.steps import DirectSteps
-from flows.month.turns import months_take_turns
 
 __all__ = [
     "BUCKET",
@@ -22,8 +22,8 @@ __all__ = [
     "MonthsFailed",
     "RunSummary",
     "describe_error",
+    "landing_ahead",
     "load_from_bucket",
     "load_from_source",
-    "months_take_turns",
     "track_month",
 ]

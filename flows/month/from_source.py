@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from flows.month.ahead import landed_ahead
 from flows.month.outcome import MonthOutcome, describe_error, track_month
-from flows.month.turns import at_work, landing
 from flows.runtime import Layout
 from flows.settings import get_settings
 from flows.sources import locate_source
@@ -38,22 +38,21 @@ def load_from_source(month: TripMonth, request: LoadRequest, steps: Steps) -> Mo
     """
     settings, force = get_settings(), request.force
     layout = Layout(request.directory)
+    ahead = landed_ahead(month)
     with track_month(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
         source = locate_source(request.source, month, settings)
-        with landing(outcome):
-            landed = steps.extract(month, source, layout.raw(month.color), force=force)
-        with at_work(outcome):
-            staged = steps.stage(landed, month, layout.staged(month.color), request.staging, force=force)
-            outcome.staged = staged
-            publishing = {
-                name: steps.publish(staged, name, layout.data_dir, force=force)
-                for name in dict.fromkeys(request.to)
-            }
-            report = steps.quality(staged)
-            for name, receipt in publishing.items():
-                with outcome.publishing_to(name):
-                    outcome.receipts[name] = receipt.result()
-            outcome.quality = _headline(month, report)
+        landed = steps.extract(month, source, layout.raw(month.color), force=force, ahead=ahead)
+        staged = steps.stage(landed, month, layout.staged(month.color), request.staging, force=force)
+        outcome.staged = staged
+        publishing = {
+            name: steps.publish(staged, name, layout.data_dir, force=force)
+            for name in dict.fromkeys(request.to)
+        }
+        report = steps.quality(staged)
+        for name, receipt in publishing.items():
+            with outcome.publishing_to(name):
+                outcome.receipts[name] = receipt.result()
+        outcome.quality = _headline(month, report)
     return outcome
 
 

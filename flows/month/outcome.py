@@ -29,8 +29,7 @@ class MonthOutcome:
 
     Attributes:
         month: the month.
-        seconds: from the start of the first step to the end of the last, without `waited_seconds`.
-        waited_seconds: for a turn, while other months had the cores.
+        seconds: from the start of the first step to the end of the last.
         staged: the staged file; None if the month failed before.
         receipts: by destination, for those that now have the month.
         failures: by destination, for those that do not: the error in one line.
@@ -40,7 +39,6 @@ class MonthOutcome:
 
     month: TripMonth
     seconds: float = 0.0
-    waited_seconds: float = 0.0
     staged: StagedMonth | None = None
     receipts: dict[str, Receipt] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -155,7 +153,7 @@ def track_month(month: TripMonth, lock: Path, lock_timeout_seconds: float) -> Ge
         outcome.error = describe_error(error)
         raise MonthFailed(outcome.error, outcome) from error
     finally:
-        outcome.seconds = time.perf_counter() - started - outcome.waited_seconds
+        outcome.seconds = time.perf_counter() - started
     if outcome.error is not None:
         raise MonthFailed(outcome.error, outcome)
 

@@ -50,7 +50,15 @@ class Pending(Protocol[Result_co]):
 class Steps(Protocol):
     """How the steps of a month are run. The last two are started and may run side by side."""
 
-    def extract(self, month: TripMonth, source: SourceFile, directory: Path, *, force: bool) -> LandedFile:
+    def extract(
+        self,
+        month: TripMonth,
+        source: SourceFile,
+        directory: Path,
+        *,
+        force: bool,
+        ahead: LandedFile | None = None,
+    ) -> LandedFile:
         """Run `extract`."""
         ...
 
@@ -81,7 +89,13 @@ def is_worth_retrying(error: object) -> bool:
 
 
 def extract(
-    month: TripMonth, source: SourceFile, directory: Path, *, force: bool, log: Log = logger.debug
+    month: TripMonth,
+    source: SourceFile,
+    directory: Path,
+    *,
+    force: bool,
+    ahead: LandedFile | None = None,
+    log: Log = logger.debug,
 ) -> LandedFile:
     """Fetch and verify a source file, unless it has landed and the source says that it has not changed.
 
@@ -90,6 +104,7 @@ def extract(
         source: the file at its source.
         directory: where it lands.
         force: fetch it even if it is unchanged.
+        ahead: the file, if it has landed ahead of the month; used as long as it is what was verified.
         log: receives what was done.
 
     Returns:
@@ -98,9 +113,12 @@ def extract(
     Raises:
         TaxiError: see `flows.sources.land`.
     """
-    with error_context(month.label):
-        report = reporter(month.label, "download")
-        landed = sources.land(source, directory, get_settings(), force=force, report=report)
+    if ahead and ahead.is_intact():
+        landed = ahead
+    else:
+        with error_context(month.label):
+            report = reporter(month.label, "download")
+            landed = sources.land(source, directory, get_settings(), force=force, report=report)
     log(_event("landed", month, bytes=landed.bytes, fetched=landed.fetched, sha256=landed.sha256))
     return landed
 
@@ -205,9 +223,17 @@ class DirectSteps:
         """Wait for the steps under way."""
         self._pool.shutdown()
 
-    def extract(self, month: TripMonth, source: SourceFile, directory: Path, *, force: bool) -> LandedFile:
+    def extract(
+        self,
+        month: TripMonth,
+        source: SourceFile,
+        directory: Path,
+        *,
+        force: bool,
+        ahead: LandedFile | None = None,
+    ) -> LandedFile:
         """Run `extract`."""
-        return _retried(partial(extract, month, source, directory, force=force))
+        return _retried(partial(extract, month, source, directory, force=force, ahead=ahead))
 
     def stage(
         self, landed: LandedFile, month: TripMonth, directory: Path, options: StagingOptions, *, force: bool

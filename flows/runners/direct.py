@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from flows.month import DirectSteps, MonthOutcome, load_from_source, months_take_turns
+from flows.month import DirectSteps, MonthOutcome, landing_ahead, load_from_source
 from flows.request import without_blocks
 from flows.runtime import check_stopped, request_stop
 
@@ -29,11 +29,10 @@ def run_directly(months: Sequence[TripMonth], request: LoadRequest) -> list[Mont
     Returns:
         One outcome for each month, in the same order.
     """
-    at_once = request.runner.months_at_once
     with (
         without_blocks(),
-        months_take_turns(at_once) as threads,
-        ThreadPoolExecutor(threads, "month") as pool,
+        landing_ahead(months, request),
+        ThreadPoolExecutor(request.runner.months_at_once, "month") as pool,
     ):
         try:
             futures = [pool.submit(copy_context().run, _run_month, month, request) for month in months]

@@ -8,7 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from flows.month import MonthOutcome, months_take_turns
+from flows.month import MonthOutcome, landing_ahead
 from flows.month.flow import etl_month, run_in_threads
 from flows.request import LoadRequest
 from flows.runtime import check_stopped
@@ -46,5 +46,5 @@ def run_as_tasks(months: Sequence[TripMonth], request: LoadRequest) -> list[Mont
     Returns:
         One outcome for each month, in the same order.
     """
-    with months_take_turns(request.runner.months_at_once) as threads:
-        return run_in_threads(run_month, months, request, threads)
+    with landing_ahead(months, request):
+        return run_in_threads(run_month, months, request, request.runner.months_at_once)

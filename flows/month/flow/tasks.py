@@ -59,7 +59,14 @@ RETRY_OPTIONS: _Retry = {
 }
 
 
-def extract(month: TripMonth, source: SourceFile, directory: Path, *, force: bool) -> LandedFile:
+def extract(
+    month: TripMonth,
+    source: SourceFile,
+    directory: Path,
+    *,
+    force: bool,
+    ahead: LandedFile | None = None,
+) -> LandedFile:
     """Run the task `extract`: fetch and verify a source file.
 
     Its final state is `Cached` if the file had landed before and the source says that it has not changed.
@@ -70,6 +77,7 @@ def extract(month: TripMonth, source: SourceFile, directory: Path, *, force: boo
         source: the file at its source.
         directory: where it lands.
         force: fetch it even if it is unchanged.
+        ahead: the file, if it has landed ahead of the month.
 
     Returns:
         The verified file.
@@ -77,12 +85,14 @@ def extract(month: TripMonth, source: SourceFile, directory: Path, *, force: boo
     Raises:
         TaxiError: see `flows.sources.land`.
     """
-    state: State[Any] = extract_task(month, source, directory, force=force, return_state=True)
+    state: State[Any] = extract_task(month, source, directory, force=force, ahead=ahead, return_state=True)
     return state.result()
 
 
 @task(name="extract", task_run_name="extract {month.label}", cache_policy=NO_CACHE, **RETRY_OPTIONS)
-def extract_task(month: TripMonth, source: SourceFile, directory: Path, *, force: bool) -> State[LandedFile]:
+def extract_task(
+    month: TripMonth, source: SourceFile, directory: Path, *, force: bool, ahead: LandedFile | None
+) -> State[LandedFile]:
     """The task of `extract`.
 
     Args:
@@ -90,11 +100,12 @@ def extract_task(month: TripMonth, source: SourceFile, directory: Path, *, force
         source: the file at its source.
         directory: where it lands.
         force: fetch it even if it is unchanged.
+        ahead: the file, if it has landed ahead of the month.
 
     Returns:
         The verified file, in a final state.
     """
-    landed = steps.extract(month, source, directory, force=force, log=_log)
+    landed = steps.extract(month, source, directory, force=force, ahead=ahead, log=_log)
     return Completed(name="Completed" if landed.fetched else "Cached", data=landed)
 
 
@@ -192,9 +203,17 @@ class TaskSteps:
         """
         self._page = page
 
-    def extract(self, month: TripMonth, source: SourceFile, directory: Path, *, force: bool) -> LandedFile:
+    def extract(
+        self,
+        month: TripMonth,
+        source: SourceFile,
+        directory: Path,
+        *,
+        force: bool,
+        ahead: LandedFile | None = None,
+    ) -> LandedFile:
         """Run the task `extract`."""
-        return extract(month, source, directory, force=force)
+        return extract(month, source, directory, force=force, ahead=ahead)
 
     def stage(
         self, landed: LandedFile, month: TripMonth, directory: Path, options: StagingOptions, *, force: bool
