@@ -53,8 +53,8 @@ class Settings(BaseSettings):
     max_reject_ratio: float = Field(default=0.01, ge=0, le=1)
     """Share of a month's rows that may be rejected; with more, the month fails."""
     lock_timeout_seconds: float = Field(default=600.0, ge=0)
-    """Maximum time to wait for another run of the same month, or for another process that has the local
-    warehouse open."""
+    """Maximum time that a month waits for another run of it and for locks in Postgres, in all, or that the
+    months of a run wait for another process that has the local warehouse open."""
     postgres_url: SecretStr | None = None
     """Server for --to postgres: postgresql://user:password@host:5432/database, or `embedded` for a private
     one below the data directory."""

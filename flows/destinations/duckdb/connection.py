@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -86,6 +88,12 @@ def _open(path: Path, lock_timeout_seconds: float, *, read_only: bool) -> duckdb
     )
     is_announced = False
 
+    def is_worth_waiting(error: BaseException) -> bool:
+        holder = _holder(error)
+        return (
+            holder is not None and _waits.seconds(path, holder, lock_timeout_seconds) < lock_timeout_seconds
+        )
+
     def announce(error: BaseException, _: float) -> None:
         nonlocal is_announced
         if not is_announced:
@@ -93,10 +101,10 @@ def _open(path: Path, lock_timeout_seconds: float, *, read_only: bool) -> duckdb
         is_announced = True
 
     try:
-        return retry_transient(
+        connection = retry_transient(
             lambda: duckdb.connect(path, read_only=read_only),
             policy,
-            retry_on=lambda error: _holder(error) is not None,
+            retry_on=is_worth_waiting,
             before_pause=announce,
         )
     except duckdb.Error as error:
@@ -105,6 +113,39 @@ def _open(path: Path, lock_timeout_seconds: float, *, read_only: bool) -> duckdb
         raise LockTimeout(
             f"{path} is open in {holder}; close it there, or give it more time with TAXI_LOCK_TIMEOUT_SECONDS"
         ) from error
+    _waits.end(path)
+    return connection
+
+
+class _Waits:
+    """Since when this process waits for whom, so that the months of a run wait once and not one by one."""
+
+    def __init__(self) -> None:
+        self._lock, self._waits = threading.Lock(), dict[Path, tuple[str, float, float]]()
+
+    def seconds(self, path: Path, holder: str, forgotten_seconds: float) -> float:
+        """How long the same process has been seen to have the file open.
+
+        Args:
+            path: the database.
+            holder: who has it open now.
+            forgotten_seconds: a holder that nobody has met for longer is waited for anew.
+        """
+        now = time.monotonic()
+        with self._lock:
+            known, since, met = self._waits.get(path, (holder, now, now))
+            if known != holder or now - met > forgotten_seconds:
+                since = now
+            self._waits[path] = holder, since, now
+        return now - since
+
+    def end(self, path: Path) -> None:
+        """Note that nobody else has the file open."""
+        with self._lock:
+            self._waits.pop(path, None)
+
+
+_waits = _Waits()
 
 
 def _holder(error: BaseException) -> str | None:
@@ -115,7 +156,27 @@ def _holder(error: BaseException) -> str | None:
     if not isinstance(error, duckdb.Error) or "Conflicting lock is held" not in text:
         return None
     match = re.search(r"Conflicting lock is held.*\(PID (\d+)\)", text)
-    return f"another process ({f'PID {match[1]}' if match else 'unknown PID'})"
+    if not match:
+        return "another process (unknown PID)"
+    program = _program(int(match[1]))
+    return f"another process ({f'{program}, ' if program else ''}PID {match[1]})"
+
+
+def _program(pid: int) -> str:
+    """What a process runs, such as `python -m ipykernel_launcher`, without arguments; empty if unknown."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    except OSError:  # another system, or the process has just ended
+        return ""
+    match words:
+        case [program, "-m", module, *_]:
+            return f"{Path(program).name} -m {module}"
+        case [program, script, *_] if script.endswith(".py"):
+            return f"{Path(program).name} {Path(script).name}"
+        case [program, *_]:
+            return Path(program).name
+        case _:
+            return ""
 
 
 def _translate(path: Path, error: duckdb.Error) -> TaxiError | None:

@@ -67,6 +67,18 @@ class PostgresAddress:
             parameters[key] = value
         return cls({key: unquote(value) for key, value in parameters.items() if value})
 
+    def with_option(self, setting: str) -> Self:
+        """The same address, whose connections begin with a setting of the server.
+
+        Connections of ADBC need some from the beginning, because the driver reads `pg_type` before anyone can
+        set them. Poolers refuse such options, so they are used only where they are needed.
+
+        Args:
+            setting: such as `quote_all_identifiers=off`.
+        """
+        options = f"{self.parameters.get('options', '')} -c {setting}".strip()
+        return type(self)({**self.parameters, "options": options})
+
     def __str__(self) -> str:
         """`host:port/database`, for people."""
         host = self.parameters.get("host", "local socket")

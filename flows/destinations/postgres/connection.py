@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from flows.destinations.postgres.address import PostgresAddress
-from flows.destinations.postgres.tables import quoted
+from flows.destinations.postgres.identifiers import quoted
 from flows.errors import DestinationBusy, DestinationRefused, TaxiError
 
 SESSION_SETTINGS = {
@@ -208,11 +208,15 @@ def connected(
     with contextlib.closing(_connect(address)) as connection:
         session = PostgresSession(connection, address)
         with session.transaction():
-            [[pid, is_standby, idle_timeout]] = session.rows(
-                "SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('idle_session_timeout', true)"
+            [[pid, is_standby, quotes_all, idle_timeout]] = session.rows(
+                "SELECT pg_backend_pid(), pg_is_in_recovery(), "
+                "current_setting('quote_all_identifiers')::bool, "
+                "current_setting('idle_session_timeout', true)"
             )
         if pid != connection.info.backend_pid:
             _require_session_pooling(session, pid, address)
+        if quotes_all:
+            address = address.with_option("quote_all_identifiers=off")
         session = PostgresSession(connection, address, schema=schema, is_standby=is_standby)
         settings = SESSION_SETTINGS | {"lock_timeout": str(max(1, int(lock_timeout_seconds * 1000)))}
         if idle_timeout is not None:  # servers before Postgres 14 have no such limit
@@ -240,12 +244,14 @@ def _require_session_pooling(session: PostgresSession, pid: int, address: Postgr
         address: the pooler's.
     """
     with contextlib.closing(_connect(address)) as connection:
-        other = PostgresSession(connection, address)
-        with other.transaction():  # which a pooler without sessions lets another process serve, or the same
-            [[others_pid]] = other.rows("SELECT pg_backend_pid()")
-            with session.transaction():
-                [[pid_now]] = session.rows("SELECT pg_backend_pid()")
-    if pid == others_pid or pid_now != pid:
+        served_by = list[int]()
+        # Without sessions, a pooler serves a transaction by the process that has been idle longest: another
+        # one than before; or by the one that has just become idle: the same for us and for the other.
+        for asked in (session, PostgresSession(connection, address)):
+            with asked.transaction():
+                served_by += asked.rows("SELECT pg_backend_pid()")[0]
+    ours, others = served_by
+    if ours != pid or others == pid:
         raise DestinationRefused(f"{address} is a pooler in transaction mode; {POOLER_ADVICE}")
 
 

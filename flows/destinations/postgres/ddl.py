@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flows.destinations.base import columns_to_add
+from flows.destinations.postgres.identifiers import quoted
 from flows.destinations.postgres.tables import (
     LONGEST_NAME_BYTES,
     MonthNames,
     PostgresTable,
     describe,
     partition_bounds,
-    quoted,
 )
 from flows.errors import SchemaDrift
 from transforms.dataset import FILE_MONTH
@@ -59,6 +59,8 @@ def prepare_parent(
         )
     parent = describe(session, names.parent)
     if parent:
+        if parent.partition_key == PARTITION_KEY:
+            _check_own_columns(session, names.parent, parent, columns)
         missing_columns(session, names.parent, parent, columns)
     else:
         session.execute(
@@ -91,8 +93,6 @@ def missing_columns(
     if table.partition_key != PARTITION_KEY:
         actual = table.partition_key and f", but by {table.partition_key}"
         differences.append(f"it is not partitioned by {PARTITION_KEY}{actual}")
-    else:
-        _check_own_columns(session, name, table, want)
     return columns_to_add(
         name,
         table.columns,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import logging
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from flows.staging import StagedMonth
     from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -80,6 +84,12 @@ class Postgres:
             require_wheel()
         directory = data_dir.absolute() / "postgres"
         address = None if url == "embedded" else PostgresAddress.of_url(url)
+        if address and "search_path" in address.parameters.get("options", ""):
+            logger.warning(
+                "search_path in TAXI_POSTGRES_URL says nothing about where the tables are: they are in the "
+                "schema %s; another one is set with TAXI_POSTGRES_SCHEMA",
+                settings.postgres_schema,
+            )
         return cls(
             address=lambda: address or use_server(directory),
             table=table,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from flows.destinations.base import LEDGER, Holding, Load, columns_to_add
 from flows.destinations.ledger import Ledger
 from flows.destinations.postgres.ddl import add_columns
-from flows.destinations.postgres.tables import MonthNames, describe, is_attached, quoted
+from flows.destinations.postgres.identifiers import quoted
+from flows.destinations.postgres.tables import MonthNames, describe, is_attached
 from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:

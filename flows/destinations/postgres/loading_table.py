@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from flows.destinations.postgres.copier import CopyTarget
 from flows.destinations.postgres.ddl import column_definitions
+from flows.destinations.postgres.identifiers import quoted
 from flows.destinations.postgres.tables import (
     LOADING,
     MonthNames,
     describe,
     lock_key,
-    quoted,
 )
 from flows.destinations.staged_batches import empty_columns, staged_schema
 from flows.errors import SchemaDrift, TaxiError

@@ -17,6 +17,7 @@ from flows.destinations.postgres.ddl import (
     missing_columns,
     prepare_parent,
 )
+from flows.destinations.postgres.identifiers import quoted
 from flows.destinations.postgres.loading_table import (
     copy_indexes,
     create_loading_table,
@@ -30,7 +31,6 @@ from flows.destinations.postgres.tables import (
     describe,
     is_attached,
     lock_key,
-    quoted,
 )
 from flows.errors import DestinationBusy, SchemaDrift
 from flows.runtime import CONTENTION, ProgressCallback, RetryPolicy, retry_transient

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flows.destinations.base import LEDGER
+from flows.destinations.postgres.identifiers import quoted
 from flows.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,18 +22,6 @@ if TYPE_CHECKING:
 
 LOADING = "_loading"
 LONGEST_NAME_BYTES = 63  # Postgres silently truncates longer ones
-
-
-def quoted(name: str) -> str:
-    """Quote a name.
-
-    Args:
-        name: with any characters.
-
-    Returns:
-        The name as an SQL identifier.
-    """
-    return '"' + name.replace('"', '""') + '"'
 
 
 def lock_key(name: str, schema: str = "public") -> int:

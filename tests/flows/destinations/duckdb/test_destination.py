@@ -9,6 +9,8 @@ import resource
 import shutil
 import signal
 import struct
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -90,7 +92,7 @@ def test_a_file_held_by_another_process_is_waited_for_and_then_refused(
         started = time.monotonic()
         message = _refusal(LockTimeout, lambda: DuckDBFile(path, 0.3).publish(staged))
         assert time.monotonic() - started >= 0.3
-        assert f"(PID {holder.process.pid})" in message
+        assert f"PID {holder.process.pid})" in message
         assert str(path) in message
         assert "TAXI_LOCK_TIMEOUT_SECONDS" in message
         if read_only:
@@ -98,6 +100,53 @@ def test_a_file_held_by_another_process_is_waited_for_and_then_refused(
         else:
             assert "PID" in _refusal(LockTimeout, lambda: DuckDBFile(path, 0).loaded(JANUARY))
     assert_holds(harness, staged)
+
+
+def test_the_months_of_a_run_wait_once_for_the_same_holder(
+    harness: DuckDBHarness, path: Path, months: Months, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.make().publish(months.trips(JANUARY))
+    staged, attempts = months.trips(FEBRUARY), list[Path]()
+    connect = duckdb.connect
+
+    def count(*arguments: Path, **options: bool) -> duckdb.DuckDBPyConnection:
+        attempts.extend(arguments)
+        return connect(*arguments, **options)
+
+    def attempts_of(target: DuckDBFile) -> int:
+        attempts.clear()
+        _refusal(LockTimeout, lambda: target.publish(staged))
+        return len(attempts)
+
+    monkeypatch.setattr(duckdb_connection.duckdb, "connect", count)
+    target = DuckDBFile(path, 3 * duckdb_connection.POLL_SECONDS)
+    with Apart(hold, path, False) as holder:
+        holder.hear()
+        assert attempts_of(target) > 1
+        assert attempts_of(target) == 1
+        assert attempts_of(DuckDBFile(path, 9 * duckdb_connection.POLL_SECONDS)) > 1  # which may wait longer
+        holder.tell()
+    assert target.publish(staged).status == "published"
+    with Apart(hold, path, False) as holder:
+        holder.hear()
+        assert attempts_of(target) > 1, "another holder, another wait"
+        holder.tell()
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_the_program_that_holds_the_file_is_named(harness: DuckDBHarness, path: Path, months: Months) -> None:
+    harness.make().publish(months.trips(JANUARY))
+    code = f"import duckdb; held = duckdb.connect({str(path)!r}); print(flush=True); input()"
+    script = path.with_name("notebook.py")
+    script.write_text(code)
+    command = [sys.executable, str(script), "--token=hush"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        message = _refusal(LockTimeout, lambda: DuckDBFile(path, 0).loaded(JANUARY))
+        process.kill()
+    assert f"({Path(sys.executable).name} notebook.py, PID {process.pid})" in message
+    assert "hush" not in message
 
 
 def test_it_goes_on_once_the_holder_lets_go(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
-from support.postgres import PASSWORD
+from support.postgres import PASSWORD, Database
 from support.postgres_harness import destination
 
 from flows.destinations import make_destination
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.destinations import Months
-    from support.postgres import Database, WheelServer
+    from support.postgres import WheelServer
 
 JANUARY = TripMonth("yellow", 2021, 1)
 
@@ -216,6 +219,135 @@ def test_no_right_to_create(own_server: WheelServer, months: Months) -> None:
     own_server.local.execute("ALTER ROLE fenced CONNECTION LIMIT 0")
     with pytest.raises(DestinationBusy, match=r"too many connections.*every connection it allows is taken"):
         destination(fenced).loaded(JANUARY)
+
+
+def test_a_standby_and_a_role_that_only_reads_get_different_advice() -> None:
+    said = "cannot execute CREATE TABLE in a read-only transaction"
+    advice = {
+        is_standby: statement_error(said, "25006", is_operational=False, is_standby=is_standby).message
+        for is_standby in (True, False)
+    }
+    assert "standby; name the primary" in advice[True]
+    assert "standby" not in advice[False]
+    assert "default_transaction_read_only" in advice[False]
+
+
+class _Service:
+    """A server that answers everything with the same words."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._answer = answer
+        self.port = str(self._listening.getsockname()[1])
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                with client:
+                    client.recv(10_000)
+                    client.sendall(self._answer)
+
+
+def test_what_does_not_speak_the_protocol_is_not_tried_again(months: Months) -> None:
+    with _Service(b"HTTP/1.1 400 Bad Request\r\n\r\n") as web:
+        database = Database(f"postgresql://me@127.0.0.1:{web.port}/d")
+        with pytest.raises(DestinationRefused, match=r"no Postgres answers at .*name host and port"):
+            destination(database).publish(months.trips(JANUARY))
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "kind", "advice"),
+    [
+        ("lost synchronization with server: got message type", None, DestinationRefused, "protocol"),
+        (
+            'message contents do not agree with length in message type "D"',
+            None,
+            DestinationRefused,
+            "protocol",
+        ),
+        ("invalid frontend message type 88", "08P01", DestinationRefused, "protocol"),
+        ("query_wait_timeout", "08P01", DestinationBusy, "connection it allows is taken"),
+        ("server closed the connection unexpectedly", None, DestinationBusy, "connection to Postgres broke"),
+    ],
+)
+def test_a_protocol_error_is_not_a_connection_that_broke(
+    said: str, state: str | None, kind: type[TaxiError], advice: str
+) -> None:
+    made = statement_error(said, state, is_operational=True)
+    assert type(made) is kind
+    assert advice in made.message
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("FATAL:  too many connections for role taxi", "every connection it allows is taken"),
+        ("FATAL:  sorry, too many clients already", "every connection it allows is taken"),
+        ("FATAL:  the database system is starting up", "starting or stopping"),
+        ("Connection refused", "is the server running?"),
+    ],
+)
+def test_the_advice_fits_the_reason(said: str, advice: str) -> None:
+    made = connection_error(f"connection failed: {said}\n", PostgresAddress.of_url("postgresql://me@h/d"))
+    assert advice in made.message
+    assert ("is the server running" in made.message) == (said == "Connection refused")
+
+
+# The schema
+
+
+@pytest.mark.parametrize("schema", ["etl", 'My "own"'])
+def test_everything_is_in_the_schema_that_the_settings_name(
+    postgres: Database, months: Months, tmp_path: Path, schema: str
+) -> None:
+    settings = Settings(_env_file=None, postgres_url=postgres.url, postgres_schema=schema)
+    target = make_destination("postgres", tmp_path, settings)
+    usual = destination(postgres)
+    usual.publish(months.trips(JANUARY))
+    name = '"' + schema.replace('"', '""') + '"'
+    try:
+        target.publish(months.trips(JANUARY, 40_000))
+        target.publish(months.trips(JANUARY, 80, first=500, new=["tip_jar"]))
+        assert target.publish(months.trips(JANUARY, 80, first=500, new=["tip_jar"])).status == "unchanged"
+        assert [holding.rows for holding in target.holdings(JANUARY.dataset)] == [80]
+        assert postgres.value(f"SELECT count(*) FROM {name}.{JANUARY.dataset.table}") == 80
+        assert postgres.value(f"SELECT row_count FROM {name}.taxi_loads") == 80
+        assert [holding.rows for holding in usual.holdings(JANUARY.dataset)] == [50]
+    finally:
+        postgres.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+def test_a_schema_that_may_not_be_created(own_server: WheelServer, months: Months) -> None:
+    own_server.embedded.start()
+    own_server.local.execute(
+        "DROP DATABASE IF EXISTS walled",
+        "DROP ROLE IF EXISTS walled",
+        f"CREATE ROLE walled LOGIN PASSWORD '{PASSWORD.replace(chr(39), chr(39) * 2)}'",
+        "CREATE DATABASE walled",
+    )
+    walled = own_server.database.other(user="walled", dbname="walled")
+    with pytest.raises(DestinationRefused, match=r"permission denied for database walled.*Permissions"):
+        destination(walled, schema="etl").publish(months.trips(JANUARY))
+    own_server.local.other(dbname="walled").execute("CREATE SCHEMA etl AUTHORIZATION walled")
+    assert destination(walled, schema="etl").publish(months.trips(JANUARY)).status == "published"
+
+
+def test_a_search_path_in_the_url_is_not_ignored_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for url, warns in (("?options=-csearch_path%3Detl", True), ("?options=-cwork_mem%3D1MB", False)):
+        caplog.clear()
+        settings = Settings(_env_file=None, postgres_url=f"postgresql://me@h/d{url}")
+        make_destination("postgres", tmp_path, settings)
+        assert ("set with TAXI_POSTGRES_SCHEMA" in caplog.text) is warns
 
 
 # What is worth another attempt
