@@ -9,6 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from flows.errors import UsageError
+from flows.runtime import is_temporary_server
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def require_prefect_server() -> None:
     """
     from prefect.settings import PREFECT_API_URL
 
-    if not PREFECT_API_URL.value():
+    if is_temporary_server(PREFECT_API_URL.value()):
         raise UsageError(
             "no Prefect server; start one with `make server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
