@@ -19,7 +19,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 if TYPE_CHECKING:
     import httpx
 
-PAUSES_SECONDS = (0.05, 0.15, 0.45)
+PAUSES_SECONDS = (0.25, 0.5, 1.0, 2.0)
 """Before the first repetitions of a request; Prefect adds a jitter. Its own pauses follow: 16 s, 32 s."""
 
 
