@@ -62,7 +62,7 @@ def url_of(database: Path) -> str:
 
 
 def objects(database: Path) -> dict[tuple[str, str], list[str]]:
-    """Tables and indexes: columns in their order, and the rest, which migrations write in any order, sorted."""
+    """Tables and indexes: columns in their order, all else, which migrations write in any order, sorted."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         rows = connection.execute("SELECT type, name, coalesce(sql, tbl_name) FROM sqlite_master").fetchall()
         columns = {
