@@ -34,6 +34,15 @@ LONGEST_STOP_SECONDS = 5
 READ_BY_PREFECT = (".env", "prefect.toml", "pyproject.toml")
 """Files of the working directory in which Prefect looks for settings."""
 
+CHOOSING_VARIABLES = {
+    "PREFECT_API_URL",
+    "PREFECT_PROFILE",
+    "PREFECT_PROFILES_PATH",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",
+    "PREFECT_SERVER_EPHEMERAL_ENABLED",
+}
+"""Variables that may configure an API, or forbid a temporary server."""
+
 
 class PrefectApi:
     """The server that the runs of this command are told to.
@@ -181,10 +190,7 @@ def _needs_server() -> bool:
 
 def _has_prefect_settings() -> bool:
     """Whether a file, or an uncommon variable, may configure an API or forbid a temporary server."""
-    names = {name.upper() for name in os.environ}
-    if names & {"PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH", "PREFECT_TEST_MODE"}:
-        return True
-    if any(name.startswith("PREFECT_SERVER_") and "EPHEMERAL" in name for name in names):
+    if CHOOSING_VARIABLES & {name.upper() for name in os.environ}:
         return True
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     return (home / "profiles.toml").exists() or any(map(_speaks_of_prefect, READ_BY_PREFECT))
