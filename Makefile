@@ -11,12 +11,8 @@ STAMP := $(VENV)/.synced
 # For deploy, worker, serve and alerts; one of yours: make deploy PREFECT_API_URL=https://...
 PREFECT_API_URL ?= http://127.0.0.1:4200/api
 POOL := taxi
-# Task runs are recorded by the second, not one by one: on SQLite a request that meets a write is told to come again,
-# and Prefect's client waits two seconds.
-RECORDER := PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER
-BATCHES := $(RECORDER)_READ_BATCH_SIZE=50 $(RECORDER)_BATCH_SIZE=50 $(RECORDER)_FLUSH_INTERVAL=1
 
-.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check audit bench clean
+.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check schema audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,7 +45,7 @@ demo-cloud: $(STAMP) ## web -> bucket -> BigQuery, against emulators on this mac
 	PYTHONPATH=tests $(RUN)python -m support.demo_cloud
 
 server: $(STAMP) ## a Prefect server with its UI on http://127.0.0.1:4200, until Ctrl-C
-	PREFECT_SERVER_ANALYTICS_ENABLED=false $(BATCHES) $(RUN)prefect server start
+	$(RUN)python -P flows/cli/serve_api.py
 
 deploy worker serve automations: export PREFECT_API_URL := $(PREFECT_API_URL)
 
@@ -84,6 +80,9 @@ check: $(STAMP) ## format, lint, types, layers, lock
 	$(RUN)basedpyright
 	$(RUN)lint-imports --no-logo
 	$(UV) lock --check
+
+schema: $(STAMP) ## write flows/cli/prefect_schema.sql again, for another version of Prefect
+	PYTHONPATH=tests $(RUN)python -m support.prefect_schema
 
 audit: $(STAMP) ## known weaknesses of what uv.lock names; asks osv.dev, so it needs the web
 	@$(UV) audit --locked || { echo "error: the audit found something, or osv.dev cannot be reached; see above"; exit 1; }

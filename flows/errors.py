@@ -15,6 +15,7 @@ TaxiError                       one line: what was wrong, the legal values, the 
     ├── QualityReportFailed     the report of a month that is itself whole
     ├── ReconciliationError     two counts of the same rows differ
     ├── DestinationRefused      wrong password, no such host or database, missing permission
+    ├── ServerNotStarted        the temporary Prefect server does not come up
     ├── Stopped                 the run was interrupted, by Ctrl-C or SIGTERM
     ├── LocalStorageError       disk full, read-only, no permission, a damaged local file
     └── MonthFailed, MonthsFailed   the failure of a month and of a run (`flows.month.outcome`)
@@ -102,6 +103,10 @@ class SchemaDrift(Terminal):
 
 class TooManyRejects(Terminal):
     """Too few of a month's rows are valid."""
+
+
+class ServerNotStarted(Terminal):
+    """The temporary Prefect server ended or hung while it was starting."""
 
 
 class Stopped(Terminal):

@@ -16,6 +16,7 @@ LONG_FIRST = (
     "workers of dask",
     "bqemulator",
     "a deployment",
+    "servers of our own",
     "a Postgres that is killed",
 )
 

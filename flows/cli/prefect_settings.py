@@ -8,7 +8,9 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+from flows.cli.prefect_server import prefect_api
 from flows.errors import UsageError
+from flows.runtime import is_temporary_server
 
 logger = logging.getLogger(__name__)
 
@@ -31,19 +33,26 @@ def set_server_defaults() -> None:
 
 
 @contextlib.contextmanager
-def prefect_session() -> Generator[None]:
-    """Run the flows of the block on the server that is configured, or on a temporary one.
+def prefect_session(server_log: Path | None = None) -> Generator[None]:
+    """Run the flows of the block on the server that is configured, one that runs here, or a temporary one.
 
     No flow waits up to a second at its end for the thread that sends its heartbeats, unless the environment
     sets how often they are sent. (Prefect's setting cannot be switched off there.)
-    """
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    if not PREFECT_API_URL.value():
-        logger.info("starting a temporary Prefect server; with PREFECT_API_URL set, one of yours is used")
-    is_set = PREFECT_FLOWS_HEARTBEAT_FREQUENCY.name in os.environ
-    with temporary_settings({} if is_set else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
+    Args:
+        server_log: the file for what a temporary server reports; None: Prefect starts one when it needs it.
+
+    Raises:
+        ServerNotStarted: a temporary server does not come up.
+    """
+    with prefect_api(server_log) if server_log else contextlib.nullcontext() as api:
+        if api and api.message:
+            logger.info(api.message)
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        is_set = PREFECT_FLOWS_HEARTBEAT_FREQUENCY.name in os.environ
+        with temporary_settings({} if is_set else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield
 
 
 def require_prefect_server() -> None:
@@ -54,7 +63,7 @@ def require_prefect_server() -> None:
     """
     from prefect.settings import PREFECT_API_URL
 
-    if not PREFECT_API_URL.value():
+    if is_temporary_server(PREFECT_API_URL.value()):
         raise UsageError(
             "no Prefect server; start one with `make server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
         )

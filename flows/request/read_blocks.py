@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from flows.destinations import Destination, make_destination
+from flows.runtime import is_temporary_server
 from flows.settings import Settings, get_settings
 
 POSTGRES_BLOCK = "postgres-connector"
@@ -92,10 +93,11 @@ def has_google_key(settings: Settings) -> bool:
 
 
 def prefect_api_url() -> str | None:
-    """Address of the Prefect server; None if a temporary one would be started."""
+    """Address of the permanent Prefect server; None if there is none, or only a temporary one."""
     from prefect.settings import PREFECT_API_URL
 
-    return PREFECT_API_URL.value()
+    url = PREFECT_API_URL.value()
+    return None if is_temporary_server(url) else url
 
 
 def _with_bucket(settings: Settings) -> Settings:

@@ -12,6 +12,7 @@ from flows.runtime.files import (
     temporary_path,
 )
 from flows.runtime.layout import Layout
+from flows.runtime.prefect_url import is_temporary_server, note_temporary_server
 from flows.runtime.progress import (
     LogProgress,
     ProgressCallback,
@@ -37,6 +38,8 @@ __all__ = [
     "file_lock",
     "forward_progress",
     "fsync",
+    "is_temporary_server",
+    "note_temporary_server",
     "parse_retry_after",
     "pause",
     "remove_temporary_files",

@@ -1,0 +1,235 @@
+"""The Prefect server of a command: the configured one, one that is running here, or a temporary one.
+
+A temporary server takes two seconds to start, most of them imports. It is therefore started before this
+process imports Prefect, which takes another second meanwhile.
+
+NOTE: nothing here imports Prefect at the top of the module.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from importlib.metadata import version
+from pathlib import Path
+
+from flows.errors import ServerNotStarted
+from flows.runtime import note_temporary_server
+
+SERVE_API = Path(__file__).with_name("serve_api.py")
+
+LONGEST_START_SECONDS = 120
+"""Patience for a slow machine; `PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS` changes it."""
+
+LONGEST_STOP_SECONDS = 5
+"""Time for the last events of a run to be written; Prefect's own value."""
+
+READ_BY_PREFECT = (".env", "prefect.toml", "pyproject.toml")
+"""Files of the working directory in which Prefect looks for settings."""
+
+CHOOSING_VARIABLES = {
+    "PREFECT_API_URL",
+    "PREFECT_PROFILE",
+    "PREFECT_PROFILES_PATH",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",
+    "PREFECT_SERVER_EPHEMERAL_ENABLED",
+}
+"""Variables that may configure an API, or forbid a temporary server."""
+
+
+class PrefectApi:
+    """The server that the runs of this command are told to.
+
+    Attributes:
+        message: how it was chosen, in one line for the user; empty if it was configured.
+    """
+
+    message = ""
+
+    def wait_until_ready(self) -> None:
+        """Wait until the server answers; only a temporary one is waited for."""
+
+
+class RunningServer(PrefectApi):
+    """A server that somebody has left running at Prefect's default address."""
+
+    def __init__(self, url: str) -> None:
+        """Say that it is used.
+
+        Args:
+            url: of its API.
+        """
+        self.url = url
+        self.message = f"using the Prefect server at {url}; set PREFECT_API_URL to use another one"
+
+
+class TemporaryServer(PrefectApi):
+    """A server for one run, with the database that `prefect server start` would use."""
+
+    message = "starting a temporary Prefect server; with PREFECT_API_URL set, one of yours is used"
+
+    def __init__(self, log: Path) -> None:
+        """Start it, without waiting for it.
+
+        Its socket listens from now on: a request that comes too early waits, and fails if the server ends.
+
+        Args:
+            log: the file for what it reports; removed at the end if it is empty.
+        """
+        self._log = log
+        with socket.create_server(("127.0.0.1", 0)) as listening, log.open("ab") as lines:
+            self._port: int = listening.getsockname()[1]
+            self._process = subprocess.Popen(  # noqa: S603 - a program of ours
+                [sys.executable, "-P", SERVE_API, "--temporary", str(listening.fileno())],
+                # The server ends when this process closes the pipe, or ends in whatever way. Ctrl-C goes to
+                # every process of the terminal's group: this one outlives it, to record how the run ended.
+                stdin=subprocess.PIPE,
+                stdout=lines,
+                stderr=lines,
+                pass_fds=[listening.fileno()],
+                start_new_session=True,
+            )
+        self.url = f"http://127.0.0.1:{self._port}/api"
+        note_temporary_server(self.url)
+        # Handlers run in reverse order: Prefect's, which send the last events, are registered later.
+        atexit.register(self._stop)
+
+    def wait_until_ready(self) -> None:
+        """Wait until the server answers.
+
+        Raises:
+            ServerNotStarted: it has ended, or does not answer in time.
+        """
+        seconds = float(
+            os.environ.get("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS") or LONGEST_START_SECONDS
+        )
+        try:
+            _get(self._port, "/api/health", seconds)
+        except (OSError, http.client.HTTPException) as error:
+            reason = f"no answer in {seconds:.0f} s" if isinstance(error, TimeoutError) else "it has ended"
+            raise ServerNotStarted(
+                f"the temporary Prefect server has not started: {reason}; its log is {self._log}; start one "
+                "yourself with `make server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+            ) from error
+
+    def _stop(self) -> None:
+        with self._process as process:  # closes the pipe and waits
+            if process.stdin:
+                process.stdin.close()
+            try:
+                process.wait(LONGEST_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        with contextlib.suppress(OSError):  # the disk may be full, or the directory gone
+            if not self._log.stat().st_size:
+                self._log.unlink()
+
+
+@contextlib.contextmanager
+def prefect_api(log: Path) -> Generator[PrefectApi]:
+    """Choose the server for a command, and make Prefect use it for as long as the block lasts.
+
+    In this order: the configured one; one of this version that is running at Prefect's default address; a
+    temporary one, which ends with this process.
+
+        with prefect_api(log) as api:
+            import prefect  # meanwhile a temporary server is starting
+            api.wait_until_ready()
+
+    Args:
+        log: the file for what a temporary server reports.
+
+    Yields:
+        The server.
+    """
+    if not _needs_server():
+        yield PrefectApi()
+        return
+    running = _running_server()
+    server = RunningServer(running) if running else TemporaryServer(log)
+    with _api_url(server.url):
+        yield server
+
+
+@contextlib.contextmanager
+def _api_url(url: str) -> Generator[None]:
+    os.environ["PREFECT_API_URL"] = url
+    try:
+        if "prefect" not in sys.modules:
+            yield
+            return
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+    finally:
+        del os.environ["PREFECT_API_URL"]
+
+
+def _needs_server() -> bool:
+    """Whether no server is configured, and none is forbidden.
+
+    Prefect knows, but to import it only for that would delay the start of a server. It is asked if it is
+    imported already, or if it has settings where it may be configured.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        return False
+    if "prefect" not in sys.modules and not _has_prefect_settings():
+        return True
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
+
+    return not PREFECT_API_URL.value() and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value()
+
+
+def _has_prefect_settings() -> bool:
+    """Whether a file, or an uncommon variable, may configure an API or forbid a temporary server."""
+    if CHOOSING_VARIABLES & {name.upper() for name in os.environ}:
+        return True
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    return (home / "profiles.toml").exists() or any(map(_speaks_of_prefect, READ_BY_PREFECT))
+
+
+def _speaks_of_prefect(name: str) -> bool:
+    if name == "prefect.toml":
+        return Path(name).exists()
+    try:
+        text = Path(name).read_text(encoding="utf-8").lower()
+    except OSError:
+        return False
+    except UnicodeDecodeError:
+        return True
+    return ("[tool.prefect" if name == "pyproject.toml" else "prefect_") in text
+
+
+def _running_server() -> str | None:
+    """URL of a server of this version at Prefect's default address; None if there is none."""
+    try:
+        port = int(os.environ.get("PREFECT_SERVER_API_PORT") or 4200)
+        theirs = json.loads(_get(port, "/api/admin/version", 2))
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    ours = version("prefect").split(".")[:2]  # of another minor version, it may lack what the client asks for
+    fits = isinstance(theirs, str) and theirs.split(".")[:2] == ours
+    return f"http://127.0.0.1:{port}/api" if fits else None
+
+
+def _get(port: int, path: str, timeout_seconds: float) -> bytes:
+    """Ask a server of this machine, without any proxy.
+
+    Raises:
+        OSError, HTTPException: it does not answer, or not with 200.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        if answer.status != http.HTTPStatus.OK:
+            raise http.client.HTTPException(f"status {answer.status}")
+        return answer.read()
