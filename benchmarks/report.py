@@ -55,9 +55,9 @@ def _replaced(text: str, section: str, name: str) -> str:
 
 OVERHEAD = "fixed overhead"
 ENGINE_ONLY = """\
-Engine only: everything is imported and connected, the file is on the disk and has landed, and Postgres, unless
-it is one of yours, runs with `fsync=off` for both sides. This leaves out the start of the process, the download
-with its checks, the quality report and Prefect."""
+Engine only: everything is imported and connected, the file is on the disk and has landed, and Postgres,
+unless it is one of yours, runs with `fsync=off` for both sides. This leaves out the start of the process, the
+download with its checks, the quality report and Prefect."""
 
 
 def summary(groups: Mapping[str, Group]) -> str:

@@ -15,6 +15,7 @@ from whole_processes import DUCKDB_TYPES, Command, Job, Side
 from transforms.datasets import YELLOW
 
 SCRIPTS = Path(__file__).with_name("scripts")
+PEERS = "{}: install the dependency groups `bench` and `peers`"
 TUTORIAL_ROWS = 100_000  # one chunk; all rows would take minutes
 PSQL = """
 set -euo pipefail
@@ -74,7 +75,7 @@ def missing_programs(*programs: str) -> str:
 
 
 def _missing_package(name: str) -> str:
-    return "" if importlib.util.find_spec(name) else f"{name}: install the dependency group `peers`"
+    return "" if importlib.util.find_spec(name) else PEERS.format(name)
 
 
 RIVALS = (
@@ -82,7 +83,7 @@ RIVALS = (
         "psql",
         "curl | gunzip | psql \\copy, month after month",
         _psql,
-        missing=missing_programs("bash", "curl", "psql"),
+        missing=missing_programs("bash", "curl", "gunzip", "psql"),
     ),
     Side(
         "tutorial",
@@ -103,9 +104,7 @@ RIVALS = (
         "sling",
         "curl, then sling run, full-refresh",
         _sling,
-        missing=missing_programs("bash", "curl")
-        if sling_program()
-        else "sling: install the dependency group `peers`",
+        missing=missing_programs("bash", "curl") if sling_program() else PEERS.format("sling"),
         names=None,
     ),
     Side("duckdb", "a DuckDB script: create table, insert from read_csv(...gz)", _duckdb),

@@ -1,4 +1,4 @@
-"""What the turns of the group `as typed` share: the months, a web server, a durable Postgres, Prefect servers."""
+"""What the turns of the group `as typed` share: months, a web server, a durable Postgres, Prefect servers."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ def about(group: Group) -> str:
     """What is measured."""
     rows = short(group.processes[0].rows // group.processes[0].months)
     return (
-        "As typed: whole processes, from the start of the command to its exit. The months come from an HTTP server\n"
-        "on the same machine, Postgres is durable with its default settings, and each turn is a first load. A month\n"
-        f"has {rows} rows ({group.source}). Seconds are medians; those of the processors are in brackets."
+        "As typed: whole processes, from the start of the command to its exit. The months come from an HTTP\n"
+        "server on the same machine, Postgres is durable with its defaults, and each turn is a first\n"
+        f"load. A month has {rows} rows ({group.source}). Seconds are medians; CPU seconds are in brackets."
     )
 
 

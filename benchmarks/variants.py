@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class OurSides:
     def side(self, name: str) -> Side:
         """A variant by its name."""
         missing = ""
-        if name == DIRECT and "direct" not in _help():
+        if name == DIRECT and not re.search(r"--runner \{[^}]*\bdirect\b", _help()):
             missing = "--runner direct is not a choice of flows/parent.py"
         if name == MADE:
             missing = missing_programs("make")

@@ -1,7 +1,7 @@
 """dlt at its fastest: python with_dlt.py URL ..., with DATABASE and the columns' types as JSON in COLUMNS.
 
 pyarrow's CSV reader is told the types, and its Arrow goes as Parquet to dlt's own ADBC loader. Reading from
-the URL took less than fetching the file first, and a parallel resource for each month no less than one for all.
+the URL took less than fetching the file first; a parallel resource for each month gained nothing.
 """
 
 import json
