@@ -31,8 +31,8 @@ ROOT = Path(__file__).parents[1]
 ROWS = 2_000
 # What takes long: Prefect servers that are not running yet, and many months. The command has its own tests.
 LEFT_OUT = (
-    "smallest_flow", "unchanged", "postgres-3-", "postgres-12-", "duckdb-3-", "duckdb-12-", "make-server", "no-server",
-    "first-run-ever", "postgres-1-plain-server",
+    "smallest_flow", "unchanged", "postgres-3-", "postgres-12-", "duckdb-3-", "duckdb-12-", "make-server",
+    "no-server", "first-run-ever", "postgres-1-plain-server",
 )  # fmt: skip
 
 
