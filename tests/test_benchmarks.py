@@ -40,12 +40,13 @@ LEFT_OUT = (
 def small_run(postgres_server: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of one small run of every benchmark."""
     directory = tmp_path_factory.mktemp("results")
+    (directory / "rows").mkdir()
     call = [sys.executable, "-m", "pytest", "benchmarks", "--rows", str(ROWS), "--pairs", "1"]
     call += [
         "--results",
         str(directory),
         "--benchmark-json",
-        str(directory / "pytest-benchmark.json"),
+        str(directory / "rows" / "pytest-benchmark.json"),
         "-q",
         "-p",
         "no:cacheprovider",
@@ -82,7 +83,7 @@ def test_as_typed_is_measured_on_a_durable_server(small_run: Path) -> None:
 
 
 def test_each_side_has_a_row_with_its_own_seconds(small_run: Path) -> None:
-    rows = json.loads((small_run / "pytest-benchmark.json").read_text())["benchmarks"]
+    rows = json.loads((small_run / "rows" / "pytest-benchmark.json").read_text())["benchmarks"]
     shown = {(row["group"], row["name"]): row["stats"]["data"] for row in rows}
     groups = load(small_run)
     for comparison in groups["stage"].comparisons:
