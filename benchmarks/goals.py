@@ -114,7 +114,7 @@ def _beyond_direct(ours: str, most: float) -> Callable[[Mapping[str, Group]], tu
 def _unchanged(most: float) -> Callable[[Mapping[str, Group]], tuple[str, bool] | None]:
     def measured(groups: Mapping[str, Group]) -> tuple[str, bool] | None:
         process = groups[TYPED].process(PLAIN, "duckdb", 12, "unchanged") if TYPED in groups else None
-        if not process:
+        if not process or process.rows < 12 * REAL_MONTH_ROWS:
             return None
         seconds = statistics.median(process.seconds)
         return f"{seconds:.1f} s", seconds <= most

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from charts import Bar, Line, bar_chart, line_charts, short
 from goals import TYPED, goals_table
 from results import Group, load
-from typed_report import LEADING, about, cell, typed_notes, typed_panels, typed_table
+from typed_report import LEADING, about, cell, typed_notes, typed_panels, typed_table, typed_ways
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,6 +68,7 @@ def summary(groups: Mapping[str, Group]) -> str:
     lines = [f"![rows per second by tool]({THROUGHPUT})", ""]
     if TYPED in groups:
         lines += [about(groups[TYPED]), "", *typed_table(groups[TYPED], LEADING), ""]
+        lines += [*typed_ways(groups[TYPED], LEADING), ""]
     if "end to end" in groups:
         lines += [ENGINE_ONLY, "", *_table(groups["end to end"]), ""]
     when = dict.fromkeys(f"{_machine(group)}, {group.date}" for group in shown)
@@ -82,7 +83,8 @@ def details(groups: Mapping[str, Group]) -> str:
     lines = ["## Results", "", f"![rows per second by tool]({THROUGHPUT.relative_to('docs')})", ""]
     if TYPED in groups:
         lines += [f"### {TYPED.capitalize()}", "", about(groups[TYPED]), ""]
-        lines += [*typed_table(groups[TYPED], None), "", *typed_notes(groups[TYPED]), ""]
+        lines += [*typed_table(groups[TYPED], None), ""]
+        lines += [*typed_ways(groups[TYPED], None), *typed_notes(groups[TYPED]), ""]
     engine = [group for group in known if group.comparisons and group.group != OVERHEAD]
     if engine:
         lines += ["### Engine only", "", ENGINE_ONLY, ""]

@@ -64,12 +64,17 @@ def _cost(process: Process) -> str:
     return f"{seconds} ({statistics.median(process.cpu_seconds):.1f})"
 
 
+def typed_ways(group: Group, sides: Sequence[str] | None) -> list[str]:
+    """What our sides are; see `typed_table`."""
+    ours = [one for one in group.processes if one.ours and (sides is None or one.side in sides)]
+    return list(dict.fromkeys(f"* {one.side}: {one.what}" for one in ours))
+
+
 def typed_notes(group: Group) -> list[str]:
-    """What our sides are, and what is not in the numbers."""
-    ways = dict.fromkeys(f"* {one.side}: {cell(one.what)}" for one in group.processes if one.ours)
+    """What is not in the numbers, and the server's settings."""
     notes = [f"* {note}" for note in group.notes]
     settings = ", ".join(f"{name} {value}" for name, value in group.settings.items())
-    return [*ways, *notes, *([f"* Postgres: {settings}"] if settings else [])]
+    return [*notes, *([f"* Postgres: {settings}"] if settings else [])]
 
 
 def cell(text: str) -> str:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 PLAIN, MADE, NONE, FIRST, DIRECT = "plain server", "make server", "no server", "first run ever", "direct"
 OURS = {
-    PLAIN: "flows/parent.py; `prefect server start` runs",
-    MADE: "flows/parent.py; `make server` runs",
-    NONE: "flows/parent.py without a server",
-    FIRST: "flows/parent.py without a server, the first run of Prefect ever",
-    DIRECT: "flows/parent.py --runner direct",
+    PLAIN: "the command, while a plain `prefect server start` runs",
+    MADE: "the command, while `make server` runs",
+    NONE: "the command without a server; Prefect starts a temporary one",
+    FIRST: "the same, and the first run of Prefect ever: its database is made too",
+    DIRECT: "the command with `--runner direct`, without Prefect",
 }
 
 
