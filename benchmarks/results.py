@@ -154,6 +154,16 @@ class Size:
     stage_seconds: list[float]
     peak_megabytes: list[float]
 
+    @property
+    def peak(self) -> float:
+        """Megabytes, the highest of all runs."""
+        return max(self.peak_megabytes)
+
+    @property
+    def pace(self) -> float:
+        """Seconds per million rows, median."""
+        return statistics.median(self.seconds) / self.rows * 1e6
+
 
 @dataclass
 class Group:

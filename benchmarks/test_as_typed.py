@@ -10,43 +10,23 @@ selected (`-k`), one after the other, in rounds; every test then shows its side.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
-from inputs import has_real_trips, month_file
+from inputs import has_real_trips
 from results import Process
+from rivals import RIVALS, tutorial
 from rows import add_row
-from support.postgres import DURABLE, Database, wheel_server
-from support.prefect_server import clean_environment, free_port, running_server
-from whole_processes import (
-    DIRECT,
-    FIRST,
-    MADE,
-    NONE,
-    OURS,
-    PLAIN,
-    RIVALS,
-    ROOT,
-    Cost,
-    Job,
-    OurSides,
-    run,
-    source_contents,
-    tutorial,
-)
-
-from transforms.trip_month import TripMonth
+from typed_place import DURABLE_SETTINGS, Place, durable_server, id_of, web_server
+from variants import DIRECT, FIRST, MADE, NONE, OURS, PLAIN, OurSides
+from whole_processes import Cost, run, source_contents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator
 
     from contents import Contents
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -54,9 +34,7 @@ if TYPE_CHECKING:
     from whole_processes import Side
 
 GROUP = "as typed"
-YEAR = 2021
 DEFAULT_PREFECT_PORT = 4200
-DURABLE_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
 SHOWN_SETTINGS = ("server_version", *DURABLE_SETTINGS, "shared_buffers", "max_wal_size", "wal_level")
 PARTS = {
     ("postgres", 1): ("psql", "dlt", "tutorial", "sling", PLAIN, MADE, NONE, FIRST, DIRECT),
@@ -72,128 +50,19 @@ NOTES = [
 ]
 
 
-@dataclass
-class Place:
-    """What all turns share; made when it is needed.
-
-    Attributes:
-        directory: of the session.
-        rows: of a month.
-        file: the month to serve instead of real or synthetic ones.
-        server: a database of the durable server.
-        template: the months' URL.
-    """
-
-    directory: Path
-    rows: int
-    file: Path | None
-    server: Database
-    template: str
-    running: contextlib.ExitStack
-    files: list[Path] = field(default_factory=list)
-    environments: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def job(self, to: str, months: int) -> Job:
-        """A job in a new directory and, for Postgres, with a new database."""
-        directory = self.directory / "turn"
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir()
-        database = self.server.other(dbname="as_typed")
-        if to == "postgres":
-            drop = "DROP DATABASE IF EXISTS as_typed WITH (FORCE)"
-            self.server.execute(drop, "CREATE DATABASE as_typed", "CHECKPOINT")
-        return Job(to, months, self.rows, self.template, directory, database)
-
-    def serve(self, months: int) -> None:
-        """Make the files of the first months, unless they are there."""
-        for number in range(len(self.files) + 1, months + 1):
-            month = TripMonth("yellow", YEAR, number)
-            if self.file:
-                path = self.directory / "web" / f"{month.stem}.csv.gz"
-                path.symlink_to(self.file)
-            else:
-                path = month_file(self.directory / "web", month, self.rows)
-            self.files.append(path)
-
-    def prepare(self, variant: str) -> None:
-        """Start the Prefect server of a variant, if it has one, and run the command once.
-
-        Afterwards the database has been migrated, and the server has answered.
-        """
-        if variant == FIRST or variant in self.environments:
-            return
-        home = self.directory / _id(variant)
-        home.mkdir()
-        self.environments[variant] = {"PREFECT_HOME": str(home / "client")}
-        if variant in (PLAIN, MADE):
-            self.environments[variant]["PREFECT_API_URL"] = f"{self._start_prefect(variant, home)}/api"
-        self.serve(1)
-        job = self.job("duckdb", 1)
-        run(OurSides(self.prefect_environment).command(variant, job), job.directory)
-
-    def prefect_environment(self, variant: str) -> Mapping[str, str]:
-        """Prefect's settings for a variant that has been prepared."""
-        if variant != FIRST:
-            return self.environments[variant]
-        home = self.directory / "first"
-        shutil.rmtree(home, ignore_errors=True)
-        return {"PREFECT_HOME": str(home)}
-
-    def _start_prefect(self, variant: str, home: Path) -> str:
-        port = free_port()
-        command = (
-            [sys.executable, "-m", "prefect", "server", "start"] if variant == PLAIN else ["make", "server"]
-        )
-        url = f"http://127.0.0.1:{port}"
-        environment = clean_environment(PREFECT_HOME=str(home), PREFECT_SERVER_API_PORT=str(port))
-        self.running.enter_context(running_server(command, url, environment, home / "server.log", ROOT))
-        return url
-
-
 @pytest.fixture(scope="module")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator[Place]:
     directory = tmp_path_factory.mktemp("as-typed")
     (directory / "web").mkdir()
     option = request.config.getoption
     with contextlib.ExitStack() as running:
-        server = running.enter_context(_durable_server())
-        port = running.enter_context(_web_server(directory / "web"))
+        server = running.enter_context(durable_server())
+        port = running.enter_context(web_server(directory / "web"))
         template = f"http://127.0.0.1:{port}/{{color}}_tripdata_{{year}}-{{month:02}}.csv.gz"
         file = option("--file").resolve() if option("--file") else None
         rows = request.getfixturevalue("rows") if file else option("--rows")
         yield Place(directory, rows, file, server, template, running)
         shutil.rmtree(directory)  # pytest would keep it, and twelve months are gigabytes
-
-
-@contextlib.contextmanager
-def _durable_server() -> Generator[Database]:
-    """The server that TAXI_TEST_POSTGRES_URL names, if it is durable; otherwise one from the wheel."""
-    with contextlib.ExitStack() as stack:
-        named = os.environ.get("TAXI_TEST_POSTGRES_URL")
-        server = Database(named) if named else None
-        if server is None or not _is_durable(server):
-            server = stack.enter_context(wheel_server(DURABLE)).database
-            # dlt and sling's driver cannot log in with the tests' password.
-            server.execute("CREATE ROLE typed SUPERUSER LOGIN PASSWORD 'typed'")
-            server = server.other(user="typed", password="typed")
-        assert _is_durable(server)
-        with server.connect() as kept:
-            yield replace(server, kept=kept)
-
-
-def _is_durable(server: Database) -> bool:
-    return all(server.value(f"SHOW {name}") == "on" for name in DURABLE_SETTINGS)
-
-
-@contextlib.contextmanager
-def _web_server(directory: Path) -> Generator[int]:
-    call = [sys.executable, str(ROOT / "benchmarks" / "web_server.py"), str(directory)]
-    with subprocess.Popen(call, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.terminate()
 
 
 @dataclass
@@ -225,17 +94,13 @@ def part_of(
             parts[to, months] = None
             name = re.compile(rf"test_first_load\[{to}-{months}-(.+)\]")
             chosen = {found[1] for item in request.session.items if (found := name.fullmatch(item.name))}
-            sides = [_side(side, place) for side in PARTS[to, months] if _id(side) in chosen]
+            sides = [_side(side, place) for side in PARTS[to, months] if id_of(side) in chosen]
             parts[to, months] = _measure(sides, to, months, place, group, pairs)
         if (measured := parts[to, months]) is None:
             pytest.fail("a side of this part failed, see its first test")
         return measured
 
     return part
-
-
-def _id(side: str) -> str:
-    return side.replace(" ", "-")
 
 
 def _measure(sides: list[Side], to: str, months: int, place: Place, group: Group, pairs: int) -> Part:
@@ -248,7 +113,7 @@ def _measure(sides: list[Side], to: str, months: int, place: Place, group: Group
     sides = [side for side in sides if not side.missing]
     place.serve(months)
     for side in sides:
-        if side.name in OURS:
+        if side.ours:
             place.prepare(side.name)
     rounds: dict[str, list[tuple[Cost, Cost | None]]] = {side.name: [] for side in sides}
     contents: dict[str, Contents] = {}
@@ -300,7 +165,7 @@ def _process(
     return Process(
         side.name,
         side.what,
-        side.name in OURS,
+        side.ours,
         to,
         months,
         case,
@@ -326,7 +191,7 @@ def group(group_of: Callable[[str], Group], place: Place) -> Group:
 @pytest.mark.parametrize(
     ("to", "months", "side"),
     [
-        pytest.param(to, months, side, id=f"{to}-{months}-{_id(side)}")
+        pytest.param(to, months, side, id=f"{to}-{months}-{id_of(side)}")
         for (to, months), sides in PARTS.items()
         for side in sides
     ],
