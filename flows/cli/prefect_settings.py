@@ -8,7 +8,7 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
-from flows.cli.prefect_server import prefect_api
+from flows.cli.prefect_server import PrefectApi, prefect_api
 from flows.errors import UsageError
 from flows.runtime import is_temporary_server
 
@@ -33,7 +33,7 @@ def set_server_defaults() -> None:
 
 
 @contextlib.contextmanager
-def prefect_session(server_log: Path | None = None) -> Generator[None]:
+def prefect_session(server_log: Path | None = None) -> Generator[PrefectApi]:
     """Run the flows of the block on the server that is configured, one that runs here, or a temporary one.
 
     No flow waits up to a second at its end for the thread that sends its heartbeats, unless the environment
@@ -42,17 +42,17 @@ def prefect_session(server_log: Path | None = None) -> Generator[None]:
     Args:
         server_log: the file for what a temporary server reports; None: Prefect starts one when it needs it.
 
-    Raises:
-        ServerNotStarted: a temporary server does not come up.
+    Yields:
+        The server; import the flow, then wait until it is ready.
     """
-    with prefect_api(server_log) if server_log else contextlib.nullcontext() as api:
-        if api and api.message:
+    with prefect_api(server_log) if server_log else contextlib.nullcontext(PrefectApi()) as api:
+        if api.message:
             logger.info(api.message)
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         is_set = PREFECT_FLOWS_HEARTBEAT_FREQUENCY.name in os.environ
         with temporary_settings({} if is_set else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            yield
+            yield api
 
 
 def require_prefect_server() -> None:

@@ -22,10 +22,11 @@ from prefect.context import AsyncClientContext, SyncClientContext
 from prefect.settings import PREFECT_API_URL
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-PAUSES_SECONDS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.0, 1.0)
+PAUSES_SECONDS = (0.4, 0.8)
 """Before the repetitions of a request, give or take a half. Then Prefect's own begin: 2 s, 4 s, ...
 
-Shorter ones are no gain: the writes of a start take some tenths of a second, and each repetition adds one.
+NOTE: few, and not shorter. The writes of a start take some tenths of a second, a repetition that is too early
+meets them again, and about one refusal in a hundred leaves such a server locked for a minute.
 """
 
 LIMITS = httpx.Limits(max_connections=16, max_keepalive_connections=8, keepalive_expiry=25)

@@ -119,7 +119,7 @@ def test_a_refused_request_is_soon_repeated(
 ) -> None:
     with quick_retries():
         for _ in range(2):  # every request has its repetitions
-            busy.refusals = 3
+            busy.refusals = len(PAUSES_SECONDS)
             ask()
             assert busy.refusals == -1
     assert waited() == 0
