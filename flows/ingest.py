@@ -133,15 +133,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with override_settings(postgres_url=url) if url else override_settings():
             _postgres(given.data_dir, given.table_name)
             with console_output(given.data_dir) as console:
-                return console.conclude(lambda: _ingest(given))
+                return console.conclude(lambda: _ingest(given, console.server_log))
 
     return run_command_line(call, loads_months=True)
 
 
-def _ingest(given: argparse.Namespace) -> RunSummary:
+def _ingest(given: argparse.Namespace, server_log: Path) -> RunSummary:
     try:
-        with prefect_session():
+        with prefect_session(server_log) as api:
             flow: Any = pkgutil.resolve_name("flows.ingest:ingest_data")
+            api.wait_until_ready()
             outcome: MonthOutcome = flow(
                 redact(given.url),
                 given.table_name,

@@ -86,7 +86,11 @@ class _TerminalProgress:
 
 
 class RunConsole:
-    """Reports the end of a run: table, summary file, exit code."""
+    """Reports the end of a run: table, summary file, exit code.
+
+    Attributes:
+        server_log: the file for what a temporary Prefect server reports.
+    """
 
     def __init__(self, log: Path, summary_file: Path | None) -> None:
         """Note where the details of the run go.
@@ -96,6 +100,7 @@ class RunConsole:
             summary_file: receives the summary as JSON; None: no file.
         """
         self._log, self._summary_file = log, summary_file
+        self.server_log = log.with_suffix(".server.log")
 
     def conclude(self, run: Callable[[], RunSummary]) -> int:
         """Do the run and report how it ended, whatever happens.

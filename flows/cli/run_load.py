@@ -8,6 +8,7 @@ import logging
 import pkgutil
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from flows.cli.command_line import LoadCommand, parse_command
@@ -42,24 +43,25 @@ def run_load_command(
         if command.dry_run:
             return print_plan(command.request)
         with console_output(command.request.directory, command.summary) as console:
-            return console.conclude(lambda: _run(flow, command.request))
+            return console.conclude(lambda: _run(flow, command.request, console.server_log))
 
     return run_command_line(call, loads_months=True)
 
 
-def _run(flow: str, request: LoadRequest) -> RunSummary:
+def _run(flow: str, request: LoadRequest, server_log: Path) -> RunSummary:
     try:
         if request.runner.name == "direct":
             logger.info("without Prefect: no history, no artifacts, no page in the UI")
             return run_request(request)
-        return _run_flow(flow, request)
+        return _run_flow(flow, request, server_log)
     except MonthsFailed as error:
         return error.summary
 
 
-def _run_flow(flow: str, request: LoadRequest) -> RunSummary:
-    with _landing_ahead(request), prefect_session(), already_checked(request):
-        run: Any = pkgutil.resolve_name(flow)
+def _run_flow(flow: str, request: LoadRequest, server_log: Path) -> RunSummary:
+    with _landing_ahead(request), prefect_session(server_log) as api, already_checked(request):
+        run: Any = pkgutil.resolve_name(flow)  # imports Prefect, while a temporary server starts
+        api.wait_until_ready()
         names = inspect.signature(run.fn).parameters
         return run(**{name: value for name, value in request.parameters().items() if name in names})
 

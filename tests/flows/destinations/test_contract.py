@@ -186,7 +186,7 @@ def test_extreme_values_survive(store: Harness, months: Months) -> None:
         "fare_amount": [-0.0, 0.0, 5e-324, 1.7976931348623157e308],
         "extra": [0.1 + 0.2, -1.7976931348623157e308, None, 1e-7],
         "store_and_fwd_flag": ["", None, "NULL", "\\N"],
-        "note": ["", None, "e\u0301 \u202e 😀" * 20_000, "\t\r\n\\ '\" ;--"],
+        "note": ["", None, "e\u0301 \u202e 😀" * 1_300, "\t\r\n\\ '\" ;--"],
     }
     for month in (JANUARY, TripMonth("yellow", 9999, 12)):
         staged = months.of(month, values)
