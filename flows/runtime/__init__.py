@@ -1,5 +1,6 @@
 """What every step needs: durable files, locks, the data directory, progress, retries, stopping."""
 
+from flows.runtime.duckdb_memory import in_memory_duckdb, limit_memory
 from flows.runtime.files import (
     atomic_write,
     commit_file,
@@ -38,7 +39,9 @@ __all__ = [
     "file_lock",
     "forward_progress",
     "fsync",
+    "in_memory_duckdb",
     "is_temporary_server",
+    "limit_memory",
     "note_temporary_server",
     "parse_retry_after",
     "pause",

@@ -11,15 +11,14 @@ import duckdb
 import numpy as np
 
 from flows.errors import QualityReportFailed
-from flows.runtime import atomic_write, remove_temporary_files
+from flows.runtime import atomic_write, in_memory_duckdb, remove_temporary_files
+from flows.settings import get_settings
 from transforms.dataset import FILE_MONTH
 from transforms.quality import quality_measures
 
 if TYPE_CHECKING:
     from flows.staging.staged_month import StagedMonth
 
-# Beyond this DuckDB spills to disk next to the file.
-MEMORY_LIMIT = "256MB"
 # The duplicates are counted in an array of the rows' hashes, 8 bytes each, which NumPy sorts with a tenth of
 # the CPU that DuckDB's GROUP BY takes. Larger files than any real month are left to DuckDB, which spills.
 MOST_HASHES_IN_MEMORY = 2**25
@@ -120,12 +119,9 @@ def _measure(staged: StagedMonth) -> dict[str, Any]:
     measures = quality_measures(dataset)
     columns = [name for name in dataset.types(staged.new_columns) if name != FILE_MONTH]
     names = [f'"{name.replace(chr(34), chr(34) * 2)}"' for name in columns]
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": MEMORY_LIMIT,
-        "temp_directory": str(staged.path.parent / ".quality.tmp"),
-        "preserve_insertion_order": False,
-    }
-    with duckdb.connect(config=config) as connection:
+    path = staged.path.with_suffix(".quality.json")
+    with in_memory_duckdb(get_settings().duckdb_memory_mb, path) as connection:
+        connection.execute("SET preserve_insertion_order = false")
 
         def count(expressions: Iterable[str]) -> Sequence[int]:
             query = f"SELECT {', '.join(expressions)} FROM read_parquet(?)"

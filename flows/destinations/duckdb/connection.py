@@ -18,6 +18,7 @@ from flows.runtime import (
     atomic_write,
     describe_free_space,
     file_lock,
+    limit_memory,
     remove_temporary_files,
     retry_transient,
 )
@@ -34,7 +35,7 @@ SHAPE_ERRORS = (duckdb.BinderException, duckdb.CatalogException, duckdb.Constrai
 
 @contextlib.contextmanager
 def connected(
-    path: Path, lock_timeout_seconds: float, *, read_only: bool = False
+    path: Path, lock_timeout_seconds: float, memory_mb: int, *, read_only: bool = False
 ) -> Generator[duckdb.DuckDBPyConnection]:
     """Open the file for the length of a block, and translate every error of DuckDB in it.
 
@@ -43,6 +44,7 @@ def connected(
     Args:
         path: the database; created if it does not exist, unless `read_only`.
         lock_timeout_seconds: how long to wait while another process has it open.
+        memory_mb: see `flows.runtime.limit_memory`.
         read_only: other readers may have it open at the same time.
 
     Yields:
@@ -57,6 +59,7 @@ def connected(
         if not read_only:
             _create_if_missing(path, lock_timeout_seconds)
         with _open(path, lock_timeout_seconds, read_only=read_only) as connection:
+            limit_memory(connection, memory_mb)
             yield connection
     except duckdb.Error as error:
         translated = _translate(path, error)
@@ -195,7 +198,7 @@ def _translate(path: Path, error: duckdb.Error) -> TaxiError | None:
     if isinstance(error, STORAGE_ERRORS) or type(error) is duckdb.Error:
         return LocalStorageError(
             f"{path} cannot be used ({reason}); it is in {describe_free_space(path.parent)}. Make room "
-            "if the disk or the memory is full; if a file is damaged, move it away and run the months again: "
-            "all of it can be made anew"
+            "if the disk is full, raise TAXI_DUCKDB_MEMORY_MB if the memory is; if a file is damaged, move "
+            "it away and run the months again: all of it can be made anew"
         )
     return None

@@ -40,16 +40,17 @@ class DuckDBFile:
 
     name = "duckdb"
 
-    def __init__(self, path: Path, lock_timeout_seconds: float) -> None:
+    def __init__(self, path: Path, lock_timeout_seconds: float, memory_mb: int = 256) -> None:
         """Keep the path; the file is created by the first publish.
 
         Args:
             path: the file.
             lock_timeout_seconds: how long to wait while another process has it open.
+            memory_mb: that a connection may use; beyond it DuckDB spills to `{path}.tmp`.
         """
         # Absolute, because DuckDB gives `~/` and `md:` at the start of a path a meaning of its own.
         self.path = path.absolute()
-        self._lock_timeout_seconds = lock_timeout_seconds
+        self._limits = (lock_timeout_seconds, memory_mb)
 
     @classmethod
     def from_settings(cls, data_dir: Path, settings: Settings) -> Self:
@@ -57,12 +58,14 @@ class DuckDBFile:
 
         Args:
             data_dir: the directory.
-            settings: only the lock time-out is used.
+            settings: the lock time-out and DuckDB's memory are used.
 
         Raises:
             UsageError: DuckDB cannot keep a file in this directory.
         """
-        destination = cls(data_dir / "warehouse.duckdb", settings.lock_timeout_seconds)
+        destination = cls(
+            data_dir / "warehouse.duckdb", settings.lock_timeout_seconds, settings.duckdb_memory_mb
+        )
         # DuckDB looks for its log in front of a question mark, and takes a backslash for a slash.
         for sign in "?\\":
             if sign in str(destination.path):
@@ -77,7 +80,7 @@ class DuckDBFile:
         """See `Destination.publish`."""
         with _turn:
             started = time.perf_counter()
-            with connected(self.path, self._lock_timeout_seconds) as connection:
+            with connected(self.path, *self._limits) as connection:
                 load = Load.of(staged)
                 before = None if force else _loaded(connection, staged.month)
                 if before and before.is_same_data(load):
@@ -96,14 +99,14 @@ class DuckDBFile:
         """See `Destination.loaded`."""
         if not self.path.exists():
             return None
-        with _turn, connected(self.path, self._lock_timeout_seconds, read_only=True) as connection:
+        with _turn, connected(self.path, *self._limits, read_only=True) as connection:
             return _loaded(connection, month)
 
     def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
         """See `Destination.holdings`."""
         if not self.path.exists():
             return []
-        with _turn, connected(self.path, self._lock_timeout_seconds, read_only=True) as connection:
+        with _turn, connected(self.path, *self._limits, read_only=True) as connection:
             return ledger_of(connection).holdings(dataset.table, dataset.name, between)
 
 

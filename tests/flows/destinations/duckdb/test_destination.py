@@ -348,15 +348,10 @@ def test_a_full_disk_leaves_the_old_month(
     assert harness.make().publish(new).rows == rows
 
 
-def test_too_little_memory_is_one_clear_line(
-    harness: DuckDBHarness, path: Path, months: Months, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_memory_is_one_clear_line(harness: DuckDBHarness, path: Path, months: Months) -> None:
     harness.make().publish(months.trips(JANUARY))
     large = months.synthetic(JANUARY, 150_000)  # staged with as much memory as it takes
-    connect = duckdb.connect
-    with monkeypatch.context() as patch:
-        patch.setattr(duckdb, "connect", lambda *_, **__: connect(path, config={"memory_limit": "1MB"}))
-        message = _refusal(LocalStorageError, lambda: harness.make().publish(large))
+    message = _refusal(LocalStorageError, lambda: DuckDBFile(path, 1, memory_mb=1).publish(large))
     assert "Out of Memory" in message
     assert_holds(harness, months.trips(JANUARY))
 
@@ -566,3 +561,13 @@ def test_quoted_names_come_back(name: str) -> None:
         connection.execute(f"CREATE TABLE {quoted(name)} ({quoted(name)} INTEGER)")
         assert connection.execute("SELECT table_name FROM duckdb_tables()").fetchall() == [(name,)]
         assert [column[0] for column in connection.sql(f"FROM {quoted(name)}").description] == [name]
+
+
+def test_the_memory_of_the_warehouse_is_bounded(path: Path, months: Months) -> None:
+    settings = Settings(duckdb_memory_mb=200)
+    destination = DuckDBFile.from_settings(path.parent, settings)
+    destination.publish(months.trips(JANUARY))
+    with duckdb.connect(path) as same_instance:
+        destination.publish(months.trips(JANUARY), force=True)
+        limit = same_instance.sql("SELECT current_setting('memory_limit')").fetchall()
+    assert limit == [("190.7 MiB",)]
