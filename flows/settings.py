@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     """How long one attempt to swap a month in waits for readers while new readers queue behind it; attempts
     are repeated for TAXI_LOCK_TIMEOUT_SECONDS. Lower it if dashboards stall, raise it if swaps never find a
     gap between long queries."""
+    adbc_postgresql_driver: str | None = None
+    """Another build of the ADBC driver for Postgres than the installed one: path or name of its library. It
+    copies in this process, without the extra one (0.25 s of CPU in a run, 150 MB); see docs/postgres.md."""
     gcp_project: str | None = None
     """Google Cloud project for resources and billing; default: that of the credentials."""
     gcp_key_file: Path | None = None

@@ -1,7 +1,7 @@
 """Copies staged files into Postgres tables by processes of their own; see `copy_process`.
 
 The driver (ADBC) aborts its whole process when the server ends a connection. With a process of its own, that
-is an error like any other.
+is an error like any other. A build of the driver that the settings name is used in this process instead.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Generator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from flows.destinations.postgres.connection import (
     SESSION_SETTINGS,
@@ -27,8 +27,10 @@ from flows.destinations.postgres.connection import (
     statement_error,
 )
 from flows.errors import DestinationBusy, DestinationRefused, LocalStorageError, TaxiError
+from flows.settings import get_settings
 
 if TYPE_CHECKING:
+    from flows.destinations.postgres.copy_process import CopyRequest
     from flows.runtime import ProgressCallback
     from flows.staging import StagedMonth
 
@@ -107,31 +109,16 @@ class Copier:
             DestinationRefused: the server does not accept the rows.
             LocalStorageError: the file is damaged.
         """
-        request = asdict(target) | {
-            "conninfo": session.address.conninfo(),
-            "settings": SESSION_SETTINGS,
-            "path": str(staged.path.absolute()),
-            "rows": staged.rows,
-        }
+        request = _request(session, target, staged)
         with contextlib.suppress(BrokenPipeError):  # the process has ended, and so have its answers
             _write_all(self._stdin, json.dumps(request).encode() + b"\n")
         for line in self._stdout:
             match json.loads(line):
-                case {"progress": [rows, total]} if report:
-                    report(rows, total)
-                case {"copied": rows}:
-                    return rows
-                case {"damaged": message}:
-                    raise LocalStorageError(message)
-                case {"replaced": _}:
-                    raise DestinationBusy("another run has begun the same month; the month there stays")
-                case {"unreachable": message}:
-                    raise connection_error(message, session.address)
-                case {"failed": [message, sqlstate, is_operational, row]}:
-                    where = f"row {row} of {staged.path}" if row else ""
-                    raise statement_error(message, sqlstate, is_operational=is_operational, row=where)
-                case _:
-                    pass
+                case {"progress": [rows, total]}:
+                    if report:
+                        report(rows, total)
+                case answer:
+                    return _copied_rows(answer, session, staged)
         raise self._death_error()
 
     def _death_error(self) -> TaxiError:
@@ -167,6 +154,71 @@ class Copier:
     def _close_files(self) -> None:
         for file in (self._stdin, self._stdout, self._stderr):
             file.close()
+
+
+class InProcessCopier:
+    """Copies in this process, with the build of the driver that `TAXI_ADBC_POSTGRESQL_DRIVER` names."""
+
+    def __init__(self, driver: str) -> None:
+        """Keep the name; the driver is loaded by the first copy.
+
+        Args:
+            driver: path or name of its library.
+        """
+        self._driver = driver
+
+    def copy(
+        self,
+        session: PostgresSession,
+        target: CopyTarget,
+        staged: StagedMonth,
+        report: ProgressCallback | None,
+    ) -> int:
+        """See `Copier.copy`."""
+        from flows.destinations.postgres.copy_process import answer
+
+        request = _request(session, target, staged, self._driver)
+        return _copied_rows(answer(request, report), session, staged)
+
+
+def _request(
+    session: PostgresSession, target: CopyTarget, staged: StagedMonth, driver: str | None = None
+) -> CopyRequest:
+    return {
+        "schema": target.schema,
+        "table": target.table,
+        "oid": target.oid,
+        "columns": target.columns,
+        "conninfo": session.address.conninfo(),
+        "driver": driver,
+        "settings": SESSION_SETTINGS,
+        "path": str(staged.path.absolute()),
+        "rows": staged.rows,
+    }
+
+
+def _copied_rows(answer: dict[str, Any], session: PostgresSession, staged: StagedMonth) -> int:
+    """The rows of an answer of `copy_process`, or the error that it stands for."""
+    match answer:
+        case {"copied": rows}:
+            return rows
+        case {"damaged": message}:
+            raise LocalStorageError(message)
+        case {"replaced": _}:
+            raise DestinationBusy("another run has begun the same month; the month there stays")
+        case {"unreachable": message}:
+            raise connection_error(message, session.address)
+        case {"unloadable": message}:
+            reason = " ".join(message.split())
+            raise DestinationRefused(
+                f"TAXI_ADBC_POSTGRESQL_DRIVER names no driver that can be loaded ({reason}); give it the "
+                "path of a library, or unset it to use the one that is installed"
+            )
+        case {"failed": [message, sqlstate, is_operational, row]}:
+            where = f"row {row} of {staged.path}" if row else ""
+            raise statement_error(message, sqlstate, is_operational=is_operational, row=where)
+        case _:
+            raise AssertionError(f"unknown answer {answer}")
 
 
 def _write_all(pipe: IO[bytes], content: bytes) -> None:
@@ -217,14 +269,18 @@ os.register_at_fork(after_in_child=_pool.abandon_all)
 
 
 @contextlib.contextmanager
-def copier() -> Generator[Copier]:
+def copier() -> Generator[Copier | InProcessCopier]:
     """Borrow a copier from the pool; it is kept for the next month unless the block raises.
 
     NOTE: begin early, so that other work can be done while the process starts.
 
     Yields:
-        The copier, which is perhaps still starting.
+        The copier, which is perhaps still starting; with `TAXI_ADBC_POSTGRESQL_DRIVER` one that
+        copies in this process.
     """
+    if driver := get_settings().adbc_postgresql_driver:
+        yield InProcessCopier(driver)
+        return
     process, succeeded = _pool.take(), False
     try:
         yield process

@@ -2,7 +2,7 @@
 
 The driver aborts its whole process when the server ends a connection, hence a process of its own. Requests
 arrive on stdin and answers leave on stdout, each a line of JSON: any number of `progress` (rows read, rows of
-the file), then the one of `_answer`. It ends when stdin is closed.
+the file), then the one of `answer`. It ends when stdin is closed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TypedDict
@@ -40,6 +40,7 @@ class CopyRequest(TypedDict):
     Attributes:
         schema, table, oid, columns: as in `copier.CopyTarget`.
         conninfo: libpq's connection string, password included.
+        driver: another build of the driver, by path or name; None: the one that is installed.
         settings: session settings of each connection.
         path: the staged Parquet file.
         rows: how many it has.
@@ -50,6 +51,7 @@ class CopyRequest(TypedDict):
     oid: int
     columns: list[str]
     conninfo: str
+    driver: str | None
     settings: dict[str, str]
     path: str
     rows: int
@@ -83,7 +85,7 @@ def main() -> None:
 
 def _serve(request: CopyRequest) -> None:
     try:
-        _send(_answer(request))
+        _send(answer(request, lambda rows, total: _send({"progress": [rows, total]})))
     except BaseException:  # noqa: BLE001 - the parent would wait for the answer forever
         traceback.print_exc()
         sys.stderr.flush()
@@ -95,25 +97,34 @@ def _send(answer: dict[str, object]) -> None:
     sys.stdout.flush()
 
 
-def _answer(request: CopyRequest) -> dict[str, object]:
-    """The last answer to a request, with one of these keys.
+def answer(
+    request: CopyRequest, report: Callable[[int, int | None], None] | None = None
+) -> dict[str, object]:
+    """Copy, and commit. The answer has one of these keys.
 
     copied: the rows as the server counts them; they are committed.
+    unloadable: why there is no such driver.
     unreachable: why no connection could be made.
     failed: the driver's message, the SQLSTATE if any, whether it is an OperationalError, and the number of
         the row in the file that the server has refused, if any.
     damaged: why the file cannot be read.
     replaced: the table is another run's; nothing was left in it.
+
+    Args:
+        request: what to copy.
+        report: called with (rows read, rows in all).
     """
     try:
         connections = _connect(request)
+    except adbc.ProgrammingError as error:
+        return {"unloadable": str(error)}
     except adbc.Error as error:
         return {"unreachable": str(error)}
     try:
         with contextlib.ExitStack() as closing:
             for connection in connections:
                 closing.enter_context(contextlib.closing(connection))
-            return {"copied": _copy(request, connections)}
+            return {"copied": _copy(request, connections, report)}
     except adbc.Error as error:
         return {"failed": _failure(error, None)}
     except _RowRefused as refused:
@@ -131,7 +142,10 @@ def _failure(error: BaseException | None, row: int | None) -> list[object]:
 
 def _connect(request: CopyRequest) -> list[adbc.AdbcConnection]:
     """As many connections as are useful; fewer, but one at least, if the server grants no more."""
-    database = adbc_driver_postgresql.connect(request["conninfo"])
+    if request["driver"]:
+        database = adbc.AdbcDatabase(driver=request["driver"], uri=request["conninfo"])
+    else:
+        database = adbc_driver_postgresql.connect(request["conninfo"])
     connections: list[adbc.AdbcConnection] = []
     while len(connections) < min(CONNECTIONS, 1 + request["rows"] // BATCH_ROWS):
         try:
@@ -181,7 +195,11 @@ class _SharedBatches:
             yield batch
 
 
-def _copy(request: CopyRequest, connections: Sequence[adbc.AdbcConnection]) -> int:
+def _copy(
+    request: CopyRequest,
+    connections: Sequence[adbc.AdbcConnection],
+    report: Callable[[int, int | None], None] | None,
+) -> int:
     """Copy the file over all connections at once, and commit; returns the rows that the server counted."""
 
     def copy_part(connection: adbc.AdbcConnection) -> int:
@@ -191,9 +209,6 @@ def _copy(request: CopyRequest, connections: Sequence[adbc.AdbcConnection]) -> i
         except BaseException as error:
             shared.errors.append(error)
             raise
-
-    def report(rows: int, total: int | None) -> None:
-        _send({"progress": [rows, total]})
 
     with (
         staged_batches(Path(request["path"]), request["columns"], BATCH_ROWS, report) as batches,

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import adbc_driver_postgresql
 import pytest
 from support.postgres import PASSWORD
 from support.postgres_harness import destination
@@ -20,7 +21,8 @@ from support.postgres_harness import destination
 from flows.destinations.postgres.address import PostgresAddress
 from flows.destinations.postgres.connection import PostgresSession, connected
 from flows.destinations.postgres.copier import Copier, CopyTarget, copier
-from flows.errors import DestinationBusy, DestinationRefused, ReconciliationError
+from flows.errors import DestinationBusy, DestinationRefused, LocalStorageError, ReconciliationError
+from flows.settings import override_settings
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -295,3 +297,62 @@ def test_a_server_that_does_not_count_is_counted_out(
             assert destination(postgres).publish(said).rows == staged.rows
     finally:
         postgres.execute(f"ALTER DATABASE {postgres.parameters['dbname']} RESET track_counts")
+
+
+def driver_library() -> str:
+    """The library of the installed wheel, which stands for another build of the driver."""
+    [library] = Path(adbc_driver_postgresql.__file__).parent.glob("libadbc_driver_postgresql.*")
+    return str(library)
+
+
+@needs_proc
+def test_another_build_of_the_driver_copies_in_this_process(postgres: Database, months: Months) -> None:
+    staged, seen = months.trips(MONTH, 40_000), list[set[int]]()
+    before = copying()
+    with override_settings(adbc_postgresql_driver=driver_library()):
+        receipt = destination(postgres).publish(staged, report=lambda *_: seen.append(copying()))
+    assert (receipt.status, receipt.rows) == ("published", staged.rows)
+    assert postgres.value(f"SELECT count(*) FROM {TABLE}") == staged.rows
+    assert len(seen) > 1
+    assert all(pids <= before for pids in seen)
+    assert "libadbc_driver_postgresql" in Path("/proc/self/maps").read_text()
+
+
+def test_the_errors_of_another_build_are_the_same(postgres: Database, months: Months) -> None:
+    target = replace(a_table(postgres), columns=["trip_distance"])
+    with (
+        override_settings(adbc_postgresql_driver=driver_library()),
+        connected(PostgresAddress.of_url(postgres.url)) as session,
+        copier() as one,
+    ):
+        with pytest.raises(DestinationBusy, match="another run has begun the same month"):
+            one.copy(session, replace(target, oid=1), months.trips(MONTH), None)
+        with pytest.raises(LocalStorageError, match="cannot be read"):
+            one.copy(session, target, replace(months.trips(MONTH), path=Path("missing")), None)
+
+
+def test_a_run_that_is_stopped_ends_the_copy_in_its_own_process(postgres: Database, months: Months) -> None:
+    class Stopped(Exception):
+        """What the progress of a stopped run raises."""
+
+    def stop(rows: int, _: int | None) -> None:
+        if rows > 20_000:
+            raise Stopped
+
+    staged, target = months.trips(MONTH, 40_000), destination(postgres)
+    with override_settings(adbc_postgresql_driver=driver_library()):
+        with pytest.raises(Stopped):
+            target.publish(staged, report=stop)
+        assert postgres.value(f"SELECT count(*) FROM {TABLE}") == 0
+        assert target.publish(staged).status == "published"
+
+
+def test_a_build_that_does_not_exist_is_one_clear_line(postgres: Database, months: Months) -> None:
+    with (
+        override_settings(adbc_postgresql_driver="/no/such/driver.so"),
+        pytest.raises(
+            DestinationRefused, match=r"TAXI_ADBC_POSTGRESQL_DRIVER .*/no/such/driver\.so"
+        ) as raised,
+    ):
+        destination(postgres).publish(months.trips(MONTH))
+    assert "\n" not in raised.value.message
