@@ -15,6 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.errors import UsageError
 
+MEMORY_OF_A_MONTH = 2**30
+MOST_MONTHS_AT_ONCE = 8
+
 
 class Settings(BaseSettings):
     """Every setting with its default, its bounds, and the reason to change it."""
@@ -30,9 +33,10 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("data")
     """Directory for downloaded files and the local warehouse; --data-dir takes precedence."""
-    concurrency: int = Field(default=2, ge=1, le=64)
-    """Months processed at the same time. Each needs up to half a gigabyte of memory; more months than cores
-    only help if downloads are slow."""
+    concurrency: int = Field(default_factory=lambda: default_concurrency(), ge=1, le=64)
+    """Months processed at the same time; default: as many as this machine or container has cores, or
+    gigabytes of memory if these are fewer, at most 8. The first month takes 0.5 GB, each further one 0.1 to
+    0.2 GB. More months than cores only help if downloads are slow."""
     http_timeout_seconds: float = Field(default=30.0, gt=0)
     """Maximum time to wait for a connection, and for a server that sends nothing."""
     http_least_bytes_per_second: int = Field(default=1_000, ge=0)
@@ -112,6 +116,36 @@ class Settings(BaseSettings):
     """Seed of the synthetic trips; another seed gives other trips."""
     synthetic_broken_rows: int = Field(default=0, ge=0)
     """Invalid lines to add to a synthetic month."""
+
+
+def default_concurrency(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many months this machine can work on at once; limits of a container count.
+
+    Args:
+        cgroup: where the kernel says what a container may use, in the files of either version of cgroups.
+
+    Returns:
+        As many as there are cores, or gigabytes of memory if these are fewer; 1 to `MOST_MONTHS_AT_ONCE`.
+    """
+    cores: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        if limits := _numbers(cgroup / name):
+            memory = min(memory, limits[0])
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        quota = [number for name in names for number in _numbers(cgroup / name)]
+        if len(quota) == len(("quota", "period")):
+            cores = min(cores, quota[0] / quota[1])
+    return int(max(1, min(cores, round(memory / MEMORY_OF_A_MONTH), MOST_MONTHS_AT_ONCE)))
+
+
+def _numbers(path: Path) -> list[int]:
+    """The numbers in a file of the kernel's; none if there is no such file, or no limit (`max`, or -1)."""
+    try:
+        words = path.read_text().split()
+    except OSError:
+        return []
+    return [int(word) for word in words] if all(word.isdigit() for word in words) else []
 
 
 @lru_cache(maxsize=1)
