@@ -151,7 +151,7 @@ def _count_duplicates(
     hashes, end = np.empty(staged.rows, np.uint64), 0
     for batch in connection.sql(query, params=path).to_arrow_reader(HASHES_IN_BATCH):
         start, end = end, end + batch.num_rows
-        hashes[start:end] = batch.column(0)
+        hashes[start:end] = np.from_dlpack(batch.column(0))  # to_numpy would import pandas
     hashes = hashes[:end]
     hashes.sort()
     return int(np.count_nonzero(hashes[1:] == hashes[:-1]))
