@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
-import pkgutil
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
@@ -27,6 +25,7 @@ from flows.cli import (
     command_parser,
     console_output,
     exit_with,
+    import_flow,
     prefect_session,
     run_command_line,
 )
@@ -141,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _ingest(given: argparse.Namespace, server_log: Path) -> RunSummary:
     try:
         with prefect_session(server_log) as api:
-            flow: Any = pkgutil.resolve_name("flows.ingest:ingest_data")
+            flow = import_flow("flows.ingest:ingest_data")
             api.wait_until_ready()
             outcome: MonthOutcome = flow(
                 redact(given.url),

@@ -15,7 +15,7 @@ from flows.cli.command_line import (
 from flows.cli.console import console_output, run_command_line, stdout_console
 from flows.cli.inventory import Inventory, MonthInDestination, MonthInventory, take_inventory
 from flows.cli.logs import messages_to
-from flows.cli.prefect_settings import prefect_session, read_project_file, require_prefect_server
+from flows.cli.prefect_settings import import_flow, prefect_session, read_project_file, require_prefect_server
 from flows.cli.run_load import run_load_command
 from flows.cli.signals import exit_with
 
@@ -31,6 +31,7 @@ __all__ = [
     "command_parser",
     "console_output",
     "exit_with",
+    "import_flow",
     "load_parser",
     "messages_to",
     "parse_command",

@@ -7,6 +7,7 @@ verified with the destinations. docs/scaling.md says when to choose which.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from flows.month import MonthOutcome
     from flows.request import LoadRequest
     from transforms.trip_month import TripMonth
+
+logger = logging.getLogger("flows.runners")
 
 
 def run_request(request: LoadRequest) -> RunSummary:
@@ -50,6 +53,9 @@ def run_months(months: Sequence[TripMonth], request: LoadRequest) -> list[MonthO
     Raises:
         ClusterUnreachable, NotDeployed: nobody can work on them; nothing was started.
     """
+    at_once = request.runner.months_at_once
+    if len(months) > 1 and not request.runner.is_remote:
+        logger.info("%d months, %d at once; --concurrency changes it", len(months), min(at_once, len(months)))
     # Imported when chosen: a direct run need not wait for Prefect, nor a run in threads for Dask.
     match request.runner.name:
         case "direct":

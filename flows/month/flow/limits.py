@@ -15,6 +15,8 @@ from prefect.context import SyncClientContext
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
+from flows.runtime import is_temporary_server
+
 LIMITED = {"postgres": "taxi-postgres"}
 """Names of the limits, by destination; cloud services queue by themselves and need none."""
 
@@ -26,13 +28,13 @@ LEASE_SECONDS = 60
 def concurrency_slot(destination: str) -> Generator[None]:
     """Hold a slot of the destination's limit for as long as the block lasts; waits until one is free.
 
-    A temporary server cannot have a limit, so without `PREFECT_API_URL` the limit is not looked up.
+    A temporary server cannot have a limit, so there it is not looked up.
 
     Args:
         destination: its name.
     """
     limit = LIMITED.get(destination)
-    if limit and PREFECT_API_URL.value() and _is_set(limit):
+    if limit and not is_temporary_server(PREFECT_API_URL.value()) and _is_set(limit):
         with concurrency(limit, lease_duration=LEASE_SECONDS):
             yield
     else:
