@@ -163,7 +163,8 @@ def test_log_lines_of_a_run_can_be_taken_apart(deployed: Deployed, two_runs: Any
         return parsed if len(parsed) == 4 else None
 
     by_event = {line["event"]: line for line in deployed.wait_for(lines)}
-    assert list(by_event) == ["landed", "staged", "published", "checked"]
+    assert list(by_event)[:2] == ["landed", "staged"]
+    assert set(by_event) == {"landed", "staged", "published", "checked"}  # the last two run side by side
     assert (
         by_event["published"].items()
         >= {
