@@ -9,15 +9,18 @@ machine could read it. Without `--host` and the like, the Postgres of `TAXI_POST
 
 from __future__ import annotations
 
+from flows import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # first, because the imports below take a while
+
 import argparse
 import getpass
 import os
-import pkgutil
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
@@ -27,6 +30,7 @@ from flows.cli import (
     command_parser,
     console_output,
     exit_with,
+    import_flow,
     prefect_session,
     run_command_line,
 )
@@ -141,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _ingest(given: argparse.Namespace, server_log: Path) -> RunSummary:
     try:
         with prefect_session(server_log) as api:
-            flow: Any = pkgutil.resolve_name("flows.ingest:ingest_data")
+            flow = import_flow("flows.ingest:ingest_data")
             api.wait_until_ready()
             outcome: MonthOutcome = flow(
                 redact(given.url),

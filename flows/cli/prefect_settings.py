@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pkgutil
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 from flows.cli.prefect_server import PrefectApi, prefect_api
+from flows.cli.signals import signals_deferred
 from flows.errors import UsageError
 from flows.runtime import is_temporary_server
 
@@ -48,11 +51,22 @@ def prefect_session(server_log: Path | None = None) -> Generator[PrefectApi]:
     with prefect_api(server_log) if server_log else contextlib.nullcontext(PrefectApi()) as api:
         if api.message:
             logger.info(api.message)
-        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+        with signals_deferred():
+            from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         is_set = PREFECT_FLOWS_HEARTBEAT_FREQUENCY.name in os.environ
         with temporary_settings({} if is_set else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             yield api
+
+
+def import_flow(name: str) -> Any:  # noqa: ANN401 - a flow of any signature
+    """Import a flow, and Prefect with it; a signal that arrives meanwhile raises afterwards.
+
+    Args:
+        name: `module:name`.
+    """
+    with signals_deferred():
+        return pkgutil.resolve_name(name)
 
 
 def require_prefect_server() -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from flows.cli.command_line import LoadCommand, parse_command
 from flows.cli.console import console_output, run_command_line
 from flows.cli.dry_run import print_plan
-from flows.cli.prefect_settings import prefect_session
+from flows.cli.prefect_settings import import_flow, prefect_session
 from flows.month import MonthsFailed, RunSummary, landing_ahead
 from flows.request import LoadRequest, already_checked
 from flows.runners import run_request
@@ -60,7 +58,7 @@ def _run(flow: str, request: LoadRequest, server_log: Path) -> RunSummary:
 
 def _run_flow(flow: str, request: LoadRequest, server_log: Path) -> RunSummary:
     with _landing_ahead(request), prefect_session(server_log) as api, already_checked(request):
-        run: Any = pkgutil.resolve_name(flow)  # imports Prefect, while a temporary server starts
+        run = import_flow(flow)  # imports Prefect, while a temporary server starts
         api.wait_until_ready()
         names = inspect.signature(run.fn).parameters
         return run(**{name: value for name, value in request.parameters().items() if name in names})

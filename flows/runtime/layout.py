@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transforms.datasets import DATASETS
+
 if TYPE_CHECKING:
     from transforms.trip_month import TripMonth
+
+OWN_DIRECTORIES = {*DATASETS, "raw", "ingest", "gcs_to_bq", "postgres", "logs", ".locks"}
+"""Everything that a run may create in a data directory, beside the warehouse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +66,15 @@ class Layout:
     def logs(self) -> Path:
         """The directory of the command line's log files."""
         return self.data_dir / "logs"
+
+    def contains(self, path: Path) -> bool:
+        """Whether a path is one of the program's own, or below one; it need not exist.
+
+        Args:
+            path: any path.
+        """
+        data_dir, path = self.data_dir.resolve(), path.resolve()
+        if not path.is_relative_to(data_dir) or path == data_dir:
+            return False
+        name = path.relative_to(data_dir).parts[0]
+        return name in OWN_DIRECTORIES or name.startswith(self.warehouse.name)
