@@ -13,6 +13,7 @@ from flows import exit_on_signals
 if __name__ == "__main__":
     exit_on_signals()  # first, because the imports below take a while
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -147,11 +148,11 @@ def _load(block: str) -> NotificationBlock:
     return notification
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Send a test message.
 
     Args:
-        arguments: without the program's name; None: those of the process.
+        arguments: without the program's name.
 
     Returns:
         The exit code: 0 if it was sent, 1 if not, 2 if no block is configured.
@@ -173,4 +174,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_with(main())
+    exit_with(main(sys.argv[1:]))

@@ -13,6 +13,7 @@ if __name__ == "__main__":
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -112,11 +113,11 @@ def _save_google(settings: Settings) -> list[str]:
     return [saved, f"{BUCKET_BLOCK}: saved, gs://{bucket}/{folder}"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Save the blocks and print one line for each.
 
     Args:
-        arguments: without the program's name; None: those of the process.
+        arguments: without the program's name.
 
     Returns:
         The exit code: 0, or 2 if a setting is not valid.
@@ -133,4 +134,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_with(main())
+    exit_with(main(sys.argv[1:]))

@@ -11,8 +11,8 @@ from transforms.datasets import DATASETS
 if TYPE_CHECKING:
     from transforms.trip_month import TripMonth
 
-OWN_DIRECTORIES = {*DATASETS, "raw", "ingest", "gcs_to_bq", "postgres", "logs", ".locks"}
-"""Everything that a run may create in a data directory, beside the warehouse."""
+OWN_DIRECTORIES = {*DATASETS, "raw", "ingest", "gcs_to_bq", "logs", ".locks"}
+"""What a run may create in a data directory, beside the warehouse and the embedded server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,14 @@ class Layout:
             color: dataset, such as `yellow`.
         """
         return self.data_dir / color
+
+    def transformed(self, color: str) -> Path:
+        """The directory of the rows that `flows/gcs_to_bq.py --transform` has changed on the way.
+
+        Args:
+            color: dataset, such as `yellow`.
+        """
+        return self.data_dir / "gcs_to_bq" / color
 
     def ingest(self, color: str) -> Path:
         """The directory of the files that `flows/ingest.py` stages, which lack the rows it drops.
@@ -77,4 +85,5 @@ class Layout:
         if not path.is_relative_to(data_dir) or path == data_dir:
             return False
         name = path.relative_to(data_dir).parts[0]
-        return name in OWN_DIRECTORIES or name.startswith(self.warehouse.name)
+        others = (self.warehouse.name, "postgres")  # with their locks and logs
+        return name in OWN_DIRECTORIES or name.lstrip(".").startswith(others)
