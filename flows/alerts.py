@@ -8,12 +8,19 @@ docs/operations.md. An alert that cannot be sent is a line in the log and never 
 
 from __future__ import annotations
 
+from flows import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # first, because the imports below take a while
+
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect.logging.loggers import flow_run_logger
 from prefect.utilities.urls import url_for
 
-from flows.cli import exit_with, run_command_line
+from flows.cli import command_parser, exit_with, run_command_line
 from flows.errors import Terminal, UsageError
 from flows.month import MonthFailed, MonthsFailed, describe_error
 from flows.settings import get_settings
@@ -82,8 +89,9 @@ def message(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> tuple
     if state.is_crashed():  # reported from outside the run, which left no log of it
         lines = [f"{run}: {state.message}"]
     elif isinstance(error, MonthsFailed):
-        lines = [f"{error.message}; the others are published"]
-        lines += [str(outcome.error) for outcome in error.summary.failed]
+        failed = error.summary.failed
+        others = "" if len(failed) == len(error.summary.months) else "; the others are published"
+        lines = [f"{error.message}{others}", *(str(outcome.error) for outcome in failed)]
     elif isinstance(error, MonthFailed):
         lines = [str(error.outcome.error)]
     else:
@@ -140,14 +148,19 @@ def _load(block: str) -> NotificationBlock:
     return notification
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Send a test message.
+
+    Args:
+        arguments: without the program's name.
 
     Returns:
         The exit code: 0 if it was sent, 1 if not, 2 if no block is configured.
     """
 
     def command() -> int:
+        description = "Send a test message through the notification block that TAXI_ALERT_BLOCK names."
+        command_parser("flows/alerts.py", description).parse_args(arguments)
         block = get_settings().alert_block
         if not block:
             raise UsageError(
@@ -161,4 +174,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    exit_with(main())
+    exit_with(main(sys.argv[1:]))

@@ -6,14 +6,21 @@ configures; run it again after a change.
 
 from __future__ import annotations
 
+from flows import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # first, because the imports below take a while
+
 import json
 import re
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect_gcp import GcpCredentials, GcsBucket
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
 
-from flows.cli import exit_with, run_command_line
+from flows.cli import command_parser, exit_with, run_command_line
 from flows.destinations.gcs import bucket_and_folder
 from flows.destinations.postgres import PostgresAddress
 from flows.errors import UsageError
@@ -106,14 +113,19 @@ def _save_google(settings: Settings) -> list[str]:
     return [saved, f"{BUCKET_BLOCK}: saved, gs://{bucket}/{folder}"]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Save the blocks and print one line for each.
+
+    Args:
+        arguments: without the program's name.
 
     Returns:
         The exit code: 0, or 2 if a setting is not valid.
     """
 
     def command() -> int:
+        description = "Save a Prefect block for everything that the environment configures (TAXI_*)."
+        command_parser("flows/blocks.py", description).parse_args(arguments)
         settings = get_settings()
         print("\n".join([_save_postgres(settings), *_save_google(settings)]))
         return 0
@@ -122,4 +134,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    exit_with(main())
+    exit_with(main(sys.argv[1:]))

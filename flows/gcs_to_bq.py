@@ -9,6 +9,11 @@ costs.
 
 from __future__ import annotations
 
+from flows import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # first, because the imports below take a while
+
 import argparse
 from collections.abc import Sequence
 from typing import Any

@@ -9,6 +9,11 @@ machine could read it. Without `--host` and the like, the Postgres of `TAXI_POST
 
 from __future__ import annotations
 
+from flows import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # first, because the imports below take a while
+
 import argparse
 import getpass
 import os

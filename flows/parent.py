@@ -5,6 +5,11 @@ python flows/parent.py --color yellow --months 1 2 3 --year 2021
 
 from __future__ import annotations
 
+from flows import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # first, because the imports below take a while
+
 from collections.abc import Sequence
 
 from flows.cli import exit_with, run_load_command

@@ -10,6 +10,11 @@ same runs.
 
 from __future__ import annotations
 
+from flows import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # first, because the imports below take a while
+
 import argparse
 import contextlib
 import importlib

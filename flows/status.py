@@ -8,6 +8,11 @@ Prefect server is needed only if a block configures a destination.
 
 from __future__ import annotations
 
+from flows import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # first, because the imports below take a while
+
 import argparse
 import json
 import sys
@@ -29,7 +34,7 @@ from flows.cli import (
     messages_to,
     run_command_line,
     selection_from,
-    stdout_console,
+    table_console,
     take_inventory,
 )
 from flows.request import Selection, check_color, check_destinations, configured_destination
@@ -110,7 +115,7 @@ def _totals(inventory: Inventory) -> str:
 
 
 def _print(inventory: Inventory) -> None:
-    out = stdout_console()
+    out = table_console()
     if inventory.months:
         out.print(_table(inventory))
         out.print(_totals(inventory), highlight=False)

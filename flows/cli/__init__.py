@@ -5,16 +5,16 @@ from flows.cli.command_line import (
     MONTH_OPTIONS,
     LoadCommand,
     OneLineParser,
-    check_directory,
     command_parser,
     load_parser,
     parse_command,
     request_from,
     selection_from,
 )
-from flows.cli.console import console_output, run_command_line, stdout_console
+from flows.cli.console import console_output, run_command_line, table_console
 from flows.cli.inventory import Inventory, MonthInDestination, MonthInventory, take_inventory
 from flows.cli.logs import messages_to
+from flows.cli.paths import check_directory
 from flows.cli.prefect_settings import import_flow, prefect_session, read_project_file, require_prefect_server
 from flows.cli.run_load import run_load_command
 from flows.cli.signals import exit_with
@@ -42,6 +42,6 @@ __all__ = [
     "run_command_line",
     "run_load_command",
     "selection_from",
-    "stdout_console",
+    "table_console",
     "take_inventory",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -12,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
+from flows.cli.paths import check_directory, check_summary, path_argument
 from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS
 from flows.errors import UsageError
 from flows.request import DEFAULT_YEAR, RUNNERS, LoadRequest, Selection, month_numbers
@@ -28,7 +28,7 @@ class LoadCommand:
     Attributes:
         request: what is asked for, checked.
         dry_run: only say what would be done.
-        summary: file for the run's JSON; None: none is written.
+        summary: where the run's JSON goes, see `flows.cli.paths`; None: none is written.
     """
 
     request: LoadRequest
@@ -117,7 +117,7 @@ def _shared_options() -> dict[str, dict[str, Any]]:
             "{month:02} in it",
         },
         "--data-dir": {
-            "type": Path,
+            "type": path_argument,
             "default": settings.data_dir,
             "metavar": "DIR",
             "help": "files and local warehouse; default: %(default)s",
@@ -133,7 +133,12 @@ def _shared_options() -> dict[str, dict[str, Any]]:
             "action": "store_true",
             "help": "say what would be fetched and replaced, and stop",
         },
-        "--summary": {"type": Path, "metavar": "FILE", "help": "write what was done as JSON"},
+        "--summary": {
+            "type": path_argument,
+            "metavar": "FILE",
+            "help": "write what was done as JSON, to a file or a FIFO; -: to standard output, and the table "
+            "to standard error",
+        },
         "--allow-new-columns": {
             "action": "store_true",
             "help": "carry columns that the dataset does not declare along as text instead of failing",
@@ -218,31 +223,12 @@ def request_from(given: argparse.Namespace) -> LoadRequest:
     if given.concurrency < 1:
         raise UsageError(f"--concurrency {given.concurrency}: at least 1 month at once")
     check_directory("--data-dir", given.data_dir)
-    if given.summary and given.summary.is_dir():
-        raise UsageError(f"--summary {given.summary} is a directory; name a file")
     if given.summary:
-        check_directory("--summary", given.summary.absolute().parent)
+        check_summary(given.summary, given.data_dir)
     parameters = {name: value for name, value in vars(given).items() if name not in ("summary", "dry_run")}
     parameters |= asdict(selection_from(given))
     parameters["to"] = tuple(dict.fromkeys(given.to))
     return LoadRequest.from_parameters(**parameters)
-
-
-def check_directory(option: str, path: Path) -> None:
-    """Refuse a directory that cannot be created or written to; nothing is created.
-
-    Args:
-        option: that named it.
-        path: the directory.
-
-    Raises:
-        UsageError: names the option and the directory that is in the way.
-    """
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    if not existing.is_dir():
-        raise UsageError(f"{option} {path}: {existing} is a file; name a directory")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {path}: no permission to write to {existing}; name another directory")
 
 
 def parse_command(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import json
 import logging
 import sys
 import time
@@ -21,12 +20,14 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from flows.cli.logs import log_to, messages_to
+from flows.cli.paths import is_standard_output, remove_earlier_summary, write_summary
+from flows.cli.pipes import quiet_after_closed_pipe
 from flows.cli.prefect_settings import set_server_defaults
 from flows.cli.process_time import seconds_since_start
-from flows.cli.signals import print_interrupted, raise_on_sigterm
+from flows.cli.signals import interruptible, print_interrupted, received_interrupt
 from flows.errors import LocalStorageError, TaxiError, UsageError, error_context
 from flows.month import MonthOutcome, RunSummary, describe_error
-from flows.runtime import Layout, LogProgress, atomic_write, clear_stop, request_stop, set_progress_listener
+from flows.runtime import Layout, LogProgress, clear_stop, request_stop, set_progress_listener
 
 logger = logging.getLogger("flows.cli.console")
 
@@ -48,19 +49,28 @@ def run_command_line(command: Callable[[], int], *, loads_months: bool = False) 
         local directory, 1 for any other `TaxiError`, 130 for Ctrl-C, 143 for SIGTERM.
     """
     set_server_defaults()
-    with raise_on_sigterm():
+    with quiet_after_closed_pipe(), interruptible(loads_months=loads_months):
         try:
             return command()
-        except TaxiError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return WRONG_USAGE if isinstance(error, (UsageError, LocalStorageError)) else FAILED
         except KeyboardInterrupt as interrupt:
             return print_interrupted(interrupt, loads_months=loads_months)
+        except Exception as error:
+            if interrupt := received_interrupt():
+                return print_interrupted(interrupt, loads_months=loads_months)
+            if not isinstance(error, TaxiError):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return WRONG_USAGE if isinstance(error, (UsageError, LocalStorageError)) else FAILED
 
 
-def stdout_console() -> Console:
-    """The console for tables: as wide as the terminal, or 160 columns in a file or a pipe."""
-    return Console(width=None if sys.stdout.isatty() else 160)
+def table_console(*, on_stderr: bool = False) -> Console:
+    """The console for tables: as wide as the terminal, or 160 columns in a file or a pipe.
+
+    Args:
+        on_stderr: standard output is for something else.
+    """
+    stream = sys.stderr if on_stderr else sys.stdout
+    return Console(stderr=on_stderr, width=None if stream.isatty() else 160)
 
 
 class _TerminalProgress:
@@ -116,12 +126,17 @@ class RunConsole:
         except KeyboardInterrupt as interrupt:
             request_stop()
             return print_interrupted(interrupt, loads_months=True)
-        except Exception as error:  # noqa: BLE001 - the last resort: one line, traceback in the log
+        except Exception as error:
+            if interrupt := received_interrupt():  # what the error comes from, see `flows.cli.signals`
+                logger.debug("run interrupted", exc_info=error)
+                return print_interrupted(interrupt, loads_months=True)
             return self._report_crash(error)
+        if summary.failed and (interrupt := received_interrupt()):  # months were told to stop
+            return print_interrupted(interrupt, loads_months=True)
         return self._report(summary)
 
     def _report(self, summary: RunSummary) -> int:
-        out = stdout_console()
+        out = table_console(on_stderr=is_standard_output(self._summary_file))
         out.print(_summary_table(summary))
         for outcome in summary.months:
             if outcome.quality:
@@ -131,17 +146,12 @@ class RunConsole:
         if summary.failed:
             print(f"log: {self._log}", file=sys.stderr)
         try:
-            self._write(summary)
+            if self._summary_file:
+                write_summary(self._summary_file, summary.to_json())
         except LocalStorageError as error:
             print(f"error: {error}", file=sys.stderr)
             return FAILED
         return FAILED if summary.failed else SUCCEEDED
-
-    def _write(self, summary: RunSummary) -> None:
-        if self._summary_file:
-            path = self._summary_file.absolute()
-            with error_context(f"--summary {path}"), atomic_write(path) as temporary:
-                temporary.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
 
     def _report_crash(self, error: Exception) -> int:
         """Report an error of the run as a whole, in one line."""
@@ -182,7 +192,7 @@ def console_output(data_dir: Path, summary_file: Path | None = None) -> Generato
     screen = Console(stderr=True)
     clear_stop()
     if summary_file:
-        summary_file.unlink(missing_ok=True)  # if this run writes none, an old one would be taken for its own
+        remove_earlier_summary(summary_file)
     with log_to(log), messages_to(screen, propagate=True):
         for old in sorted(logs.glob("etl-*.log"))[:-KEPT_LOGS]:
             old.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.markup import escape
 from rich.table import Table
 
-from flows.cli.console import stdout_console
+from flows.cli.console import table_console
 from flows.cli.inventory import query_holdings
 from flows.errors import TaxiError
 from flows.request import LoadRequest, configured_destination
@@ -88,7 +88,7 @@ def print_plan(request: LoadRequest) -> int:
         ]
         cells = (plan.month.iso, plan.url, plan.note, *actions)
         table.add_row(*map(escape, cells), style=COLOUR_OF.get(plan.fetch))
-    out = stdout_console()
+    out = table_console()
     out.print(table)
     out.print(_totals(plans), highlight=False)
     for name, reason in refusals.items():

@@ -142,9 +142,12 @@ def take_inventory(
     names = tuple(destination.name for destination in destinations)
     months: list[MonthInventory] = []
     for month in _months(color, selection, by_month):
-        staged = read_staged(Layout(data_dir).staged(color) / f"{month.stem}.parquet", month)
+        layout, file_name = Layout(data_dir), f"{month.stem}.parquet"
+        staged = read_staged(layout.staged(color) / file_name, month)
+        transformed = read_staged(layout.transformed(color) / file_name, month)
+        files = [file for file in (staged, transformed) if file]
         states = {
-            name: _state(by_month[name].get(month), staged)
+            name: _state(by_month[name].get(month), files)
             if name in by_month
             else MonthInDestination("unknown")
             for name in names
@@ -212,14 +215,14 @@ def _months(
     return months_between(months[0], max([*held, *months])) if selection.is_open_ended else months
 
 
-def _state(holding: Holding | None, staged: StagedMonth | None) -> MonthInDestination:
+def _state(holding: Holding | None, files: Sequence[StagedMonth]) -> MonthInDestination:
     if holding is None:
         return MonthInDestination("missing")
-    reason = _difference(holding, staged)
+    reason = _difference(holding, files)
     return MonthInDestination("differs" if reason else "loaded", holding.rows, holding.load, reason)
 
 
-def _difference(holding: Holding, staged: StagedMonth | None) -> str:
+def _difference(holding: Holding, files: Sequence[StagedMonth]) -> str:
     """The first thing that does not add up, in words; empty if everything does."""
     load, rows = holding.load, holding.rows
     if rows is None:
@@ -232,8 +235,11 @@ def _difference(holding: Holding, staged: StagedMonth | None) -> str:
         return f"the ledger says {load.row_count:,} rows, {rows:,} are there"
     if not load.row_transforms and load.source_rows != load.row_count + load.rejected_rows:
         return f"of {load.source_rows:,} rows, {load.row_count:,} loaded and {load.rejected_rows:,} rejected"
-    if staged is None:
-        return ""
+    reasons = [_difference_from_file(load, file) for file in files]
+    return reasons[0] if reasons and all(reasons) else ""  # it was loaded from one of them
+
+
+def _difference_from_file(load: Load, staged: StagedMonth) -> str:
     if staged.source_sha256 != load.source_sha256:
         return "the staged file is of another version of the source"
     if (staged.schema_version, ",".join(staged.row_transforms)) != (load.schema_version, load.row_transforms):

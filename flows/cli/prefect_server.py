@@ -83,7 +83,7 @@ class TemporaryServer(PrefectApi):
         Args:
             log: the file for what it reports; removed at the end if it is empty.
         """
-        self._log = log
+        self._log, self._has_answered = log, False
         with socket.create_server(("127.0.0.1", 0)) as listening, log.open("ab") as lines:
             self._port: int = listening.getsockname()[1]
             self._process = subprocess.Popen(  # noqa: S603 - a program of ours
@@ -112,6 +112,7 @@ class TemporaryServer(PrefectApi):
         )
         try:
             _get(self._port, "/api/health", seconds)
+            self._has_answered = True
         except (OSError, http.client.HTTPException) as error:
             reason = f"no answer in {seconds:.0f} s" if isinstance(error, TimeoutError) else "it has ended"
             raise ServerNotStarted(
@@ -123,6 +124,8 @@ class TemporaryServer(PrefectApi):
         with self._process as process:  # closes the pipe and waits
             if process.stdin:
                 process.stdin.close()
+            if not self._has_answered:  # while it starts it does not notice the closed pipe
+                process.terminate()
             try:
                 process.wait(LONGEST_STOP_SECONDS)
             except subprocess.TimeoutExpired:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.cli.prefect_server import PrefectApi, prefect_api
+from flows.cli.signals import signals_deferred
 from flows.errors import UsageError
 from flows.runtime import is_temporary_server
 
@@ -51,7 +52,8 @@ def prefect_session(server_log: Path | None = None) -> Generator[PrefectApi]:
     with prefect_api(server_log) if server_log else contextlib.nullcontext(PrefectApi()) as api:
         if api.message:
             logger.info(api.message)
-        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+        with signals_deferred():
+            from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         is_set = PREFECT_FLOWS_HEARTBEAT_FREQUENCY.name in os.environ
         with temporary_settings({} if is_set else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
@@ -59,9 +61,9 @@ def prefect_session(server_log: Path | None = None) -> Generator[PrefectApi]:
 
 
 def import_flow(name: str) -> Any:  # noqa: ANN401 - a flow; Prefect's types are not imported yet
-    """Import a flow, and Prefect with it. What is imported stays, so no garbage is looked for meanwhile.
+    """Import a flow, and Prefect with it; a signal that arrives meanwhile raises afterwards.
 
-    That saves a sixth of the second that it takes.
+    What is imported stays, so no garbage is looked for, which saves a sixth of the second that it takes.
 
     Args:
         name: as `module:name`.
@@ -71,7 +73,8 @@ def import_flow(name: str) -> Any:  # noqa: ANN401 - a flow; Prefect's types are
     """
     gc.disable()
     try:
-        return pkgutil.resolve_name(name)
+        with signals_deferred():
+            return pkgutil.resolve_name(name)
     finally:
         gc.freeze()
         gc.enable()

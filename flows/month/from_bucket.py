@@ -15,7 +15,7 @@ from flows.month.outcome import MonthOutcome
 from flows.request import configured_destination, with_blocks
 from flows.runtime import Layout, ProgressCallback, atomic_write, file_lock, reporter
 from flows.settings import get_settings
-from flows.staging import StagedMonth, write_parquet
+from flows.staging import StagedMonth, metadata_of, write_parquet
 from transforms.cleaning import apply_row_transforms
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _transform_locally(
     staged = in_bucket.as_staged(Path(in_bucket.stored.name), more=row_transforms)
     if loaded and loaded.is_of(staged.source_sha256, staged.schema_version, staged.row_transforms):
         return Receipt(WAREHOUSE, loaded.row_count, "unchanged", time.perf_counter() - started)
-    directory = layout.data_dir / "gcs_to_bq" / month.color
+    directory = layout.transformed(month.color)
     download = reporter(month.label, "download")
     outcome.staged = transformed(months, in_bucket, directory, row_transforms, download)
     return destination.publish(outcome.staged, force=force, report=reporter(month.label, WAREHOUSE))
@@ -122,7 +122,8 @@ def transformed(
         frame = apply_row_transforms(pl.scan_parquet(original), row_transforms)
         with atomic_write(path) as temporary:
             parts = frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
-            written = write_parquet(temporary, schema, parts, {})
+            planned = in_bucket.as_staged(path, more=tuple(row_transforms))
+            written = write_parquet(temporary, schema, parts, metadata_of(planned))
     finally:
         original.unlink(missing_ok=True)
     return in_bucket.as_staged(path, written.rows, tuple(row_transforms))

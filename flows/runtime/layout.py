@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transforms.datasets import DATASETS
+
 if TYPE_CHECKING:
     from transforms.trip_month import TripMonth
+
+OWN_DIRECTORIES = {*DATASETS, "raw", "ingest", "gcs_to_bq", "logs", ".locks"}
+"""What a run may create in a data directory, beside the warehouse and the embedded server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,14 @@ class Layout:
         """
         return self.data_dir / color
 
+    def transformed(self, color: str) -> Path:
+        """The directory of the rows that `flows/gcs_to_bq.py --transform` has changed on the way.
+
+        Args:
+            color: dataset, such as `yellow`.
+        """
+        return self.data_dir / "gcs_to_bq" / color
+
     def ingest(self, color: str) -> Path:
         """The directory of the files that `flows/ingest.py` stages, which lack the rows it drops.
 
@@ -61,3 +74,16 @@ class Layout:
     def logs(self) -> Path:
         """The directory of the command line's log files."""
         return self.data_dir / "logs"
+
+    def contains(self, path: Path) -> bool:
+        """Whether a path is one of the program's own, or below one; it need not exist.
+
+        Args:
+            path: any path.
+        """
+        data_dir, path = self.data_dir.resolve(), path.resolve()
+        if not path.is_relative_to(data_dir) or path == data_dir:
+            return False
+        name = path.relative_to(data_dir).parts[0]
+        others = (self.warehouse.name, "postgres")  # with their locks and logs
+        return name in OWN_DIRECTORIES or name.lstrip(".").startswith(others)

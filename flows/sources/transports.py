@@ -41,6 +41,8 @@ LONGEST_RETRY_AFTER_SECONDS = 120.0
 BUSY_STATUS = {408, 425, 429, *range(500, 600)}
 MISSING_STATUS = {403, 404, 410}  # CloudFront answers 403 for a file that does not exist
 OFFLINE_HINT = "check the network and the address; --source synthetic makes trips without any network"
+CUT_SHORT = ("peer closed", "Server disconnected")
+"""How h11 and httpcore begin the protocol errors that only say that the connection has ended."""
 RETRIED_ERRORS = (SourceBusy, SourceUnreachable)
 
 # NOTE: they log URLs with the secrets in them, also those of redirects.
@@ -104,6 +106,10 @@ def _open_http(request: SourceRequest, settings: Settings) -> Generator[SourceRe
             f"{host} was silent for {timeout:g} s; run it again later, or raise TAXI_HTTP_TIMEOUT_SECONDS"
         ) from error
     except httpx.TransportError as error:
+        if isinstance(error, httpx.ProtocolError) and not str(error).startswith(CUT_SHORT):
+            raise SourceUnreachable(
+                f"{host} answers, but not in HTTP ({error}); check the address: its port, http or https"
+            ) from error
         raise SourceInterrupted(
             f"{host} cut the connection ({error}); run it again: it goes on where it stopped"
         ) from error

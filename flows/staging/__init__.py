@@ -4,13 +4,14 @@ from flows.staging.header import check_row_transforms
 from flows.staging.parquet_writer import write_parquet
 from flows.staging.quality_report import QualityReport, report_quality
 from flows.staging.stage_file import stage
-from flows.staging.staged_month import StagedMonth, StagingOptions, read_staged, schema_version
+from flows.staging.staged_month import StagedMonth, StagingOptions, metadata_of, read_staged, schema_version
 
 __all__ = [
     "QualityReport",
     "StagedMonth",
     "StagingOptions",
     "check_row_transforms",
+    "metadata_of",
     "read_staged",
     "report_quality",
     "schema_version",

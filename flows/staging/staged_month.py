@@ -144,6 +144,20 @@ def to_metadata(
     )
 
 
+def metadata_of(staged: StagedMonth) -> dict[str, str]:
+    """Write the same metadata for a file that is made from a staged one.
+
+    Args:
+        staged: the month in the new file; its number of rows is not part of the metadata.
+
+    Returns:
+        Key and value for the footer.
+    """
+    names = ("source", "source_sha256", "schema_version", "row_transforms", "new_columns", "missing_columns")
+    numbers = {"source_rows": staged.source_rows, "rejected_rows": staged.rejected_rows}
+    return {METADATA_KEY: json.dumps({name: getattr(staged, name) for name in names} | numbers)}
+
+
 def load_staged(path: Path, month: TripMonth, *, reused: bool) -> StagedMonth:
     """Read the numbers of a staged file from its footer.
 

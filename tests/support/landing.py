@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.errors import SourceBusy, SourceCorrupt, SourceNotFound, TaxiError
+from flows.errors import SourceBusy, SourceCorrupt, SourceNotFound, SourceUnreachable, TaxiError
 from flows.settings import Settings
 from flows.sources import SourceFile, land
 
@@ -177,6 +177,9 @@ BAD = {
         part=True,
     ),
     "cut for good before the body": Bad({"cut_after": 0}, SourceBusy, "cut the connection", part=True),
+    "speaks no HTTP for good": Bad(
+        {"raw": b"SSH-2.0-OpenSSH_9.9\r\n"}, SourceUnreachable, "answers, but not in HTTP .*check the address"
+    ),
     "hangs up for good": Bad({"raw": b""}, SourceBusy, "cut the connection"),
     "silent for good": Bad(
         {"stall_after": 1000, "ignore_range": True},

@@ -42,6 +42,7 @@ class Postgres:
 
     Attributes:
         address: called for every connection; it may start a server.
+        exists: whether there is a server; without one nothing is loaded, and to ask does not make one.
         table: another name for the table that people query.
         schema: where the tables are; created if there is none.
         indexes: `none`, `brin` or `btree`, on the pick-up time.
@@ -51,6 +52,7 @@ class Postgres:
     """
 
     address: Callable[[], PostgresAddress]
+    exists: Callable[[], bool] = lambda: True
     table: str | None = None
     schema: str = "public"
     indexes: str = "none"
@@ -92,6 +94,7 @@ class Postgres:
             )
         return cls(
             address=lambda: address or use_server(directory),
+            exists=lambda: address is not None or directory.exists(),
             table=table,
             schema=settings.postgres_schema,
             indexes=settings.postgres_indexes,
@@ -178,6 +181,8 @@ class Postgres:
         Raises:
             DestinationBusy, DestinationRefused: the server cannot be asked.
         """
+        if not self.exists():
+            return []
         with (
             connected(self.address(), self.schema, self.lock_timeout_seconds) as session,
             session.transaction(),
