@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -22,7 +23,7 @@ from rich.table import Table
 from flows.cli.logs import log_to, messages_to
 from flows.cli.paths import is_standard_output, remove_earlier_summary, write_summary
 from flows.cli.pipes import quiet_after_closed_pipe
-from flows.cli.prefect_settings import set_server_defaults
+from flows.cli.prefect_settings import server_for_blocks, set_server_defaults
 from flows.cli.process_time import seconds_since_start
 from flows.cli.signals import interruptible, print_interrupted, received_interrupt
 from flows.errors import LocalStorageError, TaxiError, UsageError, error_context
@@ -51,7 +52,8 @@ def run_command_line(command: Callable[[], int], *, loads_months: bool = False) 
     set_server_defaults()
     with quiet_after_closed_pipe(), interruptible(loads_months=loads_months):
         try:
-            return command()
+            with server_for_blocks():
+                return command()
         except KeyboardInterrupt as interrupt:
             return print_interrupted(interrupt, loads_months=loads_months)
         except Exception as error:
@@ -80,19 +82,26 @@ class _TerminalProgress:
         self._live = live
         self._tasks: dict[str, TaskID] = {}
         self._phases: dict[str, tuple[str, float]] = {}
+        self._lock = threading.Lock()
 
     def update(self, month: str, phase: str, done: int, total: int | None) -> None:
+        # Destinations are published to side by side: a line for each.
+        name = month if phase in ("download", "stage") else f"{month} -> {phase}"
+        with self._lock:
+            self._update(name, phase, done, total)
+
+    def _update(self, name: str, phase: str, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if month not in self._tasks:
-            self._tasks[month] = self._live.add_task(month, total=None, speed="", phase="")
-        if self._phases.get(month, ("", now))[0] != phase:
-            self._phases[month] = (phase, now)
-            self._live.reset(self._tasks[month], total=total)
-        rate = done / max(now - self._phases[month][1], 0.001)
+        if name not in self._tasks:
+            self._tasks[name] = self._live.add_task(name, total=None, speed="", phase="")
+        if self._phases.get(name, ("", now))[0] != phase:
+            self._phases[name] = (phase, now)
+            self._live.reset(self._tasks[name], total=total)
+        rate = done / max(now - self._phases[name][1], 0.001)
         speed = f"{rate / 1e6:,.1f} MB/s" if phase == "download" else f"{rate:,.0f} rows/s"
         if total is not None and done >= total:
             speed = ""
-        self._live.update(self._tasks[month], completed=done, total=total, phase=phase, speed=speed)
+        self._live.update(self._tasks[name], completed=done, total=total, phase=phase, speed=speed)
 
 
 class RunConsole:
@@ -229,8 +238,6 @@ def _summary_table(summary: RunSummary) -> Table:
     table = Table(
         title=f"{summary.label}: {sum(loaded):,} rows loaded in {seconds:.1f} s{rate}",
         title_justify="left",
-        caption="total: with the start of the program; months: without downloads that ran ahead",
-        caption_justify="left",
     )
     table.add_column("month")
     has_dropped = any(outcome.staged and outcome.staged.dropped_rows for outcome in summary.months)

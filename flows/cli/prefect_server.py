@@ -16,6 +16,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,11 @@ LONGEST_START_SECONDS = 120
 
 LONGEST_STOP_SECONDS = 5
 """Time for the last events of a run to be written; Prefect's own value."""
+
+LONGEST_ANSWER_SECONDS = 2.0
+LONGEST_ANSWER_BYTES = 1_000
+LISTENING = "0A"
+"""How the tables of the kernel say it."""
 
 READ_BY_PREFECT = (".env", "prefect.toml", "pyproject.toml")
 """Files of the working directory in which Prefect looks for settings."""
@@ -114,11 +120,20 @@ class TemporaryServer(PrefectApi):
             _get(self._port, "/api/health", seconds)
             self._has_answered = True
         except (OSError, http.client.HTTPException) as error:
-            reason = f"no answer in {seconds:.0f} s" if isinstance(error, TimeoutError) else "it has ended"
+            reason = (
+                f"no answer in {seconds:.0f} s" if isinstance(error, TimeoutError) else self._last_words()
+            )
             raise ServerNotStarted(
-                f"the temporary Prefect server has not started: {reason}; its log is {self._log}; start one "
-                "yourself with `make server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+                f"the temporary Prefect server has not started: {reason}; its log is {self._log}. Put it "
+                "right, name a server with PREFECT_API_URL, or do without: --runner direct"
             ) from error
+
+    def _last_words(self) -> str:
+        """The last line of the log of a server that has ended."""
+        with contextlib.suppress(OSError):
+            if lines := self._log.read_text(encoding="utf-8", errors="replace").split("\n"):
+                return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "it has ended")
+        return "it has ended"
 
     def _stop(self) -> None:
         with self._process as process:  # closes the pipe and waits
@@ -128,7 +143,7 @@ class TemporaryServer(PrefectApi):
                 process.terminate()
             try:
                 process.wait(LONGEST_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
                 process.kill()
         with contextlib.suppress(OSError):  # the disk may be full, or the directory gone
             if not self._log.stat().st_size:
@@ -163,7 +178,12 @@ def prefect_api(log: Path) -> Generator[PrefectApi]:
 
 @contextlib.contextmanager
 def _api_url(url: str) -> Generator[None]:
-    os.environ["PREFECT_API_URL"] = url
+    # Prefect's clients ask a proxy of the environment even for this machine, unless told not to.
+    changes = {"PREFECT_API_URL": url} | {
+        name: ",".join(filter(None, [os.environ.get(name), "127.0.0.1"])) for name in ("no_proxy", "NO_PROXY")
+    }
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         if "prefect" not in sys.modules:
             yield
@@ -173,7 +193,11 @@ def _api_url(url: str) -> Generator[None]:
         with temporary_settings({PREFECT_API_URL: url}):
             yield
     finally:
-        del os.environ["PREFECT_API_URL"]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _needs_server() -> bool:
@@ -212,15 +236,47 @@ def _speaks_of_prefect(name: str) -> bool:
 
 
 def _running_server() -> str | None:
-    """URL of a server of this version at Prefect's default address; None if there is none."""
+    """URL of a server of this version, and this user, at Prefect's default address; None if there is none."""
     try:
         port = int(os.environ.get("PREFECT_SERVER_API_PORT") or 4200)
-        theirs = json.loads(_get(port, "/api/admin/version", 2))
-    except (OSError, ValueError, http.client.HTTPException):
+    except ValueError:
+        return None
+    if not _is_trusted(port):
+        return None
+    answers: list[bytes] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answers.extend(
+                _get(port, path, LONGEST_ANSWER_SECONDS) for path in ("/api/health", "/api/admin/version")
+            )
+
+    # In a thread, because a time-out of a socket starts anew with every byte.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(LONGEST_ANSWER_SECONDS)
+    try:
+        healthy, theirs = map(json.loads, answers)
+    except ValueError:  # of these answers, or of their number
         return None
     ours = version("prefect").split(".")[:2]  # of another minor version, it may lack what the client asks for
-    fits = isinstance(theirs, str) and theirs.split(".")[:2] == ours
+    fits = healthy is True and isinstance(theirs, str) and theirs.split(".")[:2] == ours
     return f"http://127.0.0.1:{port}/api" if fits else None
+
+
+def _is_trusted(port: int) -> bool:
+    """Whether this user or root listens on a port, as far as can be told: only Linux says who does.
+
+    Anybody else could hand us blocks, and read what the run says.
+    """
+    owners: set[int] = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            for line in Path(table).read_text(encoding="ascii").splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                    owners.add(int(fields[7]))
+    return owners <= {0, os.getuid()}
 
 
 def _get(port: int, path: str, timeout_seconds: float) -> bytes:
@@ -235,4 +291,4 @@ def _get(port: int, path: str, timeout_seconds: float) -> bytes:
         answer = connection.getresponse()
         if answer.status != http.HTTPStatus.OK:
             raise http.client.HTTPException(f"status {answer.status}")
-        return answer.read()
+        return answer.read(LONGEST_ANSWER_BYTES)

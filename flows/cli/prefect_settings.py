@@ -7,6 +7,8 @@ import gc
 import logging
 import os
 import pkgutil
+import tempfile
+import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from flows.cli.prefect_server import PrefectApi, prefect_api
 from flows.cli.signals import signals_deferred
 from flows.errors import UsageError
+from flows.request import before_reading_blocks
 from flows.runtime import is_temporary_server
 
 logger = logging.getLogger(__name__)
@@ -40,8 +43,8 @@ def set_server_defaults() -> None:
 def prefect_session(server_log: Path | None = None) -> Generator[PrefectApi]:
     """Run the flows of the block on the server that is configured, one that runs here, or a temporary one.
 
-    No flow waits up to a second at its end for the thread that sends its heartbeats, unless the environment
-    sets how often they are sent. (Prefect's setting cannot be switched off there.)
+    No flow waits up to a second at its end for the thread that sends its heartbeats, unless Prefect's
+    settings say how often they are sent. (There, it cannot be switched off.)
 
     Args:
         server_log: the file for what a temporary server reports; None: Prefect starts one when it needs it.
@@ -53,11 +56,32 @@ def prefect_session(server_log: Path | None = None) -> Generator[PrefectApi]:
         if api.message:
             logger.info(api.message)
         with signals_deferred():
-            from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+            from prefect.settings import (
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+                get_current_settings,
+                temporary_settings,
+            )
 
-        is_set = PREFECT_FLOWS_HEARTBEAT_FREQUENCY.name in os.environ
+        is_set = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
         with temporary_settings({} if is_set else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             yield api
+
+
+@contextlib.contextmanager
+def server_for_blocks() -> Generator[None]:
+    """Have a server ready, chosen as for a run, before the first Prefect block is read in this context."""
+    with contextlib.ExitStack() as stack:
+        lock, sessions = threading.Lock(), list[PrefectApi]()
+
+        def start() -> None:
+            with lock:
+                if not sessions:
+                    log = Path(tempfile.gettempdir()) / f"prefect-server-{os.getpid()}.log"
+                    sessions.append(stack.enter_context(prefect_session(log)))
+                    sessions[0].wait_until_ready()
+
+        with before_reading_blocks(start):
+            yield
 
 
 def import_flow(name: str) -> Any:  # noqa: ANN401 - a flow; Prefect's types are not imported yet

@@ -196,7 +196,7 @@ def prepare_database(url: str, version: str) -> bool:
     database = Path(name)
     if not database.exists():
         create_database(database, schema)
-    return revision_of(database) == revision
+    return database.exists() and revision_of(database) == revision
 
 
 def create_database(path: Path, schema: str) -> None:
@@ -209,13 +209,17 @@ def create_database(path: Path, schema: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)  # of a process that was killed and had this number
-    with contextlib.closing(sqlite3.connect(part)) as connection:
-        # In this mode from the start: servers that start at the same time would dispute the change to it.
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(f"BEGIN; {schema} COMMIT;")
-    with contextlib.suppress(FileExistsError):
-        path.hardlink_to(part)  # unlike a rename, it never replaces a database
-    part.unlink()
+    try:
+        with contextlib.closing(sqlite3.connect(part)) as connection:
+            # In this mode from the start: servers that start at the same time would dispute the change to it.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(f"BEGIN; {schema} COMMIT;")
+        # Unlike a rename, it never replaces a database. Where there are no links, Prefect makes its own.
+        with contextlib.suppress(OSError):
+            path.hardlink_to(part)
+    finally:
+        for name in (part, Path(f"{part}-wal"), Path(f"{part}-shm")):
+            name.unlink(missing_ok=True)
 
 
 def revision_of(database: Path) -> str | None:

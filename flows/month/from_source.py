@@ -40,8 +40,9 @@ def load_from_source(month: TripMonth, request: LoadRequest, steps: Steps) -> Mo
     layout = Layout(request.directory)
     ahead = landed_ahead(month)
     with track_month(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
+        outcome.ahead_seconds = ahead.seconds
         source = locate_source(request.source, month, settings)
-        landed = steps.extract(month, source, layout.raw(month.color), force=force, ahead=ahead)
+        landed = steps.extract(month, source, layout.raw(month.color), force=force, ahead=ahead.file)
         staged = steps.stage(landed, month, layout.staged(month.color), request.staging, force=force)
         outcome.staged = staged
         publishing = {

@@ -29,7 +29,8 @@ class MonthOutcome:
 
     Attributes:
         month: the month.
-        seconds: from the start of the first step to the end of the last.
+        seconds: from the start of the first step to the end of the last; with `ahead_seconds`.
+        ahead_seconds: that its file took to land ahead of it, while other months were worked on.
         staged: the staged file; None if the month failed before.
         receipts: by destination, for those that now have the month.
         failures: by destination, for those that do not: the error in one line.
@@ -39,6 +40,7 @@ class MonthOutcome:
 
     month: TripMonth
     seconds: float = 0.0
+    ahead_seconds: float = 0.0
     staged: StagedMonth | None = None
     receipts: dict[str, Receipt] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -153,7 +155,7 @@ def track_month(month: TripMonth, lock: Path, lock_timeout_seconds: float) -> Ge
         outcome.error = describe_error(error)
         raise MonthFailed(outcome.error, outcome) from error
     finally:
-        outcome.seconds = time.perf_counter() - started
+        outcome.seconds = time.perf_counter() - started + outcome.ahead_seconds
     if outcome.error is not None:
         raise MonthFailed(outcome.error, outcome)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar
 
 from flows import sources, staging
-from flows.errors import LockTimeout, Transient, error_context
+from flows.errors import LockTimeout, Terminal, Transient, error_context
 from flows.request import configured_destination
 from flows.runtime import RetryPolicy, reporter, retry_transient
 from flows.settings import get_settings
@@ -57,7 +57,7 @@ class Steps(Protocol):
         directory: Path,
         *,
         force: bool,
-        ahead: LandedFile | None = None,
+        ahead: LandedFile | Terminal | None = None,
     ) -> LandedFile:
         """Run `extract`."""
         ...
@@ -94,7 +94,7 @@ def extract(
     directory: Path,
     *,
     force: bool,
-    ahead: LandedFile | None = None,
+    ahead: LandedFile | Terminal | None = None,
     log: Log = logger.debug,
 ) -> LandedFile:
     """Fetch and verify a source file, unless it has landed and the source says that it has not changed.
@@ -104,7 +104,8 @@ def extract(
         source: the file at its source.
         directory: where it lands.
         force: fetch it even if it is unchanged.
-        ahead: the file, if it has landed ahead of the month; used as long as it is what was verified.
+        ahead: the file, if it has landed ahead of the month, used as long as it is what was verified; or why
+            it could not.
         log: receives what was done.
 
     Returns:
@@ -113,6 +114,8 @@ def extract(
     Raises:
         TaxiError: see `flows.sources.land`.
     """
+    if isinstance(ahead, Terminal):
+        raise ahead
     if ahead and ahead.is_intact():
         landed = ahead
     else:
@@ -230,7 +233,7 @@ class DirectSteps:
         directory: Path,
         *,
         force: bool,
-        ahead: LandedFile | None = None,
+        ahead: LandedFile | Terminal | None = None,
     ) -> LandedFile:
         """Run `extract`."""
         return _retried(partial(extract, month, source, directory, force=force, ahead=ahead))

@@ -110,7 +110,10 @@ class LoadRequest:
             check_open_ended(self.source)
         for month in months:
             locate_source(self.source, month, get_settings())
-        with without_blocks() if self.runner.name == "direct" else contextlib.nullcontext():
+        if self.runner.name == "direct":
+            with without_blocks():
+                _check_without_blocks(self.to, self.directory)
+        else:
             check_destinations(self.to, self.directory)
         self.runner.check(self.to)
 
@@ -180,6 +183,18 @@ def check_destinations(names: Iterable[str], data_dir: Path) -> None:
         if name not in DESTINATIONS:
             raise UsageError(f"unknown destination {name!r}; legal are {', '.join(DESTINATIONS)}")
         configured_destination(name, data_dir)
+
+
+def _check_without_blocks(names: Iterable[str], data_dir: Path) -> None:
+    try:
+        check_destinations(names, data_dir)
+    except UsageError as error:
+        if "Prefect block" not in error.message:
+            raise
+        raise UsageError(
+            f"{error.message}. --runner direct reads no block: set it in the environment, or choose another "
+            "runner"
+        ) from None
 
 
 def _take(parameters: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,28 @@ def configured_destination(name: str, data_dir: Path) -> Destination:
 
 
 _reads_blocks: ContextVar[bool] = ContextVar("reads_blocks", default=True)
+
+
+_prepare: ContextVar[Callable[[], object] | None] = ContextVar("prepare", default=None)
+
+
+@contextlib.contextmanager
+def before_reading_blocks(prepare: Callable[[], object]) -> Generator[None]:
+    """Call a function before a block is read in the block of code, such as one that starts a server.
+
+    Args:
+        prepare: called before each one.
+    """
+    token = _prepare.set(prepare)
+    try:
+        yield
+    finally:
+        _prepare.reset(token)
+
+
+def _prepare_to_read() -> None:
+    if prepare := _prepare.get():
+        prepare()
 
 
 @contextlib.contextmanager
@@ -72,6 +94,7 @@ def with_blocks(settings: Settings, destinations: Iterable[str]) -> Settings:
 
 def postgres_url_from_block() -> SecretStr | None:
     """The URL in the block `postgres-connector`; None if there is no such block."""
+    _prepare_to_read()
     from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector
 
     try:
@@ -135,6 +158,7 @@ def _block_data(type_slug: str, name: str) -> dict[str, Any]:
 
     Not through the block's class: GcpCredentials signs in as soon as it is made, and waits long if it cannot.
     """
+    _prepare_to_read()
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 

@@ -40,7 +40,7 @@ def run_directly(months: Sequence[TripMonth], request: LoadRequest) -> list[Mont
                 MonthOutcome.of(month, future.exception() or future.result())
                 for month, future in zip(months, futures, strict=True)
             ]
-        except KeyboardInterrupt:
+        except BaseException:  # Ctrl-C, and SIGTERM as Prefect raises it within a flow
             request_stop()  # months under way end at their next progress report, the others do not begin
             raise
 

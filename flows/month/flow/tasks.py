@@ -15,6 +15,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed
 from prefect.tasks import MaterializingTask, Task, exponential_backoff
 
+from flows.errors import Terminal
 from flows.month import steps
 from flows.month.flow.assets import note_rows, source_asset, staged_asset, table_asset
 from flows.month.flow.futures import wait_for_result
@@ -65,7 +66,7 @@ def extract(
     directory: Path,
     *,
     force: bool,
-    ahead: LandedFile | None = None,
+    ahead: LandedFile | Terminal | None = None,
 ) -> LandedFile:
     """Run the task `extract`: fetch and verify a source file.
 
@@ -77,7 +78,7 @@ def extract(
         source: the file at its source.
         directory: where it lands.
         force: fetch it even if it is unchanged.
-        ahead: the file, if it has landed ahead of the month.
+        ahead: the file, if it has landed ahead of the month, or why it could not.
 
     Returns:
         The verified file.
@@ -91,7 +92,7 @@ def extract(
 
 @task(name="extract", task_run_name="extract {month.label}", cache_policy=NO_CACHE, **RETRY_OPTIONS)
 def extract_task(
-    month: TripMonth, source: SourceFile, directory: Path, *, force: bool, ahead: LandedFile | None
+    month: TripMonth, source: SourceFile, directory: Path, *, force: bool, ahead: LandedFile | Terminal | None
 ) -> State[LandedFile]:
     """The task of `extract`.
 
@@ -100,7 +101,7 @@ def extract_task(
         source: the file at its source.
         directory: where it lands.
         force: fetch it even if it is unchanged.
-        ahead: the file, if it has landed ahead of the month.
+        ahead: the file, if it has landed ahead of the month, or why it could not.
 
     Returns:
         The verified file, in a final state.
@@ -210,7 +211,7 @@ class TaskSteps:
         directory: Path,
         *,
         force: bool,
-        ahead: LandedFile | None = None,
+        ahead: LandedFile | Terminal | None = None,
     ) -> LandedFile:
         """Run the task `extract`."""
         return extract(month, source, directory, force=force, ahead=ahead)

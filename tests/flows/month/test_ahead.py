@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from support.cli import small_month
 
-from flows.month import DirectSteps, landing_ahead, load_from_source
-from flows.month.ahead import landed_ahead
+from flows.errors import UsageError
+from flows.month import DirectSteps, MonthFailed, landing_ahead, load_from_source
+from flows.month.ahead import Ahead, landed_ahead
 from flows.request import LoadRequest
 from flows.runtime import Layout, file_lock
+from flows.sources import LandedFile
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -52,8 +54,9 @@ def test_files_land_in_order_and_at_most_two_wait_for_their_month(web: Web, requ
         time.sleep(0.5)
         assert paths(web) == ["/2021-01.csv.gz", "/2021-02.csv.gz"]
         first = landed_ahead(MONTHS[0])
-        assert first is not None
-        assert first.is_intact()
+        assert isinstance(first.file, LandedFile)
+        assert first.file.is_intact()
+        assert first.seconds > 0
         wait_for(web, 3)
         assert paths(web)[2:] == ["/2021-03.csv.gz"]
     assert len(web.requests) == 3
@@ -69,32 +72,58 @@ def test_a_month_takes_its_file_and_the_source_is_asked_once(web: Web, request_f
 def test_a_block_within_another_changes_nothing(web: Web, request_for: LoadRequest) -> None:
     with landing_ahead(MONTHS[:1], request_for):
         with landing_ahead(MONTHS[:1], request_for):
-            assert landed_ahead(MONTHS[0]) is not None
-        assert landed_ahead(MONTHS[0]) is None  # taken
+            assert landed_ahead(MONTHS[0]).file
+        assert landed_ahead(MONTHS[0]) == Ahead()  # taken
     assert len(web.requests) == 1
 
 
 def test_the_month_of_another_run_is_left_alone(web: Web, request_for: LoadRequest) -> None:
     with file_lock(Layout(request_for.directory).lock(MONTHS[0]), 0), landing_ahead(MONTHS[:1], request_for):
-        assert landed_ahead(MONTHS[0]) is None
+        assert landed_ahead(MONTHS[0]) == Ahead()
     assert not web.requests
 
 
 def test_a_file_that_changed_after_it_landed_is_fetched_again(web: Web, request_for: LoadRequest) -> None:
     with landing_ahead(MONTHS[:1], request_for), DirectSteps() as steps:
         wait_for(web, 1)
-        ahead = landed_ahead(MONTHS[0])
-        assert ahead is not None
+        ahead = landed_ahead(MONTHS[0]).file
+        assert isinstance(ahead, LandedFile)
         ahead.path.write_bytes(b"something else")
         source = steps.extract(MONTHS[0], _source(request_for), ahead.path.parent, force=False, ahead=ahead)
     assert source.is_intact()
     assert paths(web) == ["/2021-01.csv.gz"] * 2
 
 
-def test_what_fails_ahead_is_said_by_the_month_itself(web: Web, request_for: LoadRequest) -> None:
+def test_what_would_fail_again_fails_the_month_without_asking_again(
+    web: Web, request_for: LoadRequest
+) -> None:
     web.remove("/2021-01.csv.gz")
-    with landing_ahead(MONTHS[:1], request_for):
-        assert landed_ahead(MONTHS[0]) is None
+    with (
+        landing_ahead(MONTHS[:1], request_for),
+        DirectSteps() as steps,
+        pytest.raises(MonthFailed, match=r"yellow 2021-01: .*404"),
+    ):
+        load_from_source(MONTHS[0], request_for, steps)
+    assert len(web.requests) == 1
+
+
+def test_a_run_that_ends_before_its_months_does_not_wait_for_downloads(
+    web: Web, request_for: LoadRequest
+) -> None:
+    web.misbehave("/2021-02.csv.gz", delay_seconds=1)
+    with pytest.raises(UsageError):
+        _raise(UsageError("no server"), web, request_for)
+    assert set(paths(web)) <= {"/2021-01.csv.gz", "/2021-02.csv.gz"}
+
+
+def test_months_that_never_ask_for_their_files_do_not_stop_the_others(
+    web: Web, request_for: LoadRequest
+) -> None:
+    with landing_ahead(MONTHS, request_for):
+        wait_for(web, 2)
+        landed_ahead(MONTHS[4])
+        landed_ahead(MONTHS[5])
+    assert len(web.requests) >= 2
 
 
 def test_ctrl_c_ends_what_is_landing(web: Web, request_for: LoadRequest) -> None:
@@ -104,17 +133,17 @@ def test_ctrl_c_ends_what_is_landing(web: Web, request_for: LoadRequest) -> None
     before = threading.active_count()
     try:
         with pytest.raises(KeyboardInterrupt):
-            _interrupt(web, request_for)
+            _raise(KeyboardInterrupt(), web, request_for)
     finally:
         clear_stop()
     assert threading.active_count() <= before + 1  # the web's own thread that is late
     assert set(paths(web)) == {"/2021-01.csv.gz"}
 
 
-def _interrupt(web: Web, request: LoadRequest) -> None:
+def _raise(error: BaseException, web: Web, request: LoadRequest) -> None:
     with landing_ahead(MONTHS, request):
         wait_for(web, 1)
-        raise KeyboardInterrupt
+        raise error
 
 
 def _source(request: LoadRequest):  # noqa: ANN202 - a SourceFile
