@@ -21,6 +21,7 @@ from support.trips import warehouse_rows
 
 from flows.alerts import AlertNotSent, alert_on_crash, main, message, send
 from flows.automations import main as make_automations
+from flows.errors import SourceNotFound
 from flows.month import MonthOutcome, MonthsFailed, RunSummary
 from flows.parent import etl_parent_flow
 from flows.settings import _read_settings
@@ -174,6 +175,18 @@ def test_a_failed_month_is_named_alerted_once_and_does_not_stop_the_others(
     by_server, *_ = receiver.of(run["id"], "automation")  # a server's automation acts at least once
     assert by_server["subject"] == "etl-parent fhvhv-2020: Failed"
     assert "fhvhv 2020-02" in by_server["body"]
+
+
+def test_where_no_month_is_published_none_is_said_to_be() -> None:
+    months = [TripMonth("yellow", 2021, number) for number in (1, 2)]
+    failed = [MonthOutcome.of(month, SourceNotFound("no such file")) for month in months]
+    for outcomes, others in ((failed, False), ([failed[0], MonthOutcome(months[1])], True)):
+        summary = RunSummary("yellow", tuple(outcomes))
+        _, body = message(
+            etl_parent_flow, FlowRun(flow_id=uuid4(), name="a run"), Failed(data=MonthsFailed(summary))
+        )
+        assert body.splitlines()[0].startswith(f"{len(summary.failed)} of 2 months failed: yellow 2021-01")
+        assert ("the others are published" in body) is others
 
 
 def test_a_run_that_crashes_is_told_by_its_worker_and_by_the_server(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import threading
 import time
@@ -33,9 +34,11 @@ from flows.errors import (
 )
 from flows.gcs_to_bq import main, parser
 from flows.month import load_from_bucket as load
+from flows.runtime import Layout
 from flows.settings import Settings, override_settings
 from flows.sources import SourceFile, land
 from flows.staging import StagingOptions, stage
+from flows.status import main as status
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -155,6 +158,26 @@ def test_a_month_is_loaded_by_one_load_job_and_nothing_comes_here(cloud: Cloud, 
     read = sum(seen.kind == "read" for seen in cloud.bucket.front.requests)
     assert read == 4  # the footer, for us and for the destination that uploaded it; never the rows
     assert cloud.table().partitioning == {"type": "MONTH", "field": "file_month"}
+
+
+def test_status_finds_a_transformed_month_in_order(
+    cloud: Cloud, months: Months, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside the staged file of the upload lies the one that was transformed: the load is of that one."""
+    staged = months.trips(MONTH)
+    uploaded = Layout(cloud.data_dir).staged("yellow") / staged.path.name
+    uploaded.parent.mkdir(parents=True)
+    shutil.copy(staged.path, uploaded)
+    cloud.upload(staged)
+    cloud.receipt(MONTH, FILL)
+    with override_settings(**cloud.settings):
+        call = ["--color", "yellow", "--to", "gcs", "bigquery", "--data-dir", str(cloud.data_dir)]
+        assert status([*call]) == 0, capsys.readouterr().out
+        cloud.upload(months.trips(MONTH, 70))
+        cloud.receipt(MONTH, FILL)
+        (cloud.data_dir / "gcs_to_bq").rename(cloud.data_dir / "elsewhere")
+        assert status([*call]) == 1, "neither of the files"
+    assert "gcs 1 differs; bigquery 1 differs" in capsys.readouterr().out
 
 
 def test_an_unchanged_month_is_left_alone_unless_forced(cloud: Cloud, months: Months) -> None:

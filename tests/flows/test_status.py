@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 from support.cli import ROOT
 
 from flows.destinations import make_destination
+from flows.destinations.postgres.embedded_server import WHEEL
+from flows.parent import main as load
 from flows.runtime import Layout
 from flows.settings import Settings, override_settings
 from flows.sources import SourceFile, land
@@ -197,6 +200,28 @@ def test_nothing_loaded_is_fine_unless_a_month_was_asked_for(place: Place) -> No
     assert place.json("--months", "1")[0] == 1
     assert not place.data_dir.exists()
     assert place.postgres.tables() == set()
+
+
+@pytest.mark.skipif(importlib.util.find_spec(WHEEL) is None, reason="needs the extra embedded")
+@pytest.mark.parametrize("dry_run", [False, True], ids=["status", "dry run"])
+def test_no_embedded_server_is_made_to_ask_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], dry_run: bool
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    arguments = [
+        "--color",
+        "yellow",
+        "--months",
+        "1",
+        "--to",
+        "postgres",
+        "--data-dir",
+        str(tmp_path / "data"),
+    ]
+    with override_settings(postgres_url=Settings(postgres_url="embedded").postgres_url):
+        code = load([*arguments, "--source", "synthetic", "--dry-run"]) if dry_run else main(arguments)
+    assert (code, "missing" in capsys.readouterr().out) == ((0, False) if dry_run else (1, True))
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_destination_that_cannot_be_asked_is_one_line_and_the_others_are_shown(
