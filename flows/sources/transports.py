@@ -182,6 +182,9 @@ def _body_extent(response: httpx.Response, host: str) -> tuple[int, int | None]:
 @contextlib.contextmanager
 def _open_file(request: SourceRequest, _: Settings) -> Generator[SourceResponse]:
     path = Path(unquote(urlsplit(request.url).path))
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        # A FIFO would be waited for, a device read without end.
+        raise SourceNotFound(f"{path} is no regular file; copy it into one and name that")
     try:
         file = path.open("rb")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:

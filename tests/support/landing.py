@@ -178,7 +178,9 @@ BAD = {
     ),
     "cut for good before the body": Bad({"cut_after": 0}, SourceBusy, "cut the connection", part=True),
     "speaks no HTTP for good": Bad(
-        {"raw": b"SSH-2.0-OpenSSH_9.9\r\n\r\n"}, SourceUnreachable, "answers, but not in HTTP .*check the address"
+        {"raw": b"SSH-2.0-OpenSSH_9.9\r\n\r\n"},
+        SourceUnreachable,
+        "answers, but not in HTTP .*check the address",
     ),
     "hangs up for good": Bad({"raw": b""}, SourceBusy, "cut the connection"),
     "silent for good": Bad(

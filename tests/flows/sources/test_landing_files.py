@@ -53,6 +53,21 @@ def test_any_local_path_can_be_read(raw: Path, tmp_path: Path, folder: str) -> N
     assert land(file_source(origin), raw, settings()).bytes == len(GZIP)
 
 
+@pytest.mark.parametrize("kind", ["a FIFO", "a device"])
+def test_what_is_no_regular_file_is_refused_without_a_look_inside(
+    raw: Path, tmp_path: Path, kind: str
+) -> None:
+    origin = tmp_path / NAME
+    if kind == "a FIFO":
+        os.mkfifo(origin)
+    else:
+        origin.symlink_to("/dev/zero")
+    error = refuse(file_source(origin), raw, max_uncompressed_bytes=2**20)
+    assert isinstance(error, SourceNotFound)
+    assert "no regular file" in error.message
+    assert files_in(raw) == set()
+
+
 def test_any_path_of_a_server_can_be_read(web: Web, raw: Path) -> None:
     url = web.put("/with space/50%/ü.csv.gz", GZIP)
     assert "with%20space/50%25" in url
