@@ -56,7 +56,8 @@ def log_to(path: Path) -> Generator[None]:
         yield
     finally:
         root.handlers[:] = handlers
-        for handler in handlers:
+        # Without any handler, as in a command, logging has a last resort that prints.
+        for handler in (*handlers, *filter(None, [logging.lastResort])):
             handler.addFilter(_is_not_shutdown_message)
         file.close()
 

@@ -28,8 +28,9 @@ from typing import NoReturn
 from flows import INTERRUPTED, TERMINATED
 from flows.runtime import request_stop
 
-LONGEST_STOP_SECONDS = 10
-"""Time for an interrupted command to end by itself; half of it may be the temporary server's."""
+LONGEST_STOP_SECONDS = 20
+"""Time for an interrupted command to end by itself. A temporary server may take five of them, and `--runner
+deployment` has a request to make for each month that is to be cancelled."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -68,7 +69,10 @@ def interruptible(*, loads_months: bool) -> Generator[None]:
         yield  # Python lets only the main thread install signal handlers
         return
     _State.received, _State.is_raised = None, False
-    previous_handlers = {number: signal.signal(number, _handle) for number in SIGNALS}
+    # On Ctrl-C asyncio ends a loop in order, as `flows/serve.py` needs, only if the handler is Python's own.
+    on_ctrl_c = _handle if loads_months else signal.default_int_handler
+    handlers = {signal.SIGINT: on_ctrl_c, signal.SIGTERM: _handle}
+    previous_handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     # The number of each signal is written there at once, even while the main thread waits in a library.
