@@ -1,12 +1,12 @@
 """What an operator runs: the Prefect flows, and below them the engine that does the work."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
-from types import FrameType
-from typing import NoReturn
+import types
+import typing
+
+__all__ = ["INTERRUPTED", "TERMINATED", "exit_on_signals"]
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes by the convention of shells: 128 plus the number of the signal."""
@@ -23,7 +23,7 @@ def exit_on_signals() -> None:
     signal.signal(signal.SIGTERM, _exit_now)
 
 
-def _exit_now(number: int, _: FrameType | None) -> NoReturn:
+def _exit_now(number: int, _: types.FrameType | None) -> typing.NoReturn:
     is_sigterm = number == signal.SIGTERM
     os.write(
         sys.__stderr__.fileno() if sys.__stderr__ else 2, b"terminated\n" if is_sigterm else b"interrupted\n"

@@ -7,16 +7,13 @@ import io
 import os
 import sys
 from collections.abc import Generator
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import Any, TextIO
 
 
 class _Pipe(io.FileIO):
     """A file descriptor that takes everything without a word once nobody reads it any more."""
 
-    def write(self, content: ReadableBuffer, /) -> int | None:
+    def write(self, content: Any, /) -> int | None:  # noqa: ANN401 - any buffer of bytes
         try:
             return super().write(content)
         except BrokenPipeError:
