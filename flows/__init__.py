@@ -6,8 +6,6 @@ import sys
 import types
 import typing
 
-__all__ = ["INTERRUPTED", "TERMINATED", "exit_on_signals"]
-
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes by the convention of shells: 128 plus the number of the signal."""
 
