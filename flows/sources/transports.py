@@ -41,6 +41,7 @@ LONGEST_RETRY_AFTER_SECONDS = 120.0
 BUSY_STATUS = {408, 425, 429, *range(500, 600)}
 MISSING_STATUS = {403, 404, 410}  # CloudFront answers 403 for a file that does not exist
 OFFLINE_HINT = "check the network and the address; --source synthetic makes trips without any network"
+BAD_REDIRECT = "Invalid URL in location"  # how httpx begins to tell of one
 CUT_SHORT = ("peer closed", "Server disconnected")
 """How h11 and httpcore begin the protocol errors that only say that the connection has ended."""
 RETRIED_ERRORS = (SourceBusy, SourceUnreachable)
@@ -106,6 +107,8 @@ def _open_http(request: SourceRequest, settings: Settings) -> Generator[SourceRe
             f"{host} was silent for {timeout:g} s; run it again later, or raise TAXI_HTTP_TIMEOUT_SECONDS"
         ) from error
     except httpx.TransportError as error:
+        if str(error).startswith(BAD_REDIRECT):
+            raise SourceNotFound(f"{host} redirects to no address ({error}); check the address") from error
         if isinstance(error, httpx.ProtocolError) and not str(error).startswith(CUT_SHORT):
             raise SourceUnreachable(
                 f"{host} answers, but not in HTTP ({error}); check the address: its port, http or https"

@@ -222,8 +222,8 @@ BAD = {
     ),
     "redirects to no address": Bad(
         {"status": 302, "headers": {"Location": "http://127.0.0.1:port/"}},
-        SourceBusy,
-        "Invalid URL in location",
+        SourceNotFound,
+        "redirects to no address .*check the address",
     ),
     "redirects to nowhere": Bad({"status": 302}, SourceNotFound, "HTTP 302, not a file; check the address"),
     "a page instead": Bad({"body": PAGE}, SourceCorrupt, "sent an HTML or XML page instead"),

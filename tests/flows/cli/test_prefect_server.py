@@ -150,7 +150,7 @@ def test_a_server_that_cannot_start_is_one_line_that_names_its_log(tmp_path: Pat
     _, errors = process.communicate(timeout=LONGEST_SECONDS)
     last = errors.splitlines()[-1]
     assert ServerNotStarted.__name__ in last
-    assert f"its log is {log};" in last
+    assert f"its log is {log}. " in last
     assert "file is not a database" in log.read_text()
 
 
