@@ -62,8 +62,8 @@ class Settings(BaseSettings):
     duckdb_memory_mb: int = Field(default=512, ge=128)
     """Megabytes of each DuckDB connection (staging, quality report, local warehouse); beyond it DuckDB spills
     to the data directory. A file of 20 million rows into the local warehouse then takes 0.65 GB for the whole
-    process, unbounded 0.7 GB. With less than 384 a month is inserted by one thread, which takes twice as long.
-    Raise it if DuckDB says that it is out of memory."""
+    process, unbounded 0.7 GB. With less than 384 one thread inserts a month alone, in twice the time. Raise
+    it if DuckDB says that it is out of memory."""
     postgres_url: SecretStr | None = None
     """Server for --to postgres: postgresql://user:password@host:5432/database, or `embedded` for a private
     one below the data directory."""

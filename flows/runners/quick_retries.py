@@ -41,11 +41,14 @@ def quick_retries() -> Generator[None]:
     Others, which send logs and events in the background, keep Prefect's pauses; nobody waits for them. So do
     servers behind https or a proxy, which are no SQLite of this kind.
     """
-    if not _is_plain_server(PREFECT_API_URL.value()):
+    url = PREFECT_API_URL.value()
+    if not _is_plain_server(url):
         yield
         return
-    sync_client = get_client({"mounts": {"http://": RepeatingTransport()}}, sync_client=True)
-    async_client = get_client(httpx_settings={"mounts": {"http://": AsyncRepeatingTransport()}})
+    # Of this server alone: `http://` would yield to an entry of NO_PROXY that names its host.
+    server = f"http://{urlsplit(url).netloc.rpartition('@')[2]}"
+    sync_client = get_client({"mounts": {server: RepeatingTransport()}}, sync_client=True)
+    async_client = get_client(httpx_settings={"mounts": {server: AsyncRepeatingTransport()}})
     # NOTE: not made with `httpx_settings`: such a context is passed over wherever Prefect asks for a client
     # without any, which is everywhere.
     sync_context = SyncClientContext.model_construct(client=sync_client)

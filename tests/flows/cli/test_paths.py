@@ -16,17 +16,20 @@ from support.cli import ROOT
 from flows.cli.paths import check_summary
 from flows.errors import UsageError
 from flows.parent import main
+from flows.settings import override_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CALL = ("--color", "yellow", "--months", "1", "--source", "synthetic", "--runner", "direct")
 
 
 @pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setenv("TAXI_SYNTHETIC_ROWS", "100")
-    return [*CALL, "--data-dir", str(tmp_path / "data")]
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    monkeypatch.setenv("TAXI_SYNTHETIC_ROWS", "100")  # for other processes
+    with override_settings(synthetic_rows=100):
+        yield [*CALL, "--data-dir", str(tmp_path / "data")]
 
 
 def in_a_process(arguments: list[str], **redirected: int) -> subprocess.CompletedProcess[str]:

@@ -113,10 +113,16 @@ def waited(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
     return lambda: sum("Another attempt will be made" in text for text in caplog.messages)
 
 
+@pytest.mark.parametrize("no_proxy", ["", "127.0.0.1"])
 @pytest.mark.parametrize("ask", CLIENTS)
 def test_a_refused_request_is_soon_repeated(
-    ask: Callable[[], None], busy: Busy, waited: Callable[[], int]
+    ask: Callable[[], None],
+    no_proxy: str,
+    busy: Busy,
+    waited: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("NO_PROXY", no_proxy)
     with quick_retries():
         for _ in range(2):  # every request has its repetitions
             busy.refusals = len(PAUSES_SECONDS)

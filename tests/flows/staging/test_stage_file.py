@@ -35,6 +35,7 @@ from flows.errors import (
     TooManyRejects,
     UsageError,
 )
+from flows.settings import Settings
 from flows.staging import (
     StagingOptions,
     check_row_transforms,
@@ -878,7 +879,11 @@ def test_a_report_that_cannot_be_computed_says_that_the_month_is_whole(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged = bench.stage(HEADER + rows(100_000))
-    monkeypatch.setattr(quality_report, "MEMORY_LIMIT", "1MB")
+    monkeypatch.setattr(
+        quality_report,
+        "get_settings",
+        lambda: Settings(_env_file=None).model_copy(update={"duckdb_memory_mb": 1}),
+    )
     with pytest.raises(QualityReportFailed, match="the month itself is whole") as failed:
         report_quality(staged)
     assert "\n" not in str(failed.value)
