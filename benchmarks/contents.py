@@ -51,7 +51,8 @@ def _measures(name: str, column: str) -> str:
     if column in TIMES:
         # As text, because drivers return timestamps as different types.
         least, most = (f"CAST({which}({quoted}) AS VARCHAR(19))" for which in ("min", "max"))
-        total = f"CAST(sum(extract(epoch FROM {quoted})) AS BIGINT)"
+        # Whole microseconds, because a sum of fractions depends on the order of the rows.
+        total = f"CAST(sum(CAST(extract(epoch FROM {quoted}) * 1000000 AS BIGINT)) AS VARCHAR(40))"
     elif column in TEXTS:
         least = most = "0"
         total = f"sum(length({quoted}))"

@@ -11,7 +11,6 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from flows.month import MonthOutcome, landing_ahead
 from flows.month.flow import etl_month, run_in_threads
 from flows.request import LoadRequest
-from flows.runners.quick_retries import quick_retries
 from flows.runtime import check_stopped
 from transforms.trip_month import TripMonth
 
@@ -47,5 +46,5 @@ def run_as_tasks(months: Sequence[TripMonth], request: LoadRequest) -> list[Mont
     Returns:
         One outcome for each month, in the same order.
     """
-    with landing_ahead(months, request), quick_retries():
+    with landing_ahead(months, request):
         return run_in_threads(run_month, months, request, request.runner.months_at_once)
