@@ -28,9 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_with(
-        main()
-    )  # here, because Prefect takes a second, and a wrong call or `--runner direct` need not wait
+    # Here, because Prefect takes a second, for which a wrong call or `--runner direct` need not wait.
+    exit_with(main())
 
 from pathlib import Path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from flows.month import steps
 from flows.month.ahead import landed_ahead
 from flows.month.outcome import MonthOutcome, describe_error, track_month
 from flows.runtime import Layout
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def load_from_source(month: TripMonth, request: LoadRequest, steps: Steps) -> MonthOutcome:
+def load_from_source(month: TripMonth, request: LoadRequest, runs: Steps) -> MonthOutcome:
     """Extract, stage and publish one month; a destination that fails does not stop the others.
 
     The destinations and the quality report need the staged file and not each other: they run side by side.
@@ -28,7 +29,7 @@ def load_from_source(month: TripMonth, request: LoadRequest, steps: Steps) -> Mo
     Args:
         month: which one.
         request: what is asked for.
-        steps: runs the steps.
+        runs: says how the steps are run.
 
     Returns:
         What became of the month.
@@ -42,14 +43,18 @@ def load_from_source(month: TripMonth, request: LoadRequest, steps: Steps) -> Mo
     with track_month(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
         outcome.ahead_seconds = ahead.seconds
         source = locate_source(request.source, month, settings)
-        landed = steps.extract(month, source, layout.raw(month.color), force=force, ahead=ahead.file)
-        staged = steps.stage(landed, month, layout.staged(month.color), request.staging, force=force)
+        landed = runs.run(
+            steps.extract, month, source, layout.raw(month.color), force=force, ahead=ahead.file
+        )
+        staged = runs.run(
+            steps.stage, landed, month, layout.staged(month.color), request.staging, force=force
+        )
         outcome.staged = staged
         publishing = {
-            name: steps.publish(staged, name, layout.data_dir, force=force)
+            name: runs.start(steps.publish, staged, name, layout.data_dir, force=force)
             for name in dict.fromkeys(request.to)
         }
-        report = steps.quality(staged)
+        report = runs.start(steps.quality, staged)
         for name, receipt in publishing.items():
             with outcome.publishing_to(name):
                 outcome.receipts[name] = receipt.result()

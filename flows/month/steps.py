@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Protocol, Self, TypeAlias, TypeVar
 
 from flows import sources, staging
 from flows.errors import LockTimeout, Terminal, Transient, error_context
@@ -33,8 +33,9 @@ Log: TypeAlias = "Callable[[str], object]"
 """Takes one line that a log store can parse."""
 
 STEP_RETRIES = RetryPolicy(attempts=4, first_pause_seconds=2.0, longest_pause_seconds=30.0, jitter=(1.0, 1.5))
-"""How often a step is retried; the quality report is not."""
+"""How often a step is retried; see `is_worth_retrying`."""
 
+Inputs = ParamSpec("Inputs")
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 
@@ -48,34 +49,16 @@ class Pending(Protocol[Result_co]):
 
 
 class Steps(Protocol):
-    """How the steps of a month are run. The last two are started and may run side by side."""
+    """How the steps of a month are run."""
 
-    def extract(
-        self,
-        month: TripMonth,
-        source: SourceFile,
-        directory: Path,
-        *,
-        force: bool,
-        ahead: LandedFile | Terminal | None = None,
-    ) -> LandedFile:
-        """Run `extract`."""
+    def run(self, step: Callable[Inputs, Result], *args: Inputs.args, **options: Inputs.kwargs) -> Result:
+        """Run a step, one of the functions of this module, and retry it."""
         ...
 
-    def stage(
-        self, landed: LandedFile, month: TripMonth, directory: Path, options: StagingOptions, *, force: bool
-    ) -> StagedMonth:
-        """Run `stage`."""
-        ...
-
-    def publish(
-        self, staged: StagedMonth, destination: str, data_dir: Path, *, force: bool
-    ) -> Pending[Receipt]:
-        """Start `publish`."""
-        ...
-
-    def quality(self, staged: StagedMonth) -> Pending[QualityReport]:
-        """Start `quality`."""
+    def start(
+        self, step: Callable[Inputs, Result], *args: Inputs.args, **options: Inputs.kwargs
+    ) -> Pending[Result]:
+        """Do the same beside what follows."""
         ...
 
 
@@ -226,38 +209,17 @@ class DirectSteps:
         """Wait for the steps under way."""
         self._pool.shutdown()
 
-    def extract(
-        self,
-        month: TripMonth,
-        source: SourceFile,
-        directory: Path,
-        *,
-        force: bool,
-        ahead: LandedFile | Terminal | None = None,
-    ) -> LandedFile:
-        """Run `extract`."""
-        return _retried(partial(extract, month, source, directory, force=force, ahead=ahead))
+    def run(self, step: Callable[Inputs, Result], *args: Inputs.args, **options: Inputs.kwargs) -> Result:
+        """See `Steps.run`."""
+        call = partial(step, *args, **options)
+        return retry_transient(call, STEP_RETRIES, retry_on=is_worth_retrying, before_pause=_announce)
 
-    def stage(
-        self, landed: LandedFile, month: TripMonth, directory: Path, options: StagingOptions, *, force: bool
-    ) -> StagedMonth:
-        """Run `stage`."""
-        return _retried(partial(stage, landed, month, directory, options, force=force))
-
-    def publish(
-        self, staged: StagedMonth, destination: str, data_dir: Path, *, force: bool
-    ) -> Pending[Receipt]:
-        """Start `publish`."""
-        step = partial(publish, staged, destination, data_dir, force=force)
-        return self._pool.submit(copy_context().run, _retried, step)
-
-    def quality(self, staged: StagedMonth) -> Pending[QualityReport]:
-        """Start `quality`."""
-        return self._pool.submit(copy_context().run, quality, staged)
+    def start(
+        self, step: Callable[Inputs, Result], *args: Inputs.args, **options: Inputs.kwargs
+    ) -> Pending[Result]:
+        """See `Steps.start`."""
+        return self._pool.submit(copy_context().run, lambda: self.run(step, *args, **options))
 
 
-def _retried(step: Callable[[], Result]) -> Result:
-    def announce(error: BaseException, seconds: float) -> None:
-        logger.warning("%s Trying again in %.0f s.", error, seconds)
-
-    return retry_transient(step, STEP_RETRIES, retry_on=is_worth_retrying, before_pause=announce)
+def _announce(error: BaseException, seconds: float) -> None:
+    logger.warning("%s Trying again in %.0f s.", error, seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flows.month.flow.artifacts import MonthPage
     from flows.month.steps import Pending
 
+Inputs = ParamSpec("Inputs")
 Result = TypeVar("Result")
 
 
@@ -86,26 +87,14 @@ def extract(
     Raises:
         TaxiError: see `flows.sources.land`.
     """
-    state: State[Any] = extract_task(month, source, directory, force=force, ahead=ahead, return_state=True)
+    state: State[Any] = _extract(month, source, directory, force=force, ahead=ahead, return_state=True)
     return state.result()
 
 
 @task(name="extract", task_run_name="extract {month.label}", cache_policy=NO_CACHE, **RETRY_OPTIONS)
-def extract_task(
+def _extract(
     month: TripMonth, source: SourceFile, directory: Path, *, force: bool, ahead: LandedFile | Terminal | None
 ) -> State[LandedFile]:
-    """The task of `extract`.
-
-    Args:
-        month: which one.
-        source: the file at its source.
-        directory: where it lands.
-        force: fetch it even if it is unchanged.
-        ahead: the file, if it has landed ahead of the month, or why it could not.
-
-    Returns:
-        The verified file, in a final state.
-    """
     landed = steps.extract(month, source, directory, force=force, ahead=ahead, log=_log)
     return Completed(name="Completed" if landed.fetched else "Cached", data=landed)
 
@@ -165,6 +154,22 @@ publish_task = MaterializingTask(
 )
 
 
+def submit_publish(
+    staged: StagedMonth, destination: str, data_dir: Path, *, force: bool
+) -> PrefectFuture[Receipt]:
+    """Submit the task `publish`: the month is replaced in one destination.
+
+    Args:
+        staged: the month.
+        destination: its name.
+        data_dir: of the local warehouse.
+        force: replace the month even if it is there already.
+    """
+    table, parquet = table_asset(destination, staged.month), staged_asset(staged.path, staged.month)
+    task_run = publish_task.with_options(assets=[table], asset_deps=[parquet])
+    return task_run.submit(staged, destination, data_dir, force=force)
+
+
 @task(name="quality", task_run_name="quality {staged.month.label}", cache_policy=NO_CACHE)
 def quality(staged: StagedMonth) -> QualityReport:
     """Count what is odd in the month.
@@ -193,6 +198,14 @@ class _Submitted(Generic[Result]):
         return result
 
 
+RUN: dict[Callable[..., Any], Callable[..., Any]] = {steps.extract: extract, steps.stage: stage_month}
+SUBMIT: dict[Callable[..., Any], Callable[..., Any]] = {
+    steps.publish: submit_publish,
+    steps.quality: quality.submit,
+}
+"""The task of each step."""
+
+
 class TaskSteps:
     """The steps of a month as task runs of the current flow; see `flows.month.steps.Steps`."""
 
@@ -204,36 +217,16 @@ class TaskSteps:
         """
         self._page = page
 
-    def extract(
-        self,
-        month: TripMonth,
-        source: SourceFile,
-        directory: Path,
-        *,
-        force: bool,
-        ahead: LandedFile | Terminal | None = None,
-    ) -> LandedFile:
-        """Run the task `extract`."""
-        return extract(month, source, directory, force=force, ahead=ahead)
+    def run(self, step: Callable[Inputs, Result], *args: Inputs.args, **options: Inputs.kwargs) -> Result:
+        """See `Steps.run`."""
+        return RUN[step](*args, **options)
 
-    def stage(
-        self, landed: LandedFile, month: TripMonth, directory: Path, options: StagingOptions, *, force: bool
-    ) -> StagedMonth:
-        """Run the task `stage`."""
-        return stage_month(landed, month, directory, options, force=force)
-
-    def publish(
-        self, staged: StagedMonth, destination: str, data_dir: Path, *, force: bool
-    ) -> Pending[Receipt]:
-        """Start the task `publish`."""
-        table = table_asset(destination, staged.month)
-        parquet = staged_asset(staged.path, staged.month)
-        task_run = publish_task.with_options(assets=[table], asset_deps=[parquet])
-        return _Submitted(task_run.submit(staged, destination, data_dir, force=force))
-
-    def quality(self, staged: StagedMonth) -> Pending[QualityReport]:
-        """Start the task `quality`."""
-        return _Submitted(quality.submit(staged), then=self._page.quality)
+    def start(
+        self, step: Callable[Inputs, Result], *args: Inputs.args, **options: Inputs.kwargs
+    ) -> Pending[Result]:
+        """See `Steps.start`."""
+        then: Any = self._page.quality if step is steps.quality else None
+        return _Submitted(SUBMIT[step](*args, **options), then)
 
 
 def _log(line: str) -> None:

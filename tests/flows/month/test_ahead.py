@@ -12,6 +12,7 @@ from support.cli import small_month
 from flows.errors import UsageError
 from flows.month import DirectSteps, MonthFailed, landing_ahead, load_from_source
 from flows.month.ahead import Ahead, landed_ahead
+from flows.month.steps import extract
 from flows.request import LoadRequest
 from flows.runtime import Layout, file_lock
 from flows.sources import LandedFile
@@ -89,7 +90,9 @@ def test_a_file_that_changed_after_it_landed_is_fetched_again(web: Web, request_
         ahead = landed_ahead(MONTHS[0]).file
         assert isinstance(ahead, LandedFile)
         ahead.path.write_bytes(b"something else")
-        source = steps.extract(MONTHS[0], _source(request_for), ahead.path.parent, force=False, ahead=ahead)
+        source = steps.run(
+            extract, MONTHS[0], _source(request_for), ahead.path.parent, force=False, ahead=ahead
+        )
     assert source.is_intact()
     assert paths(web) == ["/2021-01.csv.gz"] * 2
 
