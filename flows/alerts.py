@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from prefect.logging.loggers import flow_run_logger
 from prefect.utilities.urls import url_for
 
-from flows.cli import command_parser, exit_with, run_command_line
+from flows.cli import command_parser, exit_with, prefect_session, run_command_line
 from flows.errors import Terminal, UsageError
 from flows.month import MonthFailed, MonthsFailed, describe_error
 from flows.settings import get_settings
@@ -166,7 +166,9 @@ def main(arguments: Sequence[str] = ()) -> int:
             raise UsageError(
                 "TAXI_ALERT_BLOCK is not set; name a notification block, such as slack-webhook/taxi"
             )
-        send(block, "taxi-etl", "A test message: alerts of taxi-etl arrive here.")
+        with prefect_session() as api:
+            api.wait_until_ready()
+            send(block, "taxi-etl", "A test message: alerts of taxi-etl arrive here.")
         print(f"sent through {block}")
         return 0
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_gcp import GcpCredentials, GcsBucket
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
 
-from flows.cli import command_parser, exit_with, run_command_line
+from flows.cli import command_parser, exit_with, prefect_session, run_command_line
 from flows.destinations.gcs import bucket_and_folder
 from flows.destinations.postgres import PostgresAddress
 from flows.errors import UsageError
@@ -127,7 +127,9 @@ def main(arguments: Sequence[str] = ()) -> int:
         description = "Save a Prefect block for everything that the environment configures (TAXI_*)."
         command_parser("flows/blocks.py", description).parse_args(arguments)
         settings = get_settings()
-        print("\n".join([_save_postgres(settings), *_save_google(settings)]))
+        with prefect_session() as api:
+            api.wait_until_ready()
+            print("\n".join([_save_postgres(settings), *_save_google(settings)]))
         return 0
 
     return run_command_line(command)

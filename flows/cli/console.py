@@ -23,7 +23,7 @@ from rich.table import Table
 from flows.cli.logs import log_to, messages_to
 from flows.cli.paths import is_standard_output, remove_earlier_summary, write_summary
 from flows.cli.pipes import quiet_after_closed_pipe
-from flows.cli.prefect_settings import server_for_blocks, set_server_defaults
+from flows.cli.prefect_settings import server_for_blocks
 from flows.cli.process_time import seconds_since_start
 from flows.cli.signals import interruptible, print_interrupted, received_interrupt
 from flows.errors import LocalStorageError, TaxiError, UsageError, error_context
@@ -39,7 +39,7 @@ KEPT_LOGS = 20
 
 
 def run_command_line(command: Callable[[], int], *, loads_months: bool = False) -> int:
-    """Run a command with the project's defaults for Prefect, and turn the way it ends into an exit code.
+    """Run a command and turn the way it ends into an exit code.
 
     Args:
         command: parses its options, does its work and returns its exit code.
@@ -49,7 +49,6 @@ def run_command_line(command: Callable[[], int], *, loads_months: bool = False) 
         The command's own exit code, or, after one line on standard error: 2 for wrong usage or an unusable
         local directory, 1 for any other `TaxiError`, 130 for Ctrl-C, 143 for SIGTERM.
     """
-    set_server_defaults()
     with quiet_after_closed_pipe(), interruptible(loads_months=loads_months):
         try:
             with server_for_blocks():

@@ -23,21 +23,6 @@ logger = logging.getLogger(__name__)
 
 PROJECT_ROOT = Path(__file__).parents[2]
 
-SERVER_DEFAULTS = {
-    # A fresh database takes 16 s to set up on a small machine; Prefect gives up after 20.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-}
-
-
-def set_server_defaults() -> None:
-    """Put the project's own defaults for Prefect into the environment, unless they are there already.
-
-    To be called before Prefect is imported; a server that Prefect starts takes them over.
-    """
-    for name, value in SERVER_DEFAULTS.items():
-        os.environ.setdefault(name, value)
-
 
 @contextlib.contextmanager
 def prefect_session(server_log: Path | None = None) -> Generator[PrefectApi]:
@@ -47,12 +32,13 @@ def prefect_session(server_log: Path | None = None) -> Generator[PrefectApi]:
     settings say how often they are sent. (There, it cannot be switched off.)
 
     Args:
-        server_log: the file for what a temporary server reports; None: Prefect starts one when it needs it.
+        server_log: the file for what a temporary server reports; None: one in the temporary directory.
 
     Yields:
         The server; import the flow, then wait until it is ready.
     """
-    with prefect_api(server_log) if server_log else contextlib.nullcontext(PrefectApi()) as api:
+    server_log = server_log or Path(tempfile.gettempdir()) / f"prefect-server-{os.getpid()}.log"
+    with prefect_api(server_log) as api:
         if api.message:
             logger.info(api.message)
         with signals_deferred():
@@ -76,8 +62,7 @@ def server_for_blocks() -> Generator[None]:
         def start() -> None:
             with lock:
                 if not sessions:
-                    log = Path(tempfile.gettempdir()) / f"prefect-server-{os.getpid()}.log"
-                    sessions.append(stack.enter_context(prefect_session(log)))
+                    sessions.append(stack.enter_context(prefect_session()))
                     sessions[0].wait_until_ready()
 
         with before_reading_blocks(start):

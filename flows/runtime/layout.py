@@ -71,6 +71,11 @@ class Layout:
         return self.data_dir / "warehouse.duckdb"
 
     @property
+    def postgres(self) -> Path:
+        """The directory of the embedded Postgres server."""
+        return self.data_dir / "postgres"
+
+    @property
     def logs(self) -> Path:
         """The directory of the command line's log files."""
         return self.data_dir / "logs"
@@ -85,5 +90,5 @@ class Layout:
         if not path.is_relative_to(data_dir) or path == data_dir:
             return False
         name = path.relative_to(data_dir).parts[0]
-        others = (self.warehouse.name, "postgres")  # with their locks and logs
+        others = (self.warehouse.name, self.postgres.name)  # with their locks and logs
         return name in OWN_DIRECTORIES or name.lstrip(".").startswith(others)

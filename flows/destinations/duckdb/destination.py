@@ -14,7 +14,7 @@ from flows.destinations.duckdb.connection import connected
 from flows.destinations.duckdb.ledger import ledger_of
 from flows.destinations.duckdb.tables import ensure_table, quoted
 from flows.errors import UsageError
-from flows.runtime import ProgressCallback, fsync
+from flows.runtime import Layout, ProgressCallback, fsync
 from transforms.dataset import FILE_MONTH, Dataset
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class DuckDBFile:
             UsageError: DuckDB cannot keep a file in this directory.
         """
         destination = cls(
-            data_dir / "warehouse.duckdb", settings.lock_timeout_seconds, settings.duckdb_memory_mb
+            Layout(data_dir).warehouse, settings.lock_timeout_seconds, settings.duckdb_memory_mb
         )
         # DuckDB looks for its log in front of a question mark, and takes a backslash for a slash.
         for sign in "?\\":

@@ -24,6 +24,7 @@ from flows.destinations.postgres.locks import LockBudget, lock_timeouts
 from flows.destinations.postgres.swap import replace_month
 from flows.destinations.postgres.tables import MonthNames, lock_key
 from flows.errors import UsageError
+from flows.runtime import Layout
 
 if TYPE_CHECKING:
     from flows.runtime import ProgressCallback
@@ -84,7 +85,7 @@ class Postgres:
             )
         if url == "embedded":
             require_wheel()
-        directory = data_dir.absolute() / "postgres"
+        directory = Layout(data_dir.absolute()).postgres
         address = None if url == "embedded" else PostgresAddress.of_url(url)
         if address and "search_path" in address.parameters.get("options", ""):
             logger.warning(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
+import socketserver
 import threading
 import traceback
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
@@ -232,35 +231,19 @@ def test_a_standby_and_a_role_that_only_reads_get_different_advice() -> None:
     assert "default_transaction_read_only" in advice[False]
 
 
-class _Service:
-    """A server that answers everything with the same words."""
-
-    def __init__(self, answer: bytes) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._answer = answer
-        self.port = str(self._listening.getsockname()[1])
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listening.close()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                with client:
-                    client.recv(10_000)
-                    client.sendall(self._answer)
+class _Web(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.recv(10_000)
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
 def test_what_does_not_speak_the_protocol_is_not_tried_again(months: Months) -> None:
-    with _Service(b"HTTP/1.1 400 Bad Request\r\n\r\n") as web:
-        database = Database(f"postgresql://me@127.0.0.1:{web.port}/d")
+    with socketserver.TCPServer(("127.0.0.1", 0), _Web) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        database = Database(f"postgresql://me@127.0.0.1:{web.server_address[1]}/d")
         with pytest.raises(DestinationRefused, match=r"no Postgres answers at .*name host and port"):
             destination(database).publish(months.trips(JANUARY))
+        web.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -368,7 +351,7 @@ def test_a_search_path_in_the_url_is_not_ignored_in_silence(
         ('could not translate host name "closed.refused" to address: Name or service not known', Terminal),
         ('FATAL:  password authentication failed for user "reset"', Terminal),
         ('FATAL:  no pg_hba.conf entry for host "::1", user "me", database "d", no encryption', Terminal),
-        ('root certificate file "/root/.postgresql/root.crt" does not exist', Terminal),
+        ('root certificate file "/home/me/.postgresql/root.crt" does not exist', Terminal),
     ],
 )
 def test_a_connection_that_fails(said: str, kind: type[TaxiError]) -> None:
