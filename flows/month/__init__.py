@@ -12,6 +12,7 @@ from flows.month.outcome import (
     track_month,
 )
 from flows.month.steps import DirectSteps
+from flows.month.unchanged import seems_unchanged
 
 __all__ = [
     "BUCKET",
@@ -25,5 +26,6 @@ __all__ = [
     "landing_ahead",
     "load_from_bucket",
     "load_from_source",
+    "seems_unchanged",
     "track_month",
 ]
