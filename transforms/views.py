@@ -1,13 +1,13 @@
-"""The views over the trip tables, declared once in DuckDB's SQL; `transforms.sql` renders them for the others.
+"""The views over the trip tables, declared once in DuckDB's SQL; `transforms.sql` renders them.
 
-Sums are taken over whole cents and thousandths of a mile, so that they come out the same whatever the order of
-the rows, in every warehouse and in every run.
+Sums are taken over whole cents and thousandths of a mile, so that they come out the same in every warehouse
+and in every run, whatever the order of the rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from transforms.column import DATE, FLOAT, INTEGER, TEXT, TIMESTAMP, Column, ColumnType
 from transforms.dataset import FILE_MONTH, FILE_MONTH_COLUMN, Dataset
@@ -62,7 +62,9 @@ _TRIP_COLUMNS = (
     Column("sales_tax", FLOAT, "Sales tax", unit="USD"),
     Column("tolls_amount", FLOAT, "Tolls", unit="USD"),
     Column("tip_amount", FLOAT, "Tip, of taxis without cash tips", unit="USD"),
-    Column("total_amount", FLOAT, "What the passenger paid; of high-volume trips the sum of parts", unit="USD"),
+    Column(
+        "total_amount", FLOAT, "What the passenger paid; of high-volume trips the sum of parts", unit="USD"
+    ),
 )
 
 _SOURCES = {
@@ -83,7 +85,15 @@ _SOURCES_OF = {
     }
 }
 
-_FHVHV_PARTS = ("tolls", "bcf", "sales_tax", "congestion_surcharge", "airport_fee", "cbd_congestion_fee", "tips")
+_FHVHV_PARTS = (
+    "tolls",
+    "bcf",
+    "sales_tax",
+    "congestion_surcharge",
+    "airport_fee",
+    "cbd_congestion_fee",
+    "tips",
+)
 """What high-volume trips cost besides the fare; their files have no total."""
 
 _TYPE_NAMES = {ColumnType.TEXT: "TEXT"}  # VARCHAR, DuckDB's name for it, is another type in Postgres
@@ -98,7 +108,9 @@ def taxi_views(tables: Mapping[str, Iterable[str]]) -> tuple[View, ...]:
     Returns:
         The views, each one after those that it needs.
     """
-    trips = " UNION ALL ".join(_trips_of(DATASETS[name], {*tables[name]}) for name in DATASETS if name in tables)
+    trips = " UNION ALL ".join(
+        _trips_of(DATASETS[name], {*tables[name]}) for name in DATASETS if name in tables
+    )
     return (
         View("taxi_trips", "Trips of all datasets in one shape", _TRIP_COLUMNS, (), trips),
         _named(),
@@ -124,7 +136,7 @@ def _value(dataset: Dataset, column: Column, columns: set[str]) -> str:
     if column.name == "dataset":
         return f"CAST('{dataset.name}' AS TEXT)"
     if column.name == "duration_seconds" and dataset.dropoff in columns:
-        return f"date_diff('second', \"{dataset.pickup}\", \"{dataset.dropoff}\")"
+        return f'date_diff(\'second\', "{dataset.pickup}", "{dataset.dropoff}")'
     if column.name == "total_amount" and "base_passenger_fare" in columns:
         parts = [f'coalesce("{name}", 0)' for name in _FHVHV_PARTS if name in columns]
         total = f"({' + '.join(['base_passenger_fare', *parts])})"
@@ -160,7 +172,9 @@ def _named() -> View:
     }
     selected = [f"trips.{column.name}" for column in _TRIP_COLUMNS]
     selected += [f"{value} AS {name}" for name, (value, _) in words.items()]
-    joined = [f"LEFT JOIN {table} AS {alias} ON {alias}.{key} = trips.{code}" for alias, table, key, code in joins]
+    joined = [
+        f"LEFT JOIN {table} AS {alias} ON {alias}.{key} = trips.{code}" for alias, table, key, code in joins
+    ]
     return View(
         "taxi_trips_named",
         "Trips with zones, boroughs, and words for codes",

@@ -271,10 +271,10 @@ def warn_about_names(plan: ViewPlan, place: str) -> None:
         place: where that is.
     """
     if plan.taken:
-        missing = f", and {_listed(plan.left_out)} would read it: none of them is made" if plan.left_out else ""
+        missing = f", and without {_listed(plan.left_out)}, which would read it" if plan.left_out else ""
         warn_once(
-            f"{place} has {_listed(plan.taken)} that taxi-etl did not make, which is left alone{missing}. Rename "
-            "it to get the view of that name, or set TAXI_VIEWS=false to do without"
+            f"{place} has {_listed(plan.taken)} that taxi-etl did not make: it is left alone{missing}. Rename "
+            "it to get the view of that name, or set TAXI_VIEWS=false to do without any"
         )
 
 
@@ -286,8 +286,8 @@ def warn_about_failure(reason: str, place: str) -> None:
         place: where.
     """
     warn_once(
-        f"the views in {place} could not be made or renewed ({reason}); the months are loaded all the "
-        "same, the next run tries again. TAXI_VIEWS=false does without them"
+        f"the views in {place} could not be made or renewed ({reason}); the months are loaded all the same, "
+        "and the next run tries again. TAXI_VIEWS=false does without them"
     )
 
 

@@ -62,7 +62,8 @@ class BigQueryHarness(Harness):
         """Every table, staging tables too."""
         if DATASET not in self.server.catalog.datasets:
             return set()
-        return {table.name for table in self.server.catalog.tables(DATASET)} - DIMENSION_TABLES
+        tables = self.server.catalog.tables(DATASET)
+        return {table.name for table in tables if not table.is_view} - DIMENSION_TABLES
 
     def staging_tables(self) -> set[str]:
         return {name for name in self.all_tables() if NAME.fullmatch(name)}

@@ -159,6 +159,9 @@ class Harness:
         """The destination, made anew."""
         return self.place.make()
 
+    drop = "DROP TABLE {}"
+    """The statement that drops a table that views read."""
+
     @property
     def place(self) -> Place:
         """How another process makes the same destination."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 class PostgresHarness(Harness):
     module = "flows.destinations.postgres.swap"
+    drop = "DROP TABLE {} CASCADE"
 
     def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:
         super().__init__(directory, request)
