@@ -31,7 +31,7 @@ def render(query: str, dialect: str, schema: Sequence[str] = ()) -> str:
     return tree.sql(dialect, pretty=True, unsupported_level=sqlglot.ErrorLevel.RAISE)
 
 
-def _for_bigquery(node: sqlglot.Expression) -> sqlglot.Expression:
+def _for_bigquery(node: sqlglot.Expr) -> sqlglot.Expr:
     """Name the functions of DATETIME, and let an interval have a number, as GoogleSQL documents them."""
     if isinstance(node, exp.DateDiff):
         return exp.DatetimeDiff(**node.args)

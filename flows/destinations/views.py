@@ -286,8 +286,8 @@ def warn_about_failure(reason: str, place: str) -> None:
         place: where.
     """
     warn_once(
-        f"the views in {place} could not be made or renewed ({reason}); the months are loaded all the same, "
-        "and the next run tries again. TAXI_VIEWS=false does without them"
+        f"the views in {place} could not be made or renewed ({reason}); the months are loaded all the "
+        "same, and the next run tries again. TAXI_VIEWS=false does without them"
     )
 
 
