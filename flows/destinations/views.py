@@ -273,8 +273,8 @@ def warn_about_names(plan: ViewPlan, place: str) -> None:
     if plan.taken:
         missing = f", and without {_listed(plan.left_out)}, which would read it" if plan.left_out else ""
         warn_once(
-            f"{place} has {_listed(plan.taken)} that taxi-etl did not make: it is left alone{missing}. Rename "
-            "it to get the view of that name, or set TAXI_VIEWS=false to do without any"
+            f"{place} has {_listed(plan.taken)} that taxi-etl did not make: it is left alone{missing}. "
+            "Rename it to get the view of that name, or set TAXI_VIEWS=false to do without views"
         )
 
 
@@ -287,7 +287,7 @@ def warn_about_failure(reason: str, place: str) -> None:
     """
     warn_once(
         f"the views in {place} could not be made or renewed ({reason}); the months are loaded all the "
-        "same, and the next run tries again. TAXI_VIEWS=false does without them"
+        "same, and the next run tries again. TAXI_VIEWS=false does without views"
     )
 
 
