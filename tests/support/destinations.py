@@ -387,5 +387,11 @@ def die_while_publishing(pipe: Connection, place: Place, module: str, staged: St
         destination.publish(staged, force=True)
 
 
+def die_before_the_views(_: Connection, place: Place, staged: StagedMonth) -> None:
+    """Be killed when the month is published and the views are not."""
+    with mock.patch("transforms.sql.render", _be_killed):
+        place.make().publish(staged)
+
+
 def _be_killed(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)

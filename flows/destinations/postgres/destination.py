@@ -198,7 +198,12 @@ class Postgres:
         return [replace(row, load=row.load and replace(row.load, dataset=dataset.name)) for row in rows]
 
     def _publish_views(self, session: PostgresSession) -> None:
-        publish_views(session, with_views=self.views, lock_timeout_seconds=self.swap_timeout_seconds)
+        publish_views(
+            session,
+            with_views=self.views,
+            lock_timeout_seconds=self.lock_timeout_seconds,
+            attempt_seconds=self.swap_timeout_seconds,
+        )
 
     def _table(self, dataset: Dataset) -> str:
         return dataset.table if self.table is None else self.table

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from flows.destinations.postgres.connection import PostgresSession
 
 
-def publish_views(session: PostgresSession, *, with_views: bool, lock_timeout_seconds: float) -> None:
+def publish_views(
+    session: PostgresSession, *, with_views: bool, lock_timeout_seconds: float, attempt_seconds: float
+) -> None:
     """Make or renew the views and the comments of columns, if there is anything to be done.
 
     A failure is logged, not raised.
@@ -34,7 +36,8 @@ def publish_views(session: PostgresSession, *, with_views: bool, lock_timeout_se
     Args:
         session: outside of a transaction.
         with_views: False: only the comments of columns.
-        lock_timeout_seconds: how long each statement waits for readers while new readers queue behind it.
+        lock_timeout_seconds: how long another run that makes the same views is waited for.
+        attempt_seconds: how long each statement waits for readers while new readers queue behind it.
     """
     try:
         with session.transaction():
@@ -45,6 +48,7 @@ def publish_views(session: PostgresSession, *, with_views: bool, lock_timeout_se
                 session.rows("SELECT pg_advisory_xact_lock($1)", lock_key("makes views", session.schema))
                 # Another run may just have done the same.
                 if todo := _statements(session, with_views=with_views):
+                    session.set_lock_timeout(attempt_seconds)
                     session.execute(";\n".join(todo))
     except TaxiError as error:
         warn_about_failure(error.message, _place(session))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import logging
+import signal
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from support.destinations import HARNESSES, DuckDBHarness, Harness, Months, rows_of
+from support.destinations import (
+    HARNESSES,
+    Apart,
+    DuckDBHarness,
+    Harness,
+    Months,
+    die_before_the_views,
+    rows_of,
+)
 from support.trips import SHARED, needs_real_trips, real_month
 
 import transforms.sql
@@ -307,6 +316,19 @@ def test_a_view_that_cannot_be_made_stops_no_month(
     assert "\n" not in record.message
     assert views_of(warehouse) in (set(), {*VIEWS} - {"taxi_odd_trips"}), "all or none, or each one whole"
     publish(warehouse, months.trips(FEBRUARY))
+    assert views_of(warehouse) == {*VIEWS}
+
+
+def test_a_run_that_is_killed_before_the_views_leaves_them_to_the_next(
+    warehouse: Harness, months: Months
+) -> None:
+    staged = months.trips(JANUARY)
+    with Apart(die_before_the_views, warehouse.place, staged) as process:
+        assert process.wait() == -signal.SIGKILL
+    warehouse.settle()
+    assert warehouse.make().loaded(JANUARY)
+    assert views_of(warehouse) == set()
+    assert warehouse.make().publish(staged).status == "unchanged"
     assert views_of(warehouse) == {*VIEWS}
 
 
