@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     lock_timeout_seconds: float = Field(default=600.0, ge=0)
     """Maximum time that a month waits for another run of it and for locks in Postgres, in all, or that the
     months of a run wait for another process that has the local warehouse open."""
+    views: bool = True
+    """Make the views and the tables of zones and codes in every warehouse, and renew them when there is more
+    to show, see docs/views.md; false leaves those that exist as they are."""
     duckdb_memory_mb: int = Field(default=512, ge=128)
     """Megabytes of each DuckDB connection (staging, quality report, local warehouse); beyond it DuckDB spills
     to the data directory. A file of 20 million rows into the local warehouse then takes 0.65 GB for the whole

@@ -41,6 +41,7 @@ class ColumnType(enum.Enum):
 
 
 INTEGER, FLOAT, TEXT, TIMESTAMP = ColumnType.INTEGER, ColumnType.FLOAT, ColumnType.TEXT, ColumnType.TIMESTAMP
+DATE = ColumnType.DATE
 """Short names for declarations."""
 
 
@@ -73,3 +74,8 @@ class Column:
     required: bool = False
     is_merged: bool = False
     codes: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def comment(self) -> str:
+        """What a warehouse says about the column: the description, with the unit if it has one."""
+        return self.description + (f" ({self.unit})" if self.unit else "")

@@ -22,6 +22,8 @@ TIMESTAMP_FORMAT = "%Y-%m-%d %H:%M:%S"
 FILE_MONTH = "file_month"
 """The one column we add: the first day of the month of the *file*, the key of every replacement."""
 
+FILE_MONTH_COLUMN = Column(FILE_MONTH, ColumnType.DATE, "First day of the month of the file")
+
 
 ROW_NUMBER = "(row number)"
 """Our name for a first column without a name, the index that pandas writes; it is not loaded."""
@@ -117,6 +119,8 @@ class Dataset:
     def _declaration(self, name: str) -> Column:
         if name == ROW_NUMBER:
             return Column(name, ColumnType.INTEGER, "Row number", required=True)
+        if name == FILE_MONTH:
+            return FILE_MONTH_COLUMN
         return self._declared.get(name) or Column(name, ColumnType.TEXT, "Not declared, kept as text")
 
     def undeclared(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -212,17 +216,28 @@ class Dataset:
         Returns:
             One field per column, its unit in the description; only `file_month` is `REQUIRED`.
         """
-        month = Column(FILE_MONTH, ColumnType.DATE, "First day of the month of the file")
-        columns = [month if name == FILE_MONTH else self._declaration(name) for name in self.types(new)]
+        columns = [self._declaration(name) for name in self.types(new)]
         return [
             {
                 "name": column.name,
                 "type": column.type.bigquery,
-                "mode": "REQUIRED" if column is month else "NULLABLE",
-                "description": column.description + (f" ({column.unit})" if column.unit else ""),
+                "mode": "REQUIRED" if column is FILE_MONTH_COLUMN else "NULLABLE",
+                "description": column.comment,
             }
             for column in columns
         ]
+
+    def comments(self, names: Iterable[str]) -> dict[str, str]:
+        """Derive what a warehouse says about columns.
+
+        Args:
+            names: of columns of the table.
+
+        Returns:
+            Comments by column name; columns that people have added have none.
+        """
+        ours = {*self._declared, FILE_MONTH}
+        return {name: self._declaration(name).comment for name in names if name in ours}
 
     def match_header(self, header: Sequence[str], *, allow_new: bool = False) -> HeaderMatch:
         """Map a file's column names to the declared ones, by spelling and never by position.

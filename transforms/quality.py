@@ -5,6 +5,8 @@ Everything counted here is unusual but well formed: such rows are loaded and rep
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from transforms.dataset import FILE_MONTH, Dataset
 
 _CONDITIONS = {
@@ -17,6 +19,25 @@ _CONDITIONS = {
 """Measure and condition by the column it needs."""
 
 
+def odd_conditions(pickup: str, dropoff: str, columns: Iterable[str]) -> dict[str, str]:
+    """Derive the conditions under which a trip is odd.
+
+    Args:
+        pickup: name of the column with the pick-up time.
+        dropoff: name of the column with the drop-off time.
+        columns: names of the other columns that there are; a condition that needs another one is left out.
+
+    Returns:
+        Conditions in DuckDB's SQL, by what is odd.
+    """
+    start, end, month = (f'"{column}"' for column in (pickup, dropoff, FILE_MONTH))
+    return {
+        "pickup_outside_month": f"{start} < {month} OR {start} >= {month} + INTERVAL 1 MONTH",
+        "dropoff_before_pickup": f"{end} < {start}",
+        **dict(_CONDITIONS[name] for name in columns if name in _CONDITIONS),
+    }
+
+
 def quality_measures(dataset: Dataset) -> dict[str, str]:
     """Derive the measures of a dataset.
 
@@ -27,10 +48,5 @@ def quality_measures(dataset: Dataset) -> dict[str, str]:
         DuckDB aggregates over a staged file by measure, each a number of rows. A measure whose column
         the dataset lacks is left out, so that 0 always means "checked, and none found".
     """
-    pickup, dropoff, month = (f'"{c}"' for c in (dataset.pickup, dataset.dropoff, FILE_MONTH))
-    conditions = {
-        "pickup_outside_month": f"{pickup} < {month} OR {pickup} >= {month} + INTERVAL 1 MONTH",
-        "dropoff_before_pickup": f"{dropoff} < {pickup}",
-        **dict(_CONDITIONS[name] for name in dataset.column if name in _CONDITIONS),
-    }
+    conditions = odd_conditions(dataset.pickup, dataset.dropoff, dataset.column)
     return {name: f"count(*) FILTER (WHERE {sql})" for name, sql in conditions.items()}

@@ -13,7 +13,7 @@ from unittest import mock
 
 from google.cloud import bigquery
 from support.bigquery import DATASET, client_of, settings_for
-from support.destinations import LONGEST_WAIT_SECONDS, Harness, Place
+from support.destinations import DIMENSION_TABLES, LONGEST_WAIT_SECONDS, Harness, Place
 
 from flows.destinations import LEDGER, Load
 from flows.destinations.bigquery.staging_table import NAME
@@ -62,7 +62,8 @@ class BigQueryHarness(Harness):
         """Every table, staging tables too."""
         if DATASET not in self.server.catalog.datasets:
             return set()
-        return {table.name for table in self.server.catalog.tables(DATASET)}
+        tables = self.server.catalog.tables(DATASET)
+        return {table.name for table in tables if not table.is_view} - DIMENSION_TABLES
 
     def staging_tables(self) -> set[str]:
         return {name for name in self.all_tables() if NAME.fullmatch(name)}

@@ -29,6 +29,7 @@ from flows.settings import Settings
 from flows.sources import SourceFile, land
 from flows.staging import StagingOptions, stage
 from transforms.dataset import ColumnType
+from transforms.dimensions import dimensions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from transforms.trip_month import TripMonth
 
 LONGEST_WAIT_SECONDS = 60
+DIMENSION_TABLES = {dimension.name for dimension in dimensions()}
+"""Made beside whatever is published; see tests/flows/destinations/test_views.py."""
 
 
 # Months to publish
@@ -156,6 +159,9 @@ class Harness:
         """The destination, made anew."""
         return self.place.make()
 
+    drop = "DROP TABLE {}"
+    """The statement that drops a table that views read."""
+
     @property
     def place(self) -> Place:
         """How another process makes the same destination."""
@@ -173,7 +179,7 @@ class Harness:
         return True
 
     def tables(self) -> set[str]:
-        """Every table there is, without partitions of others."""
+        """Every table there is, without partitions of others and without dimension tables."""
         raise NotImplementedError
 
     def read(self, table: str) -> pa.Table:
@@ -226,7 +232,7 @@ class DuckDBHarness(Harness):
         if not self.path.exists():
             return set()
         with self.reader() as query:
-            return {name for (name,) in query("SELECT table_name FROM duckdb_tables()")}
+            return {name for (name,) in query("SELECT table_name FROM duckdb_tables()")} - DIMENSION_TABLES
 
     def read(self, table: str) -> pa.Table:
         with duckdb.connect(self.path) as connection:
@@ -379,6 +385,12 @@ def die_while_publishing(pipe: Connection, place: Place, module: str, staged: St
     destination = place.make()
     with mock.patch.object(importlib.import_module(module), "reconcile", _be_killed):
         destination.publish(staged, force=True)
+
+
+def die_before_the_views(_: Connection, place: Place, staged: StagedMonth) -> None:
+    """Be killed when the month is published and the views are not."""
+    with mock.patch("transforms.sql.render", _be_killed):
+        place.make().publish(staged)
 
 
 def _be_killed(*_: object) -> None:

@@ -25,6 +25,7 @@ from adbc_driver_postgresql import dbapi
 
 from flows.destinations.postgres.address import PostgresAddress
 from flows.destinations.postgres.embedded_server import WHEEL, EmbeddedServer
+from transforms.dimensions import dimensions
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -89,12 +90,12 @@ class Database:
             return cursor.fetch_arrow_table()
 
     def tables(self) -> set[str]:
-        """Every table in `public`, partitions too."""
+        """Every table in `public`, partitions too, without dimension tables."""
         found = self.rows(
             "SELECT relname::text FROM pg_class "
             "WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
         )
-        return {name for (name,) in found}
+        return {name for (name,) in found} - {dimension.name for dimension in dimensions()}
 
     def clients(self) -> int:
         """How many connections the code under test has."""

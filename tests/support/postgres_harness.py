@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from support.destinations import LONGEST_WAIT_SECONDS, Harness, Place
+from support.destinations import DIMENSION_TABLES, LONGEST_WAIT_SECONDS, Harness, Place
 
 from flows.destinations import LEDGER, Load
 from flows.destinations.postgres import Postgres, PostgresAddress, swap
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 class PostgresHarness(Harness):
     module = "flows.destinations.postgres.swap"
+    drop = "DROP TABLE {} CASCADE"
 
     def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:
         super().__init__(directory, request)
@@ -59,7 +60,7 @@ class PostgresHarness(Harness):
             "SELECT relname::text FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
             "AND relnamespace = 'public'::regnamespace"
         )
-        return {name for (name,) in found} - self._left
+        return {name for (name,) in found} - self._left - DIMENSION_TABLES
 
     def read(self, table: str) -> pa.Table:
         return self.database.table(f"SELECT * FROM {table}")

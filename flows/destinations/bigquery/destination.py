@@ -37,6 +37,7 @@ from flows.destinations.bigquery.tables import (
     quoted,
     trips_table,
 )
+from flows.destinations.bigquery.views import publish_views
 from flows.destinations.bigquery.write_streams import write
 from flows.destinations.staged_batches import staged_batches, staged_schema
 from flows.errors import DestinationBusy, UsageError
@@ -66,14 +67,17 @@ class BigQuery:
 
     name = "bigquery"
 
-    def __init__(self, address: BigQueryAddress, lock_timeout_seconds: float) -> None:
+    def __init__(
+        self, address: BigQueryAddress, lock_timeout_seconds: float, *, with_views: bool = True
+    ) -> None:
         """Keep the address; nothing is connected yet.
 
         Args:
             address: the BigQuery dataset's.
             lock_timeout_seconds: how long transactions of other runs are waited for.
+            with_views: make the views and dimension tables.
         """
-        self._address = address
+        self._address, self._with_views = address, with_views
         self._lock_timeout_seconds = lock_timeout_seconds
 
     @classmethod
@@ -111,6 +115,7 @@ class BigQuery:
                 grpc_address=grpc_address,
             ),
             settings.lock_timeout_seconds,
+            with_views=settings.views,
         )
 
     def publish(
@@ -129,11 +134,13 @@ class BigQuery:
             tables = describe_tables(session, dataset.table, LEDGER)
             before = None if force else read_load(session, staged.month, tables)
             if before and before.is_same_data(Load.of(staged)):
+                self._publish_views(session)
                 return Receipt(self.name, before.row_count, "unchanged", time.perf_counter() - started)
             definitions = [trips_table(session, dataset, staged.new_columns), ledger_table(session)]
             check_tables(definitions, tables)
             tables = self._replace(session, staged, definitions, tables, report)
             load = read_load(session, staged.month, tables)
+            self._publish_views(session)
         if load is None:
             raise DestinationBusy(
                 f"{staged.month.label} was changed by somebody else while it was published; run it again"
@@ -153,6 +160,10 @@ class BigQuery:
             if not session.location:
                 return []
             return ledger_of(session).holdings(dataset.table, dataset.name, between)
+
+    def _publish_views(self, session: BigQuerySession) -> None:
+        if self._with_views:
+            publish_views(session, self._lock_timeout_seconds)
 
     def _replace(
         self,

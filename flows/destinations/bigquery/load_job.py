@@ -78,6 +78,7 @@ class LoadJobs(BigQuery):
             tables = describe_tables(session, month.dataset.table, LEDGER)
             before = None if force else read_load(session, month, tables)
             if before and before.is_same_data(source.load):
+                self._publish_views(session)
                 return Receipt(self.name, before.row_count, "unchanged", time.perf_counter() - started)
             check_names(month.dataset.bigquery_columns(source.new_columns))
             definitions = [
@@ -100,6 +101,7 @@ class LoadJobs(BigQuery):
                 )
             self._finish(session, source, pending)
             load = read_load(session, month, tables)
+            self._publish_views(session)
         if load is None or not load.is_same_data(source.load):
             raise DestinationBusy(
                 f"{month.label} was changed by somebody else while it was loaded; run it again"

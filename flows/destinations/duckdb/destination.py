@@ -13,6 +13,7 @@ from flows.destinations.base import ALL_MONTHS, LEDGER, Holding, Load, Receipt, 
 from flows.destinations.duckdb.connection import connected
 from flows.destinations.duckdb.ledger import ledger_of
 from flows.destinations.duckdb.tables import ensure_table, quoted
+from flows.destinations.duckdb.views import publish_views
 from flows.errors import UsageError
 from flows.runtime import Layout, ProgressCallback, fsync
 from transforms.dataset import FILE_MONTH, Dataset
@@ -40,17 +41,21 @@ class DuckDBFile:
 
     name = "duckdb"
 
-    def __init__(self, path: Path, lock_timeout_seconds: float, memory_mb: int = 256) -> None:
+    def __init__(
+        self, path: Path, lock_timeout_seconds: float, memory_mb: int = 256, *, with_views: bool = True
+    ) -> None:
         """Keep the path; the file is created by the first publish.
 
         Args:
             path: the file.
             lock_timeout_seconds: how long to wait while another process has it open.
             memory_mb: that a connection may use; beyond it DuckDB spills to `{path}.tmp`.
+            with_views: make the views and dimension tables.
         """
         # Absolute, because DuckDB gives `~/` and `md:` at the start of a path a meaning of its own.
         self.path = path.absolute()
         self._limits = (lock_timeout_seconds, memory_mb)
+        self._with_views = with_views
 
     @classmethod
     def from_settings(cls, data_dir: Path, settings: Settings) -> Self:
@@ -58,13 +63,16 @@ class DuckDBFile:
 
         Args:
             data_dir: the directory.
-            settings: the lock time-out and DuckDB's memory are used.
+            settings: the lock time-out, DuckDB's memory and whether there are views.
 
         Raises:
             UsageError: DuckDB cannot keep a file in this directory.
         """
         destination = cls(
-            Layout(data_dir).warehouse, settings.lock_timeout_seconds, settings.duckdb_memory_mb
+            Layout(data_dir).warehouse,
+            settings.lock_timeout_seconds,
+            settings.duckdb_memory_mb,
+            with_views=settings.views,
         )
         # DuckDB looks for its log in front of a question mark, and takes a backslash for a slash.
         for sign in "?\\":
@@ -84,12 +92,14 @@ class DuckDBFile:
                 load = Load.of(staged)
                 before = None if force else _loaded(connection, staged.month)
                 if before and before.is_same_data(load):
+                    publish_views(connection, str(self.path), with_views=self._with_views)
                     return Receipt(self.name, before.row_count, "unchanged", time.perf_counter() - started)
                 if report:
                     report(0, staged.rows)
                 connection.begin()
                 rows = _replace_month(connection, staged, load)
                 connection.commit()
+                publish_views(connection, str(self.path), with_views=self._with_views)
             fsync(self.path.parent)  # DuckDB syncs its files, but not the directory entries
             if report:
                 report(rows, staged.rows)

@@ -23,6 +23,7 @@ from flows.destinations.postgres.loading_table import drop_orphaned_tables
 from flows.destinations.postgres.locks import LockBudget, lock_timeouts
 from flows.destinations.postgres.swap import replace_month
 from flows.destinations.postgres.tables import MonthNames, lock_key
+from flows.destinations.postgres.views import publish_views
 from flows.errors import UsageError
 from flows.runtime import Layout
 
@@ -49,6 +50,7 @@ class Postgres:
         indexes: `none`, `brin` or `btree`, on the pick-up time.
         lock_timeout_seconds: how long to wait for other runs and for readers, in all.
         swap_timeout_seconds: how long one attempt to swap waits while new readers queue behind it.
+        views: make the views and dimension tables.
         name: the destination's, as in `--to`.
     """
 
@@ -59,6 +61,7 @@ class Postgres:
     indexes: str = "none"
     lock_timeout_seconds: float = 600.0
     swap_timeout_seconds: float = 2.0
+    views: bool = True
     name: str = field(default="postgres", init=False)
 
     @classmethod
@@ -101,6 +104,7 @@ class Postgres:
             indexes=settings.postgres_indexes,
             lock_timeout_seconds=settings.lock_timeout_seconds,
             swap_timeout_seconds=settings.postgres_lock_timeout_seconds,
+            views=settings.views,
         )
 
     def publish(
@@ -135,6 +139,7 @@ class Postgres:
                 drop_orphaned_tables(session)
                 before = None if force else ledger.read(session, names, load.dataset)
             if before and before.is_same_data(load):
+                self._publish_views(session)
                 seconds = time.perf_counter() - started
                 return Receipt(self.name, before.row_count, "unchanged", seconds)
             pickup = staged.month.dataset.pickup
@@ -148,6 +153,7 @@ class Postgres:
                 attempt_seconds=self.swap_timeout_seconds,
                 budget=budget,
             )
+            self._publish_views(session)
         if report:
             report(staged.rows, staged.rows)
         return Receipt(self.name, staged.rows, "published", time.perf_counter() - started)
@@ -190,6 +196,14 @@ class Postgres:
         ):
             rows = ledger.holdings(session, self._table(dataset), self._ledger_key(dataset), between)
         return [replace(row, load=row.load and replace(row.load, dataset=dataset.name)) for row in rows]
+
+    def _publish_views(self, session: PostgresSession) -> None:
+        publish_views(
+            session,
+            with_views=self.views,
+            lock_timeout_seconds=self.lock_timeout_seconds,
+            attempt_seconds=self.swap_timeout_seconds,
+        )
 
     def _table(self, dataset: Dataset) -> str:
         return dataset.table if self.table is None else self.table

@@ -33,7 +33,7 @@ def test_six_months_on_two_workers_are_those_of_a_local_run(
     call = {"color": "yellow", "months": SIX, "to": ["postgres"], "source": "synthetic"}
     here = etl_parent_flow(**call, data_dir=tmp_path / "here")
     expected, ledger_here = table_digest(postgres), ledger(postgres)
-    postgres.execute("DROP TABLE yellow_taxi_trips", "DELETE FROM taxi_loads")
+    postgres.execute("DROP TABLE yellow_taxi_trips CASCADE", "DELETE FROM taxi_loads")
 
     summary = etl_parent_flow(
         **call, data_dir=tmp_path / "parent", runner="dask", dask_address=cluster.address

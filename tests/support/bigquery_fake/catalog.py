@@ -61,7 +61,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Table:
-    """A table's metadata; the rows are in DuckDB under the same names."""
+    """The metadata of a table or a view; the rows are in DuckDB under the same names."""
 
     dataset: str
     name: str
@@ -69,6 +69,7 @@ class Table:
     partitioning: dict[str, Any] | None = None
     clustering: tuple[str, ...] = ()
     expires_ms: int | None = None
+    is_view: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
     created_ms: int = 0
     modified_ms: int = 0
@@ -207,9 +208,21 @@ class Catalog:
             self.execute(f"CREATE TABLE {table.sql_name} ({columns})")
             return self._keep(replace(table, created_ms=self.now_ms()))
 
+    def replace(self, table: Table, query: str) -> Table:
+        """Make a view, or a table with the rows of a query, in the place of the one of that name."""
+        with self.lock:
+            self.dataset(table.dataset)
+            table.check()
+            kind = "VIEW" if table.is_view else "TABLE"
+            if (found := self.find(*table.key)) and found.is_view != table.is_view:
+                name = f"{self.project}:{table.dataset}.{table.name}"
+                raise ApiError("invalidQuery", f"{name} is not a {kind}, and cannot be replaced by one.")
+            self.execute(f"CREATE OR REPLACE {kind} {table.sql_name} AS {query}")
+            return self._keep(replace(table, created_ms=self.now_ms()))
+
     def drop(self, table: Table) -> None:
         with self.lock:
-            self.execute(f"DROP TABLE {table.sql_name}")
+            self.execute(f"DROP {'VIEW' if table.is_view else 'TABLE'} {table.sql_name}")
             del self._tables[table.key]
 
     def change(self, table: Table, **changes: Any) -> Table:  # noqa: ANN401 - as dataclasses.replace

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -217,19 +217,44 @@ class Script:
         sql.resolve(statement, self._catalog, self._default)
         assert statement.target
         found = self._catalog.find(*statement.target)
+        if isinstance(tree, exp.Create) and tree.expression:
+            self._create_as(statement)
+            return
         if isinstance(tree, exp.Create):
-            if tree.args.get("replace"):
+            if tree.args.get("replace") or tree.args.get("kind") != "TABLE":
                 raise unknown("CREATE OR REPLACE")
             if not (found and tree.args.get("exists")):
                 self._catalog.create(sql.declared_table(statement, self._value))
             return
         if isinstance(tree, exp.Drop):
-            if tree.args.get("kind") != "TABLE":
+            if tree.args.get("kind") not in {"TABLE", "VIEW"}:
                 raise unknown(f"DROP {tree.args.get('kind')}")
+            if found and found.is_view != (tree.args["kind"] == "VIEW"):
+                raise ApiError("invalidQuery", f"Cannot drop {found.name} as a {tree.args['kind']}.")
             if found or not tree.args.get("exists"):
                 self._catalog.drop(self._catalog.table(*statement.target))
             return
         self._alter(self._catalog.table(*statement.target), tree)
+
+    def _create_as(self, statement: sql.Statement) -> None:
+        """A view, or a table with the rows of a query; nobody here means to make one that must not exist."""
+        tree = statement.tree
+        if not tree.args.get("replace"):
+            raise unknown("CREATE ... AS without OR REPLACE")
+        declared = sql.declared_table(statement, self._value)
+        text, used = sql.to_duckdb(sql.Statement("SELECT", tree.expression), self._parameters)
+        try:
+            schema = self._select(f"SELECT * FROM ({text}) LIMIT 0", used).schema
+        except duckdb.Error as error:
+            raise ApiError("invalidQuery", f"Query error: {error}") from error
+        types = [type_of_arrow(found.type) for found in schema]
+        is_view = tree.args["kind"] == "VIEW"
+        if schema.names != [field.name for field in declared.fields]:
+            raise unknown("a column list that differs from the names in the query")
+        if not is_view and types != [field.type for field in declared.fields]:
+            raise ApiError("invalidQuery", f"The query has the types {types}, the table others")
+        fields = tuple(replace(one, type=kind) for one, kind in zip(declared.fields, types, strict=True))
+        self._catalog.replace(replace(declared, fields=fields, is_view=is_view), text)
 
     def _alter(self, table: Table, tree: exp.Expression) -> None:
         added = list(table.fields)

@@ -182,12 +182,12 @@ class Rest:
             "id": f"{project}:{table.dataset}.{table.name}",
             "tableReference": {"projectId": project, "datasetId": table.dataset, "tableId": table.name},
             "schema": {"fields": [one.answer() for one in table.fields]},
-            "type": "TABLE",
+            "type": "VIEW" if table.is_view else "TABLE",
             "creationTime": str(table.created_ms),
             "lastModifiedTime": str(table.modified_ms),
             "location": self._catalog.datasets[table.dataset]["location"],
         }
-        if rows:
+        if rows and not table.is_view:
             made["numRows"] = str(self._fake.count(table))
         if table.partitioning:
             made["timePartitioning"] = table.partitioning

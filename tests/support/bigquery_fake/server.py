@@ -129,7 +129,8 @@ class BigQueryFake:
         with self._database.cursor() as cursor:
             cursor.execute("SET TimeZone = 'UTC'")
             columns = ", ".join(map(quoted, names))
-            return cursor.sql(f"SELECT {columns} FROM {table.sql_name} ORDER BY rowid").to_arrow_table()
+            order = "" if table.is_view else " ORDER BY rowid"
+            return cursor.sql(f"SELECT {columns} FROM {table.sql_name}{order}").to_arrow_table()
 
     def count(self, table: Table) -> int:
         """How many are visible."""

@@ -36,6 +36,8 @@ KINDS: dict[type[exp.Expression], str] = {
     exp.Anonymous: "ASSERT",
 }
 MUTATING = {"UPDATE", "DELETE", "MERGE", "TRUNCATE_TABLE"}
+UNTYPED = "STRING"
+"""What the columns of a CREATE VIEW are taken for until its query is known."""
 DML = MUTATING | {"INSERT"}
 DDL = {"CREATE_TABLE", "DROP_TABLE", "ALTER_TABLE"}
 TIME_UNIT = re.compile(
@@ -112,7 +114,7 @@ def resolve(statement: Statement, catalog: Catalog, default_dataset: str | None)
         key = _key(table, catalog, default_dataset)
         if table is written:
             statement.target = key
-        if statement.kind not in DDL:
+        if statement.kind not in DDL or (isinstance(tree, exp.Create) and table is not written):
             found = catalog.table(*key)
             table.set("catalog", None)
             table.set("db", exp.to_identifier(found.dataset, quoted=True))
@@ -182,7 +184,7 @@ def declared_table(statement: Statement, evaluate: Any) -> Table:  # noqa: ANN40
         ApiError: something in it is not known here.
     """
     tree = statement.tree
-    if tree.args.get("kind") != "TABLE" or tree.expression or not isinstance(tree.this, exp.Schema):
+    if tree.args.get("kind") not in {"TABLE", "VIEW"} or not isinstance(tree.this, exp.Schema):
         raise unknown(f"the statement {tree.sql('bigquery')[:80]!r}")
     assert statement.target
     made = Table(*statement.target, tuple(map(declared_field, tree.this.expressions)))
@@ -197,6 +199,9 @@ def declared_table(statement: Statement, evaluate: Any) -> Table:  # noqa: ANN40
             options["expires_ms"] = int(evaluate(one.args["value"]).timestamp() * 1000)
         elif isinstance(one, exp.Property) and one.name.lower() in {"description", "friendly_name"}:
             options["extra"] = {**options.get("extra", {}), one.name.lower(): one.args["value"].name}
+        elif isinstance(one, exp.Property) and one.name.lower() == "labels":
+            labels = dict([part.name for part in pair.expressions] for pair in one.args["value"].expressions)
+            options["extra"] = {**options.get("extra", {}), "labels": labels}
         else:
             raise unknown(f"{one.sql('bigquery')} of a table")
     return Table(made.dataset, made.name, made.fields, partitioning, clustering, **options)
@@ -209,7 +214,7 @@ def _partitioning(text: str) -> dict[str, Any]:
 
 
 def declared_field(column: exp.Expression) -> Field:
-    """A column of a CREATE TABLE or an ADD COLUMN."""
+    """A column of a CREATE TABLE, a CREATE VIEW or an ADD COLUMN."""
     if not isinstance(column, exp.ColumnDef):
         raise unknown(f"{column.sql('bigquery')} in a table")
     mode, description = "NULLABLE", None
@@ -225,7 +230,7 @@ def declared_field(column: exp.Expression) -> Field:
     return Field.parse(
         {
             "name": column.name,
-            "type": standard_type(column.kind.sql("bigquery")),
+            "type": standard_type(column.kind.sql("bigquery")) if column.kind else UNTYPED,
             "mode": mode,
             "description": description,
         }

@@ -177,7 +177,7 @@ def test_months_that_bring_different_columns_at_once(
                 assert receipt.status == "published"
         assert_holds(harness, *staged)
         if round_ < 2:
-            postgres.execute(f"DROP TABLE {TABLE}")
+            postgres.execute(f"DROP TABLE {TABLE} CASCADE")
 
 
 def test_four_months_replaced_at_once(harness: PostgresHarness, postgres: Database, months: Months) -> None:

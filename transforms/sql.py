@@ -1,0 +1,40 @@
+"""SQL for each warehouse, rendered by sqlglot from DuckDB's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlglot
+from sqlglot import exp
+
+
+def render(query: str, dialect: str, schema: Sequence[str] = ()) -> str:
+    """Write a query in the dialect of a warehouse.
+
+    Args:
+        query: in DuckDB's SQL, without schemas.
+        dialect: `duckdb`, `postgres` or `bigquery`.
+        schema: where the tables are: nothing, a schema, or project and dataset.
+
+    Returns:
+        The query.
+
+    Raises:
+        sqlglot.errors.SqlglotError: it cannot be parsed, or the dialect has no such thing.
+    """
+    tree = sqlglot.parse_one(query, read="duckdb")
+    for table in tree.find_all(exp.Table):
+        for part, name in zip(("db", "catalog"), reversed(schema), strict=False):
+            table.set(part, exp.to_identifier(name, quoted=True))
+    if dialect == "bigquery":
+        tree = tree.transform(_for_bigquery)
+    return tree.sql(dialect, pretty=True, unsupported_level=sqlglot.ErrorLevel.RAISE)
+
+
+def _for_bigquery(node: sqlglot.Expr) -> sqlglot.Expr:
+    """Name the functions of DATETIME, and let an interval have a number, as GoogleSQL documents them."""
+    if isinstance(node, exp.DateDiff):
+        return exp.DatetimeDiff(**node.args)
+    if isinstance(node, exp.Interval):
+        return exp.Interval(this=exp.Literal.number(node.this.name), unit=node.args["unit"])
+    return node
