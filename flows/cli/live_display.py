@@ -204,6 +204,7 @@ class LiveDisplay:
                 bar = self.bars.add_task("", total=None, is_run=False, detail="")
                 self._months[month] = _Month(bar)
             at_work = self._months[month]
+            phases_before = at_work.phase
             at_work.note(phase, done, total)
             # The dataset is the same in all lines of a run.
             description = f"{month.rpartition(' ')[2]}  {at_work.phase}"
@@ -217,6 +218,8 @@ class LiveDisplay:
                 visible=not at_work.is_idle,
             )
             self._show_run()
+            if at_work.phase != phases_before:
+                self.bars.refresh()  # a short phase is seen as well
 
     def finish(self, finished: FinishedMonth) -> None:
         """See `RunListener.finish`."""

@@ -27,11 +27,10 @@ def wrapped_for(stream: IO[str], line: str) -> str:
         stream: where it goes.
         line: a word that is wider than the terminal, such as a path, stays whole and can be copied.
     """
-    if not stream.isatty():
+    columns = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+    if not columns:  # no terminal, or one that does not know its width
         return line
-    columns = os.get_terminal_size(stream.fileno()).columns
-    parts = textwrap.wrap(line, columns, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(parts)
+    return "\n".join(textwrap.wrap(line, columns, break_long_words=False, break_on_hyphens=False))
 
 
 class _Pipe(io.FileIO):

@@ -147,6 +147,5 @@ def _quality(months: Sequence[MonthOutcome]) -> list[RenderableType]:
         if total := sum(count for count, *_ in counts):
             most, of_rows, month = max(counts, key=lambda each: each[0] / each[1])
             share = total / sum(rows for _, rows, _ in counts)
-            words = measure.replace("_", " ")
-            table.add_row(words, f"{total:,}", f"{share:.3%}", f"{month}, {most / of_rows:.3%}")
+            table.add_row(measure, f"{total:,}", f"{share:.3%}", f"{month}, {most / of_rows:.3%}")
     return [table, Text()] if table.row_count else [Text("no unusual rows")]

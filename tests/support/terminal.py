@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,12 +66,11 @@ class Terminal:
     def picture(self, path: Path, title: str) -> None:
         """Save the screen as SVG."""
         console = Console(record=True, width=self.screen.columns, file=io.StringIO(), force_terminal=True)
-        for number in range(len(self.lines)):
+        for number, shown in enumerate(self.lines):
             line = self.screen.buffer[number]
-            text = Text(no_wrap=True, end="\n")
-            for column in range(self.screen.columns):
-                text.append(line[column].data, _style(line[column]))
-            console.print(text)
+            characters = [line[column] for column in range(len(shown))]
+            parts = [("".join(c.data for c in same), style) for style, same in groupby(characters, _style)]
+            console.print(Text.assemble(*parts, no_wrap=True))
         svg = console.export_svg(title=title, theme=SVG_EXPORT_THEME, unique_id=path.stem)
         # Without the fonts that would come from another machine: whoever shows it has one.
         path.write_text(re.sub(r"@font-face \{.*?\}\n", "", svg, flags=re.DOTALL))

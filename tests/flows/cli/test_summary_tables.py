@@ -43,7 +43,7 @@ YEARS = [2017, 2018, 2019, 2020, 2021]
 QUALITY = """
 unusual rows, loaded all the same    rows   share  most in
 ──────────────────────────────────────────────────────────────────
-negative fare                      60,000  0.100%  2017-01, 0.100%
+negative_fare                      60,000  0.100%  2017-01, 0.100%
 """.strip().split("\n")
 
 

@@ -31,12 +31,12 @@ HH:MM:SS yellow 2021-0N: published 2,000 rows in N.N s (2 of 3 months)
 HH:MM:SS yellow 2021-0N: published 2,000 rows in N.N s (3 of 3 months)
 unusual rows, loaded all the same  rows   share  most in
 ────────────────────────────────────────────────────────────────
-pickup outside month                  6  0.100%  2021-01, 0.100%
-dropoff before pickup                 3  0.050%  2021-01, 0.050%
-zero passengers                      57  0.950%  2021-01, 0.950%
-zero distance                        30  0.500%  2021-01, 0.500%
-negative fare                        12  0.200%  2021-01, 0.200%
-exact duplicates                      3  0.050%  2021-01, 0.050%
+pickup_outside_month                  6  0.100%  2021-01, 0.100%
+dropoff_before_pickup                 3  0.050%  2021-01, 0.050%
+zero_passengers                      57  0.950%  2021-01, 0.950%
+zero_distance                        30  0.500%  2021-01, 0.500%
+negative_fare                        12  0.200%  2021-01, 0.200%
+exact_duplicates                      3  0.050%  2021-01, 0.050%
 
 yellow 2021: 6,000 rows loaded in N.N s (N rows/s)
 month    source rows  staged  rejected  seconds  rows/s  duckdb
