@@ -19,7 +19,7 @@ from flows.cli.live_display import progress_on
 from flows.cli.logs import log_to, messages_to
 from flows.cli.paths import is_standard_output, remove_earlier_summary, write_summary
 from flows.cli.pipes import print_to_stderr, quiet_after_closed_pipe
-from flows.cli.prefect_settings import server_for_blocks, set_client_defaults
+from flows.cli.prefect_settings import server_for_blocks
 from flows.cli.process_time import seconds_since_start
 from flows.cli.signals import interruptible, print_interrupted, received_interrupt
 from flows.cli.summary_tables import summary_tables
@@ -46,7 +46,6 @@ def run_command_line(command: Callable[[], int], *, loads_months: bool = False) 
         The command's own exit code, or, after one line on standard error: 2 for wrong usage or an unusable
         local directory, 1 for any other `TaxiError`, 130 for Ctrl-C, 143 for SIGTERM.
     """
-    set_client_defaults()
     with quiet_after_closed_pipe(), interruptible(loads_months=loads_months):
         try:
             with server_for_blocks():

@@ -24,14 +24,6 @@ logger = logging.getLogger(__name__)
 PROJECT_ROOT = Path(__file__).parents[2]
 
 
-def set_client_defaults() -> None:
-    """Keep the notice about telemetry off the screen that Prefect's first import prints on a terminal.
-
-    To be called before Prefect is imported.
-    """
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-
-
 @contextlib.contextmanager
 def prefect_session(server_log: Path | None = None) -> Generator[PrefectApi]:
     """Run the flows of the block on the server that is configured, one that runs here, or a temporary one.
