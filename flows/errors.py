@@ -32,7 +32,8 @@ class TaxiError(Exception):
 
     Attributes:
         most_attempts: upper limit for the attempts that the settings allow; None: no limit of its own.
-        problem: what was wrong, without the next step.
+        problem: what was wrong.
+        next_step: what to do about it, if it was given by itself.
         message: the whole line: what was wrong, the legal values, the next step.
         where: what failed, such as `yellow 2021-01` or `yellow 2021-01 -> duckdb`; set by `error_context`.
     """
@@ -48,6 +49,7 @@ class TaxiError(Exception):
                 line that announces another attempt leaves it out.
         """
         self.problem = " ".join(message.split())
+        self.next_step = next_step
         self.message = f"{self.problem}; {next_step}" if next_step else self.problem
         self.where = ""
         super().__init__(self.message)

@@ -125,7 +125,7 @@ class Download:
             raise SourceInterrupted(
                 f"{self._received:,} of {self._announced:,} announced bytes came and "
                 f"{attempts} attempts brought no more ({error.problem})",
-                "run it again later: it goes on where it stopped",
+                error.next_step,
             ) from error
         except SourceChanged as error:
             raise SourceBusy(
