@@ -187,3 +187,26 @@ def test_prefects_notice_about_telemetry_does_not_show(terminal: Terminals, tmp_
     run = terminal("-c", "import flows.serve; print('end')", PREFECT_HOME=str(tmp_path))
     assert run.wait() == 0
     assert run.lines == ["end"]
+
+
+STUCK = """
+import os, signal, time
+from rich.console import Console
+from flows.cli import signals
+from flows.cli.live_display import progress_on
+
+signals.LONGEST_STOP_SECONDS = 0.1
+with signals.interruptible(loads_months=True), progress_on(Console(stderr=True)):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(9)
+    except KeyboardInterrupt:
+        time.sleep(99)
+"""
+
+
+def test_a_run_that_has_to_be_ended_gives_the_cursor_back(terminal: Terminals) -> None:
+    run = terminal("-c", STUCK)
+    assert run.wait() == 130
+    assert b"\x1b[?25l" in run.raw  # it was hidden
+    assert not run.screen.cursor.hidden
