@@ -48,6 +48,8 @@ server: $(STAMP) ## a Prefect server with its UI on http://127.0.0.1:4200, until
 	$(RUN)python -P flows/cli/serve_api.py
 
 deploy worker serve automations: export PREFECT_API_URL := $(PREFECT_API_URL)
+# Prefect's own commands print a notice about telemetry otherwise; ours see to it themselves.
+deploy worker: export DO_NOT_TRACK ?= 1
 
 deploy: $(STAMP) ## everything in prefect.yaml to the server, with its work pool
 	$(RUN)prefect work-pool create $(POOL) --type process >/dev/null 2>&1 || $(RUN)prefect work-pool inspect $(POOL) >/dev/null
@@ -62,8 +64,8 @@ serve: $(STAMP) ## the same without pool and worker, until Ctrl-C
 automations: $(STAMP) ## runs that vanish are seen by the server; alerts by it too: ALERT_BLOCK=slack-webhook/taxi
 	$(RUN)python flows/automations.py $(ALERT_BLOCK)
 
-pictures: $(STAMP) ## take the pictures in docs/images/ again, with chromium
-	TAXI_TEST_PICTURES=docs/images $(RUN)python -m pytest tests/flows/test_ui.py
+pictures: $(STAMP) ## take the pictures in docs/images/ again; those of the UI need chromium
+	TAXI_TEST_PICTURES=docs/images $(RUN)python -m pytest tests/flows/test_ui.py tests/flows/cli/test_terminal.py
 
 test: $(STAMP) ## the whole test suite
 	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder

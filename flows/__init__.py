@@ -6,6 +6,9 @@ import sys
 import types
 import typing
 
+# On a terminal, Prefect's first import prints a notice about telemetry, whichever command imports it.
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes by the convention of shells: 128 plus the number of the signal."""
 

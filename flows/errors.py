@@ -32,19 +32,25 @@ class TaxiError(Exception):
 
     Attributes:
         most_attempts: upper limit for the attempts that the settings allow; None: no limit of its own.
-        message: what was wrong, the legal values, the next step, in one line.
+        problem: what was wrong.
+        next_step: what to do about it, if it was given by itself.
+        message: the whole line: what was wrong, the legal values, the next step.
         where: what failed, such as `yellow 2021-01` or `yellow 2021-01 -> duckdb`; set by `error_context`.
     """
 
     most_attempts: int | None = None
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, next_step: str = "") -> None:
         """Keep the message as one line.
 
         Args:
             message: line breaks in it are replaced by blanks.
+            next_step: what to do, follows after a semicolon. Given by itself where the program may do it: a
+                line that announces another attempt leaves it out.
         """
-        self.message = " ".join(message.split())
+        self.problem = " ".join(message.split())
+        self.next_step = next_step
+        self.message = f"{self.problem}; {next_step}" if next_step else self.problem
         self.where = ""
         super().__init__(self.message)
 

@@ -103,7 +103,7 @@ from flows.alerts import alert_on_crash, alert_on_failure
 from flows.month import MonthOutcome, RunSummary, load_from_bucket
 from flows.month.flow import RETRY_OPTIONS, run_in_threads
 from flows.request import Color, Count, Month, checked_request
-from flows.runtime import check_stopped
+from flows.runtime import begin_run, check_stopped
 from transforms.trip_month import TripMonth
 
 
@@ -162,9 +162,9 @@ def gcs_to_bq(
     """
     parameters = locals()  # by name, so that an option is listed in the signature alone
     request = checked_request(check, **parameters, to=(WAREHOUSE,))
-    outcomes = run_in_threads(
-        load_month, request.selection.known_months(color), request, request.runner.months_at_once
-    )
+    selected = request.selection.known_months(color)
+    begin_run(len(selected))
+    outcomes = run_in_threads(load_month, selected, request, request.runner.months_at_once)
     for outcome in outcomes:
         if outcome.error and not outcome.failures:  # the run of the month ended abnormally
             outcome.failures[WAREHOUSE] = outcome.error

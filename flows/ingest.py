@@ -176,7 +176,7 @@ from flows.destinations import Receipt
 from flows.errors import error_context
 from flows.month import track_month
 from flows.month.flow import RETRY_OPTIONS, extract, stage_month
-from flows.runtime import Layout, reporter
+from flows.runtime import Layout, begin_run, reporter
 from flows.sources import locate_source
 from flows.staging import StagedMonth, StagingOptions
 
@@ -248,6 +248,7 @@ def ingest_data(
         row_transforms=("drop-zero-passengers",) if drops else (),
         max_reject_ratio=settings.max_reject_ratio,
     )
+    begin_run(1)
     log_subflow(table_name)
     with track_month(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
         landed = extract(month, source, layout.raw(month.color), force=force)

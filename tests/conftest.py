@@ -34,6 +34,7 @@ pytest_plugins = [
     "support.prefect_server",
     "support.deployed",
     "support.browser",
+    "support.terminal",
     "support.dask_cluster",
     "support.pool_workers",
     "support.loaded",

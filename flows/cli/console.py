@@ -10,25 +10,22 @@ import contextlib
 import datetime as dt
 import logging
 import sys
-import threading
-import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
-from rich.table import Table
 
+from flows.cli.live_display import progress_on
 from flows.cli.logs import log_to, messages_to
 from flows.cli.paths import is_standard_output, remove_earlier_summary, write_summary
-from flows.cli.pipes import quiet_after_closed_pipe
+from flows.cli.pipes import print_to_stderr, quiet_after_closed_pipe
 from flows.cli.prefect_settings import server_for_blocks
 from flows.cli.process_time import seconds_since_start
 from flows.cli.signals import interruptible, print_interrupted, received_interrupt
+from flows.cli.summary_tables import summary_tables
 from flows.errors import LocalStorageError, TaxiError, UsageError, error_context
-from flows.month import MonthOutcome, RunSummary, describe_error
-from flows.runtime import Layout, LogProgress, clear_stop, request_stop, set_progress_listener
+from flows.month import RunSummary, describe_error
+from flows.runtime import Layout, clear_stop, request_stop
 
 logger = logging.getLogger("flows.cli.console")
 
@@ -60,7 +57,7 @@ def run_command_line(command: Callable[[], int], *, loads_months: bool = False) 
                 return print_interrupted(interrupt, loads_months=loads_months)
             if not isinstance(error, TaxiError):
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            print_to_stderr(f"error: {error}")
             return WRONG_USAGE if isinstance(error, (UsageError, LocalStorageError)) else FAILED
 
 
@@ -74,35 +71,6 @@ def table_console(*, on_stderr: bool = False) -> Console:
     return Console(stderr=on_stderr, width=None if stream.isatty() else 160)
 
 
-class _TerminalProgress:
-    """Progress as one line per month: its phase, how far it is, and how fast."""
-
-    def __init__(self, live: Progress) -> None:
-        self._live = live
-        self._tasks: dict[str, TaskID] = {}
-        self._phases: dict[str, tuple[str, float]] = {}
-        self._lock = threading.Lock()
-
-    def update(self, month: str, phase: str, done: int, total: int | None) -> None:
-        # Destinations are published to side by side: a line for each.
-        name = month if phase in ("download", "stage") else f"{month} -> {phase}"
-        with self._lock:
-            self._update(name, phase, done, total)
-
-    def _update(self, name: str, phase: str, done: int, total: int | None) -> None:
-        now = time.monotonic()
-        if name not in self._tasks:
-            self._tasks[name] = self._live.add_task(name, total=None, speed="", phase="")
-        if self._phases.get(name, ("", now))[0] != phase:
-            self._phases[name] = (phase, now)
-            self._live.reset(self._tasks[name], total=total)
-        rate = done / max(now - self._phases[name][1], 0.001)
-        speed = f"{rate / 1e6:,.1f} MB/s" if phase == "download" else f"{rate:,.0f} rows/s"
-        if total is not None and done >= total:
-            speed = ""
-        self._live.update(self._tasks[name], completed=done, total=total, phase=phase, speed=speed)
-
-
 class RunConsole:
     """Reports the end of a run: table, summary file, exit code.
 
@@ -110,14 +78,15 @@ class RunConsole:
         server_log: the file for what a temporary Prefect server reports.
     """
 
-    def __init__(self, log: Path, summary_file: Path | None) -> None:
+    def __init__(self, screen: Console, log: Path, summary_file: Path | None) -> None:
         """Note where the details of the run go.
 
         Args:
+            screen: of standard error, for the progress.
             log: the log file, named in error messages.
             summary_file: receives the summary as JSON; None: no file.
         """
-        self._log, self._summary_file = log, summary_file
+        self._screen, self._log, self._summary_file = screen, log, summary_file
         self.server_log = log.with_suffix(".server.log")
 
     def conclude(self, run: Callable[[], RunSummary]) -> int:
@@ -130,7 +99,8 @@ class RunConsole:
             The exit code: 0 if every month is published, 1 after a failure, 130 or 143 if interrupted.
         """
         try:
-            summary = run()
+            with progress_on(self._screen):  # which is off the screen before anything else is printed
+                summary = run()
         except KeyboardInterrupt as interrupt:
             request_stop()
             return print_interrupted(interrupt, loads_months=True)
@@ -145,19 +115,16 @@ class RunConsole:
 
     def _report(self, summary: RunSummary) -> int:
         out = table_console(on_stderr=is_standard_output(self._summary_file))
-        out.print(_summary_table(summary))
-        for outcome in summary.months:
-            if outcome.quality:
-                out.print(f"{outcome.month.label}: {escape(outcome.quality)}", highlight=False)
+        out.print(summary_tables(summary, seconds_since_start(), out))
         for outcome in summary.failed:
-            print(f"failed: {outcome.error}", file=sys.stderr)
+            print_to_stderr(f"failed: {outcome.error}")
         if summary.failed:
-            print(f"log: {self._log}", file=sys.stderr)
+            print_to_stderr(f"log: {self._log}")
         try:
             if self._summary_file:
                 write_summary(self._summary_file, summary.to_json())
         except LocalStorageError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print_to_stderr(f"error: {error}")
             return FAILED
         return FAILED if summary.failed else SUCCEEDED
 
@@ -172,7 +139,8 @@ class RunConsole:
                 f"no Prefect server answers at {PREFECT_API_URL.value()}; start it, or unset PREFECT_API_URL "
                 "to use a temporary one"
             )
-        print(f"error: {text}\nlog: {self._log}", file=sys.stderr)
+        print_to_stderr(f"error: {text}")
+        print_to_stderr(f"log: {self._log}")
         return FAILED
 
 
@@ -204,62 +172,4 @@ def console_output(data_dir: Path, summary_file: Path | None = None) -> Generato
     with log_to(log), messages_to(screen, propagate=True):
         for old in sorted(logs.glob("etl-*.log"))[:-KEPT_LOGS]:
             old.unlink(missing_ok=True)
-        with _live_progress(screen):
-            yield RunConsole(log, summary_file)
-
-
-@contextlib.contextmanager
-def _live_progress(screen: Console) -> Generator[None]:
-    if not screen.is_terminal:
-        set_progress_listener(LogProgress())
-        yield
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        TextColumn("{task.fields[phase]:>9}"),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[speed]}"),
-    )
-    with Progress(*columns, console=screen) as live:
-        set_progress_listener(_TerminalProgress(live))
-        try:
-            yield
-        finally:
-            set_progress_listener(LogProgress())
-
-
-def _summary_table(summary: RunSummary) -> Table:
-    """One row per month; the column `dropped` only if row transforms dropped any rows."""
-    loaded = [o.staged.rows for o in summary.months if o.staged and o.status == "published"]
-    seconds = seconds_since_start()
-    rate = f" ({sum(loaded) / seconds:,.0f} rows/s)" if loaded else ""
-    table = Table(
-        title=f"{summary.label}: {sum(loaded):,} rows loaded in {seconds:.1f} s{rate}",
-        title_justify="left",
-    )
-    table.add_column("month")
-    has_dropped = any(outcome.staged and outcome.staged.dropped_rows for outcome in summary.months)
-    dropped = ["dropped"] if has_dropped else []
-    for name in ("source rows", "staged", "rejected", *dropped, "seconds", "rows/s"):
-        table.add_column(name, justify="right")
-    table.add_column("destinations")
-    for outcome in summary.months:
-        style = "red" if outcome.status == "failed" else None
-        table.add_row(*_cells(outcome, has_dropped=has_dropped), style=style)
-    return table
-
-
-def _cells(outcome: MonthOutcome, *, has_dropped: bool) -> list[str]:
-    staged = outcome.staged
-    counts: list[int | None] = [None] * 4
-    if staged:
-        counts = [staged.source_rows, staged.rows, staged.rejected_rows, staged.dropped_rows]
-    numbers = ["-" if count is None else f"{count:,}" for count in counts[: 4 if has_dropped else 3]]
-    # An unchanged month was not loaded, so it has no speed.
-    loaded = staged if outcome.status == "published" else None
-    rate = f"{loaded.rows / outcome.seconds:,.0f}" if loaded and outcome.seconds else "-"
-    published = [f"{name}: {receipt.status}" for name, receipt in outcome.receipts.items()]
-    failed = [f"{name}: failed" for name in outcome.failures]
-    destinations = ", ".join(published + failed) or "failed"
-    return [outcome.month.iso, *numbers, f"{outcome.seconds:.1f}", rate, destinations]
+        yield RunConsole(screen, log, summary_file)

@@ -10,6 +10,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.cli.pipes import wrapped_for
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -103,4 +105,5 @@ class _ScreenHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()}"
-        self._screen.print(line, markup=False, highlight=False, soft_wrap=True)
+        text = wrapped_for(self._screen.file, line)
+        self._screen.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Standard output and standard error whose reader may go away, as `head` does."""
+"""Standard output and standard error: lines that fit a terminal, and readers that go away, as `head` does."""
 
 from __future__ import annotations
 
@@ -6,8 +6,31 @@ import contextlib
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Generator
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
+
+
+def print_to_stderr(line: str) -> None:
+    """Print a line to standard error; see `wrapped_for`.
+
+    Args:
+        line: without a line break.
+    """
+    print(wrapped_for(sys.stderr, line), file=sys.stderr, flush=True)
+
+
+def wrapped_for(stream: IO[str], line: str) -> str:
+    """Break a line between words where a terminal would break it within one; elsewhere it stays whole.
+
+    Args:
+        stream: where it goes.
+        line: a word that is wider than the terminal, such as a path, stays whole and can be copied.
+    """
+    columns = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+    if not columns:  # no terminal, or one that does not know its width
+        return line
+    return "\n".join(textwrap.wrap(line, columns, break_long_words=False, break_on_hyphens=False))
 
 
 class _Pipe(io.FileIO):

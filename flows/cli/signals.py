@@ -25,7 +25,10 @@ from collections.abc import Generator
 from types import FrameType
 from typing import NoReturn
 
+from rich.console import Console
+
 from flows import INTERRUPTED, TERMINATED
+from flows.cli.pipes import print_to_stderr
 from flows.runtime import request_stop
 
 LONGEST_STOP_SECONDS = 20
@@ -116,6 +119,7 @@ def _watch(reader: socket.socket, has_ended: threading.Event, loads_months: bool
                 continue
             _note(ours[0])
             if not has_ended.wait(LONGEST_STOP_SECONDS) and (interrupt := received_interrupt()):
+                Console(stderr=True).show_cursor()  # which the bars hide while they are drawn
                 os._exit(print_interrupted(interrupt, loads_months=loads_months))
 
 
@@ -160,7 +164,7 @@ def print_interrupted(interrupt: KeyboardInterrupt, *, loads_months: bool) -> in
             ": every month is either wholly published or as it was before; the same command goes on where "
             "this one stopped"
         )
-    print(line, file=sys.stderr, flush=True)
+    print_to_stderr(line)
     return TERMINATED if terminated else INTERRUPTED
 
 

@@ -63,6 +63,7 @@ def load_from_bucket(
                 reporter(month.label, "load")(receipt.rows, receipt.rows)
     outcome.receipts[WAREHOUSE] = receipt
     outcome.seconds = time.perf_counter() - started
+    outcome.finish()
     return outcome
 
 

@@ -58,15 +58,15 @@ def load_from_source(month: TripMonth, request: LoadRequest, runs: Steps) -> Mon
         for name, receipt in publishing.items():
             with outcome.publishing_to(name):
                 outcome.receipts[name] = receipt.result()
-        outcome.quality = _headline(month, report)
+        outcome.quality = _counts(month, report)
     return outcome
 
 
-def _headline(month: TripMonth, report: Pending[QualityReport]) -> str:
-    """What the report says in one line; a report that cannot be made does not fail a published month."""
+def _counts(month: TripMonth, report: Pending[QualityReport]) -> dict[str, int]:
+    """What the report counts; a report that cannot be made does not fail a published month."""
     try:
-        return report.result().headline
+        return report.result().counts
     except Exception as error:
         logger.warning("%s: published without a quality report (%s)", month.label, describe_error(error))
         logger.debug("quality report of %s", month.label, exc_info=error)
-        return ""
+        return {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from flows.errors import TaxiError, Terminal, error_context
-from flows.runtime import file_lock
+from flows.runtime import FinishedMonth, file_lock, finish_month
 
 if TYPE_CHECKING:
     from flows.destinations import Receipt
@@ -34,7 +34,7 @@ class MonthOutcome:
         staged: the staged file; None if the month failed before.
         receipts: by destination, for those that now have the month.
         failures: by destination, for those that do not: the error in one line.
-        quality: headline of the quality report; empty if there is none.
+        quality: rows by what is unusual about them, from the quality report; empty if there is none.
         error: why the month failed, in one line; None if it did not.
     """
 
@@ -44,7 +44,7 @@ class MonthOutcome:
     staged: StagedMonth | None = None
     receipts: dict[str, Receipt] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    quality: str = ""
+    quality: dict[str, int] = field(default_factory=dict)
     error: str | None = None
 
     @classmethod
@@ -70,6 +70,11 @@ class MonthOutcome:
             return "failed"
         is_new = any(receipt.status == "published" for receipt in self.receipts.values())
         return "published" if is_new else "unchanged"
+
+    def finish(self) -> None:
+        """Report that nothing more will be done for the month in this run."""
+        rows = self.staged.rows if self.staged else 0
+        finish_month(FinishedMonth(self.month.label, self.status, self.seconds, rows, self.error))
 
     @contextlib.contextmanager
     def publishing_to(self, destination: str) -> Generator[None]:
@@ -156,6 +161,7 @@ def track_month(month: TripMonth, lock: Path, lock_timeout_seconds: float) -> Ge
         raise MonthFailed(outcome.error, outcome) from error
     finally:
         outcome.seconds = time.perf_counter() - started + outcome.ahead_seconds
+        outcome.finish()
     if outcome.error is not None:
         raise MonthFailed(outcome.error, outcome)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, Self, TypeAlias, TypeVar
 from flows import sources, staging
 from flows.errors import LockTimeout, Terminal, Transient, error_context
 from flows.request import configured_destination
-from flows.runtime import RetryPolicy, reporter, retry_transient
+from flows.runtime import RetryPolicy, announce_retry, reporter, retry_transient
 from flows.settings import get_settings
 from flows.staging import report_quality
 
@@ -212,14 +212,10 @@ class DirectSteps:
     def run(self, step: Callable[Inputs, Result], *args: Inputs.args, **options: Inputs.kwargs) -> Result:
         """See `Steps.run`."""
         call = partial(step, *args, **options)
-        return retry_transient(call, STEP_RETRIES, retry_on=is_worth_retrying, before_pause=_announce)
+        return retry_transient(call, STEP_RETRIES, retry_on=is_worth_retrying, before_pause=announce_retry)
 
     def start(
         self, step: Callable[Inputs, Result], *args: Inputs.args, **options: Inputs.kwargs
     ) -> Pending[Result]:
         """See `Steps.start`."""
         return self._pool.submit(copy_context().run, lambda: self.run(step, *args, **options))
-
-
-def _announce(error: BaseException, seconds: float) -> None:
-    logger.warning("%s Trying again in %.0f s.", error, seconds)

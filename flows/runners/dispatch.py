@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flows.month import RunSummary
+from flows.runtime import begin_run
 
 if TYPE_CHECKING:
     from flows.month import MonthOutcome
@@ -53,6 +54,7 @@ def run_months(months: Sequence[TripMonth], request: LoadRequest) -> list[MonthO
     Raises:
         ClusterUnreachable, NotDeployed: nobody can work on them; nothing was started.
     """
+    begin_run(len(months))
     at_once = request.runner.months_at_once
     if len(months) > 1 and not request.runner.is_remote:
         logger.info("%d months, %d at once; --concurrency changes it", len(months), min(at_once, len(months)))

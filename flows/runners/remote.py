@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,6 @@ from flows.sources import PUBLISHERS, SYNTHETIC, locate_source
 
 if TYPE_CHECKING:
     from transforms.trip_month import TripMonth
-
-logger = logging.getLogger("flows.runners")
 
 
 def portable_source(source: str) -> str:
@@ -82,5 +79,5 @@ def verify_outcome(outcome: MonthOutcome, data_dir: Path) -> MonthOutcome:
             outcome.failures[name] = str(error)
     if outcome.failures and outcome.error is None:
         outcome.error = "; ".join(outcome.failures.values())
-    logger.info("%s: %s in %.1f s", outcome.month.label, outcome.status, outcome.seconds)
+    outcome.finish()
     return outcome

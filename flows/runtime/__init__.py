@@ -15,31 +15,45 @@ from flows.runtime.files import (
 from flows.runtime.layout import Layout
 from flows.runtime.prefect_url import is_temporary_server, note_temporary_server
 from flows.runtime.progress import (
+    FinishedMonth,
     LogProgress,
     ProgressCallback,
+    begin_run,
+    finish_month,
     forward_progress,
     reporter,
     set_progress_listener,
 )
-from flows.runtime.retry import CONTENTION, RetryPolicy, parse_retry_after, retry_transient
-from flows.runtime.stopping import check_stopped, clear_stop, pause, request_stop
+from flows.runtime.retry import (
+    CONTENTION,
+    RetryPolicy,
+    announce_retry,
+    parse_retry_after,
+    retry_transient,
+)
+from flows.runtime.stopping import check_stopped, clear_stop, is_stopped, pause, request_stop
 
 __all__ = [
     "CONTENTION",
+    "FinishedMonth",
     "Layout",
     "LogProgress",
     "ProgressCallback",
     "RetryPolicy",
+    "announce_retry",
     "atomic_write",
+    "begin_run",
     "check_stopped",
     "clear_stop",
     "commit_file",
     "describe_free_space",
     "explain_full_disk",
     "file_lock",
+    "finish_month",
     "forward_progress",
     "fsync",
     "in_memory_duckdb",
+    "is_stopped",
     "is_temporary_server",
     "limit_memory",
     "note_temporary_server",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from typing import TypeAlias, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
+from flows.errors import TaxiError
 from flows.runtime.stopping import pause
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 ErrorTypes: TypeAlias = "type[BaseException] | tuple[type[BaseException], ...]"
@@ -128,6 +132,20 @@ def retry_transient(
         reraise=True,
     )
     return retrying(call)
+
+
+def announce_retry(error: BaseException, seconds: float, where: str = "") -> None:
+    """Log that another attempt follows; without the error's own advice, which would be to do just that.
+
+    Args:
+        error: of the attempt that failed.
+        seconds: until the next one.
+        where: what failed, if the error does not say so itself.
+    """
+    problem = error.problem if isinstance(error, TaxiError) else str(error)
+    if place := getattr(error, "where", "") or where:
+        problem = f"{place}: {problem}"
+    logger.warning("%s. Trying again in %.1f s.", problem.rstrip("."), seconds)
 
 
 def parse_retry_after(header: str | None, longest_seconds: float) -> float:

@@ -19,13 +19,18 @@ def clear_stop() -> None:
     _stop_requested.clear()
 
 
+def is_stopped() -> bool:
+    """Whether the run has been told to stop."""
+    return _stop_requested.is_set()
+
+
 def check_stopped() -> None:
     """Return at once unless the run has been told to stop.
 
     Raises:
         Stopped: `request_stop` was called.
     """
-    if _stop_requested.is_set():
+    if is_stopped():
         raise Stopped("stopped before it was done; nothing of it is half there")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from flows.errors import LocalStorageError, SourceBusy, SourceCorrupt, SourceUnreachable
 from flows.runtime import (
     ProgressCallback,
+    announce_retry,
     commit_file,
     explain_full_disk,
     require_free_space,
@@ -58,8 +59,8 @@ class _LeastRate:
             return
         if received - self._start < self._rate * seconds:
             raise SourceTooSlow(
-                f"only {received - self._start:,} bytes came in {seconds:.1f} s; run it again later: it "
-                "goes on where it stopped; or lower TAXI_HTTP_LEAST_BYTES_PER_SECOND"
+                f"only {received - self._start:,} bytes came in {seconds:.1f} s",
+                "run it again later: it goes on where it stopped; or lower TAXI_HTTP_LEAST_BYTES_PER_SECOND",
             )
         self.progress = self._start = received
         self._since = time.monotonic()
@@ -108,7 +109,7 @@ class Download:
                 source_retry_policy(self._settings),
                 retry_on=RETRIED_ERRORS,
                 progress=lambda: self._furthest,
-                before_pause=lambda error, seconds: logger.info("%s Trying again in %.1f s.", error, seconds),
+                before_pause=lambda error, seconds: announce_retry(error, seconds, self._target.name),
             )
         except SourceUnreachable as error:
             if not self._known:
@@ -123,12 +124,13 @@ class Download:
                 raise
             raise SourceInterrupted(
                 f"{self._received:,} of {self._announced:,} announced bytes came and "
-                f"{attempts} attempts brought no more ({error.message})"
+                f"{attempts} attempts brought no more ({error.problem})",
+                error.next_step,
             ) from error
         except SourceChanged as error:
             raise SourceBusy(
-                f"the source's answers did not fit together {attempts} times in a row "
-                f"({error.message}); run it again later"
+                f"the source's answers did not fit together {attempts} times in a row ({error.problem})",
+                "run it again later",
             ) from error
         except (SourceCorrupt, LocalStorageError):  # a full disk needs the space more than the next run
             self._discard()

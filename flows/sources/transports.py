@@ -104,7 +104,7 @@ def _open_http(request: SourceRequest, settings: Settings) -> Generator[SourceRe
         raise SourceNotFound(f"{host} leads nowhere ({error}); check the address") from error
     except httpx.TimeoutException as error:
         raise SourceInterrupted(
-            f"{host} was silent for {timeout:g} s; run it again later, or raise TAXI_HTTP_TIMEOUT_SECONDS"
+            f"{host} was silent for {timeout:g} s", "run it again later, or raise TAXI_HTTP_TIMEOUT_SECONDS"
         ) from error
     except httpx.TransportError as error:
         if str(error).startswith(BAD_REDIRECT):
@@ -114,7 +114,7 @@ def _open_http(request: SourceRequest, settings: Settings) -> Generator[SourceRe
                 f"{host} answers, but not in HTTP ({error}); check the address: its port, http or https"
             ) from error
         raise SourceInterrupted(
-            f"{host} cut the connection ({error}); run it again: it goes on where it stopped"
+            f"{host} cut the connection ({error})", "run it again: it goes on where it stopped"
         ) from error
 
 
@@ -147,7 +147,7 @@ def _read_answer(request: SourceRequest, response: httpx.Response, host: str) ->
             "the month is published there"
         )
     if status in BUSY_STATUS:
-        busy = SourceBusy(f"{host} answered HTTP {status}; run it again later")
+        busy = SourceBusy(f"{host} answered HTTP {status}", "run it again later")
         busy.retry_after_seconds = parse_retry_after(
             response.headers.get("Retry-After"), LONGEST_RETRY_AFTER_SECONDS
         )
@@ -257,14 +257,14 @@ def _bucket_errors(url: str) -> Generator[None]:
         raise SourceUnreachable(f"no connection to {url} ({error}); {OFFLINE_HINT}") from error
     except HttpError as error:
         if str(error.code) in map(str, BUSY_STATUS):
-            raise SourceBusy(f"{url}: {error}; run it again later") from error
+            raise SourceBusy(f"{url}: {error}", "run it again later") from error
         raise SourceNotFound(
             f"{url}: {error}; check the credentials (TAXI_GCP_KEY_FILE or the application default)"
         ) from error
     except (GoogleAuthError, ValueError) as error:
         raise SourceNotFound(f"{url}: {error}; check address and credentials") from error
     except (OSError, ClientConnectionError, ClientPayloadError) as error:
-        raise SourceInterrupted(f"reading {url} broke off ({error}); run it again") from error
+        raise SourceInterrupted(f"reading {url} broke off ({error})", "run it again") from error
 
 
 @contextlib.contextmanager

@@ -53,11 +53,12 @@ class QualityReport:
     @property
     def headline(self) -> str:
         """The non-zero measures in one line."""
-        counts = [f"{name} {count:,}" for name, count in self._counts.items() if count]
+        counts = [f"{name} {count:,}" for name, count in self.counts.items() if count]
         return ", ".join(counts) or "nothing odd"
 
     @property
-    def _counts(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
+        """Rows by measure, with the exact duplicates."""
         return {**self.measures, "exact_duplicates": self.exact_duplicates}
 
     def table(self) -> list[dict[str, Any]]:
@@ -65,7 +66,7 @@ class QualityReport:
         nulls = {f"null {name}": count for name, count in self.nulls.items() if count}
         return [
             {"measure": name, "rows": count, "share": f"{count / self.rows:.4%}"}
-            for name, count in {**self._counts, **nulls}.items()
+            for name, count in {**self.counts, **nulls}.items()
         ]
 
 

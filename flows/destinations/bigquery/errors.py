@@ -86,14 +86,16 @@ def to_taxi_error(error: Exception) -> TaxiError:
     if isinstance(error, (requests.RequestException, GoogleAuthError)):
         return NoConnection(type(error).__name__)
     if not isinstance(error, google_errors.GoogleAPICallError):
-        return DestinationBusy(f"BigQuery cannot do it now ({type(error).__name__}); try again later")
+        return DestinationBusy(f"BigQuery cannot do it now ({type(error).__name__})", "try again later")
     return _translate_refusal(error)
 
 
 def _translate_refusal(error: google_errors.GoogleAPICallError) -> TaxiError:
     reason, message = _reason(error), _message(error)
     if CONFLICT.search(message):
-        return TransactionConflict(f"BigQuery: another run changes the same table ({message}); let it finish")
+        return TransactionConflict(
+            f"BigQuery: another run changes the same table ({message})", "let it finish"
+        )
     is_busy = isinstance(
         error, (google_errors.ServerError, google_errors.TooManyRequests, google_errors.Aborted)
     ) and not isinstance(error, google_errors.MethodNotImplemented)

@@ -187,8 +187,8 @@ def _translate(path: Path, error: duckdb.Error) -> TaxiError | None:
     reason = str(error).partition("\n")[0]
     if isinstance(error, duckdb.TransactionException) and "conflict" in reason.lower():
         return DestinationBusy(
-            f"{path} is being changed by another connection of this process ({reason}); let it finish, "
-            "then run the same command again"
+            f"{path} is being changed by another connection of this process ({reason})",
+            "let it finish, then run the same command again",
         )
     if isinstance(error, SHAPE_ERRORS):
         return SchemaDrift(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from flows.destinations.base import ALL_MONTHS, LEDGER, Holding, Load, Receipt, reconcile
 from flows.destinations.duckdb.connection import connected
 from flows.destinations.duckdb.ledger import ledger_of
+from flows.destinations.duckdb.query_progress import progress_reported
 from flows.destinations.duckdb.tables import ensure_table, quoted
 from flows.destinations.duckdb.views import publish_views
 from flows.errors import UsageError
@@ -94,10 +95,9 @@ class DuckDBFile:
                 if before and before.is_same_data(load):
                     publish_views(connection, str(self.path), with_views=self._with_views)
                     return Receipt(self.name, before.row_count, "unchanged", time.perf_counter() - started)
-                if report:
-                    report(0, staged.rows)
                 connection.begin()
-                rows = _replace_month(connection, staged, load)
+                with progress_reported(connection, staged.rows, report):
+                    rows = _replace_month(connection, staged, load)
                 connection.commit()
                 publish_views(connection, str(self.path), with_views=self._with_views)
             fsync(self.path.parent)  # DuckDB syncs its files, but not the directory entries

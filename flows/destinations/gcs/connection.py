@@ -161,25 +161,27 @@ class _RequestRetry(Retry):
             )
         reason = describe_network_error(error)
         if not _is_unconnected(error):
-            return Unavailable(f"the connection to {self._host} broke ({reason}); run it again later")
+            return Unavailable(f"the connection to {self._host} broke ({reason})", "run it again later")
         kind = DestinationRefused if is_first else Unavailable
-        return kind(f"no connection to {self._host} ({reason}); check the network and STORAGE_EMULATOR_HOST")
+        return kind(
+            f"no connection to {self._host} ({reason})", "check the network and STORAGE_EMULATOR_HOST"
+        )
 
     def _refusal(self, response: requests.Response) -> TaxiError:
         status, reason, bucket = response.status_code, _reason(response), self._address.bucket
         if status in BUSY_STATUS:
-            busy = Unavailable(f"{self._host} cannot do it now ({reason}); run it again later")
+            busy = Unavailable(f"{self._host} cannot do it now ({reason})", "run it again later")
             busy.retry_after_seconds = parse_retry_after(
                 response.headers.get("Retry-After"), LONGEST_RETRY_AFTER_SECONDS
             )
             return busy
         if status == 412:
             return GenerationConflict(
-                f"another run has replaced the object in bucket {bucket} meanwhile; let it finish, then run "
-                "it again"
+                f"another run has replaced the object in bucket {bucket} meanwhile",
+                "let it finish, then run it again",
             )
         if response.request.method == "PUT" and status in (308, 404, 410):
-            return UploadLost(f"{self._host} has forgotten an upload that was under way; run it again")
+            return UploadLost(f"{self._host} has forgotten an upload that was under way", "run it again")
         advice = ADVICE.get(status, "see docs/google.md").format(bucket=bucket)
         subject = "there is no bucket" if status == 404 else f"{self._host} refused bucket"
         return DestinationRefused(f"{subject} {bucket} ({reason}); {advice}")

@@ -151,7 +151,9 @@ class MonthsInBucket(Gcs):
                 if report:
                     report(file.tell(), stored.size)
             if crc32c_of(file) != stored.crc32c:
-                raise DestinationBusy(f"{month_object.uri} arrived damaged (checksum differs); run it again")
+                raise DestinationBusy(
+                    f"{month_object.uri} arrived damaged (checksum differs)", "run it again"
+                )
             file.flush()  # atomic_write syncs and renames it before it is closed
 
 

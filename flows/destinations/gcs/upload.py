@@ -58,7 +58,7 @@ def upload(
                 **options,
             )
         except ValueError as error:  # the server has kept less of a chunk than was sent
-            raise UploadLost("a part of an upload was lost on the way; run it again") from error
+            raise UploadLost("a part of an upload was lost on the way", "run it again") from error
 
     retry_transient(attempt, session.policy, retry_on=UploadLost, progress=lambda: watched.acknowledged)
 

@@ -277,7 +277,7 @@ def connection_error(message: str, address: PostgresAddress) -> TaxiError:
         (UNREACHABLE_MESSAGES, "is the server running?"),
     ):
         if messages.search(cause):
-            return DestinationBusy(f"no connection to Postgres at {address} ({reason}); {advice}")
+            return DestinationBusy(f"no connection to Postgres at {address} ({reason})", advice)
     return DestinationRefused(
         f"no connection to Postgres at {address} ({reason}); correct TAXI_POSTGRES_URL (host, user, "
         "password, database) or the server, then run it again"
@@ -302,12 +302,12 @@ def statement_error(
     state, reason = sqlstate or "", _server_message(message)
     if state in LOCK_STATES:
         kind, what = LOCK_STATES[state]
-        return kind(f"Postgres: {what} ({reason}); let the others finish, then run it again")
+        return kind(f"Postgres: {what} ({reason})", "let the others finish, then run it again")
     if state in {"", "08P01"}:
         if PROTOCOL_MESSAGES.search(reason):
             return DestinationRefused(f"this is not Postgres's protocol ({reason}); {PROTOCOL_ADVICE}")
         if FULL_MESSAGES.search(reason):
-            return DestinationBusy(f"Postgres gives no connection ({reason}); {FULL_ADVICE}")
+            return DestinationBusy(f"Postgres gives no connection ({reason})", FULL_ADVICE)
         if "statement pooling" in reason:
             return DestinationRefused(f"this is a pooler in statement mode ({reason}); {POOLER_ADVICE}")
     if not state and is_operational:

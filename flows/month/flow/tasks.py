@@ -21,6 +21,7 @@ from flows.month.flow.assets import note_rows, source_asset, staged_asset, table
 from flows.month.flow.futures import wait_for_result
 from flows.month.flow.limits import concurrency_slot
 from flows.month.steps import STEP_RETRIES
+from flows.runtime import announce_retry
 from flows.sources import LandedFile, SourceFile
 from flows.staging import QualityReport, StagedMonth, StagingOptions
 from transforms.trip_month import TripMonth
@@ -37,25 +38,36 @@ Inputs = ParamSpec("Inputs")
 Result = TypeVar("Result")
 
 
-def is_transient(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Whether a failed task is worth another attempt; see `flows.month.steps.is_worth_retrying`.
+def is_transient(_: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Whether a failed task is worth another attempt, which is then announced.
+
+    Prefect asks only while there are attempts left; see `flows.month.steps.is_worth_retrying`.
 
     Args:
-        state: of the failed task run.
+        task_run: the failed one; its attempts are counted.
+        state: its state.
     """
-    return steps.is_worth_retrying(state.result(raise_on_failure=False))
+    error: Any = state.result(raise_on_failure=False)
+    is_worth_it = steps.is_worth_retrying(error)
+    if is_worth_it:
+        failures = min(task_run.run_count, len(RETRY_DELAYS))
+        announce_retry(error, RETRY_DELAYS[failures - 1])
+    return is_worth_it
 
 
 class _Retry(TypedDict):
     retries: int
-    retry_delay_seconds: Callable[[int], list[float]]
+    retry_delay_seconds: list[float]
     retry_jitter_factor: float
     retry_condition_fn: Callable[[Task[..., Any], TaskRun, State[Any]], bool]
 
 
+RETRY_DELAYS = exponential_backoff(STEP_RETRIES.first_pause_seconds)((STEP_RETRIES.attempts or 1) - 1)
+"""Seconds before each further attempt, which Prefect varies a little."""
+
 RETRY_OPTIONS: _Retry = {
     "retries": (STEP_RETRIES.attempts or 1) - 1,
-    "retry_delay_seconds": exponential_backoff(STEP_RETRIES.first_pause_seconds),
+    "retry_delay_seconds": RETRY_DELAYS,
     "retry_jitter_factor": STEP_RETRIES.jitter[1] - 1,
     "retry_condition_fn": is_transient,
 }

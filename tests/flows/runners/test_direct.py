@@ -125,7 +125,7 @@ def test_a_step_is_retried_as_prefect_would(cli: Cli, monkeypatch: pytest.Monkey
     def busy_at_first(*arguments: object, **options: object) -> object:
         calls.append(arguments)
         if len(calls) < 3:
-            raise DestinationBusy("somebody else is at it")
+            raise DestinationBusy("somebody else is at it", "run it again later")
         return publish(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(steps, "publish", busy_at_first)
@@ -134,7 +134,7 @@ def test_a_step_is_retried_as_prefect_would(cli: Cli, monkeypatch: pytest.Monkey
     result = cli(*SYNTHETIC[:4], "--source", "synthetic", "--runner", "direct", TAXI_SYNTHETIC_ROWS="500")
     assert result.code == 0, result.err
     assert len(calls) == 3
-    assert result.err.count("somebody else is at it Trying again in") == 2
+    assert result.err.count("yellow 2021-01: somebody else is at it. Trying again in") == 2
 
 
 def test_a_lock_that_was_waited_for_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ def test_a_source_means_the_same_on_every_machine(source: str, travels_as: str) 
             staged=STAGED,
             receipts={"postgres": Receipt("postgres", 8, "published", 0.25)},
             failures={"gcs": "yellow 2021-01 -> gcs: no such bucket"},
-            quality="1 odd trip",
+            quality={"negative_fare": 1},
             error="yellow 2021-01 -> gcs: no such bucket",
         ),
     ],
