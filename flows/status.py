@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -32,6 +31,7 @@ from flows.cli import (
     command_parser,
     exit_with,
     messages_to,
+    print_line,
     run_command_line,
     selection_from,
     table_console,
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _print(inventory)
         for name, reason in inventory.refusals.items():
-            print(f"error: {name}: {reason}", file=sys.stderr)
+            print_line(f"error: {name}: {reason}")
         return 0 if inventory.is_fine else 1
 
     return run_command_line(command)

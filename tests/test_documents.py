@@ -27,6 +27,10 @@ README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
+SHARED = {"--help", "--version", "--quiet", "--verbose", "--log-format"}
+"""Options of every command; those of its log stand in the README, with the main command's own."""
+
+
 def options(command_line: argparse.ArgumentParser) -> set[str]:
     return {option for action in command_line._actions for option in action.option_strings if option[2:]}
 
@@ -39,16 +43,12 @@ def test_every_option_is_in_the_readme_and_no_other() -> None:
 
 def test_every_option_of_ingest_is_documented() -> None:
     text = (ROOT / "docs" / "postgres.md").read_text()
-    assert [
-        option for option in sorted(options(ingest_parser()) - {"--help", "--version"}) if option not in text
-    ] == []
+    assert [option for option in sorted(options(ingest_parser()) - SHARED) if option not in text] == []
 
 
 def test_every_option_of_status_is_documented() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
-    assert [
-        option for option in sorted(options(status_parser()) - {"--help", "--version"}) if option not in text
-    ] == []
+    assert [option for option in sorted(options(status_parser()) - SHARED) if option not in text] == []
 
 
 @pytest.mark.parametrize("name", [*ROW_TRANSFORMS, *DESTINATIONS])

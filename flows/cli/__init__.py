@@ -13,7 +13,7 @@ from flows.cli.command_line import (
 )
 from flows.cli.console import console_output, run_command_line, table_console
 from flows.cli.inventory import Inventory, MonthInDestination, MonthInventory, take_inventory
-from flows.cli.logs import messages_to
+from flows.cli.logs import messages_to, print_line
 from flows.cli.paths import check_directory
 from flows.cli.prefect_settings import import_flow, prefect_session, read_project_file, require_prefect_server
 from flows.cli.run_load import run_load_command
@@ -36,6 +36,7 @@ __all__ = [
     "messages_to",
     "parse_command",
     "prefect_session",
+    "print_line",
     "read_project_file",
     "request_from",
     "require_prefect_server",

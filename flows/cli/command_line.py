@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
+from flows.cli.logs import add_log_options
 from flows.cli.paths import check_directory, check_summary, path_argument
 from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS
 from flows.errors import UsageError
@@ -70,6 +71,7 @@ def command_parser(
         text = texts.get(option.removeprefix("--").replace("-", "_"))
         argument = shared[option] | ({"help": text} if text else {})
         parser.add_argument(option, **argument, required=option in required)
+    add_log_options(parser)
     return parser
 
 

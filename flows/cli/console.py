@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-from flows.cli.logs import log_to, messages_to
+from flows.cli.logs import log_options, log_to, messages_to, print_line
 from flows.cli.paths import is_standard_output, remove_earlier_summary, write_summary
 from flows.cli.pipes import quiet_after_closed_pipe
 from flows.cli.prefect_settings import server_for_blocks
@@ -60,7 +60,7 @@ def run_command_line(command: Callable[[], int], *, loads_months: bool = False) 
                 return print_interrupted(interrupt, loads_months=loads_months)
             if not isinstance(error, TaxiError):
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            print_line(f"error: {error}")
             return WRONG_USAGE if isinstance(error, (UsageError, LocalStorageError)) else FAILED
 
 
@@ -144,22 +144,28 @@ class RunConsole:
         return self._report(summary)
 
     def _report(self, summary: RunSummary) -> int:
-        out = table_console(on_stderr=is_standard_output(self._summary_file))
-        out.print(_summary_table(summary))
-        for outcome in summary.months:
-            if outcome.quality:
-                out.print(f"{outcome.month.label}: {escape(outcome.quality)}", highlight=False)
+        self._print_table(summary)
         for outcome in summary.failed:
-            print(f"failed: {outcome.error}", file=sys.stderr)
+            print_line(f"failed: {outcome.error}")
         if summary.failed:
-            print(f"log: {self._log}", file=sys.stderr)
+            print_line(f"log: {self._log}", logging.INFO)
         try:
             if self._summary_file:
                 write_summary(self._summary_file, summary.to_json())
         except LocalStorageError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print_line(f"error: {error}")
             return FAILED
         return FAILED if summary.failed else SUCCEEDED
+
+    def _print_table(self, summary: RunSummary) -> None:
+        on_stderr = is_standard_output(self._summary_file)
+        if log_options.is_quiet or (on_stderr and log_options.is_json):
+            return
+        out = table_console(on_stderr=on_stderr)
+        out.print(_summary_table(summary))
+        for outcome in summary.months:
+            if outcome.quality:
+                out.print(f"{outcome.month.label}: {escape(outcome.quality)}", highlight=False)
 
     def _report_crash(self, error: Exception) -> int:
         """Report an error of the run as a whole, in one line."""
@@ -172,7 +178,8 @@ class RunConsole:
                 f"no Prefect server answers at {PREFECT_API_URL.value()}; start it, or unset PREFECT_API_URL "
                 "to use a temporary one"
             )
-        print(f"error: {text}\nlog: {self._log}", file=sys.stderr)
+        print_line(f"error: {text}")
+        print_line(f"log: {self._log}", logging.INFO)
         return FAILED
 
 
@@ -210,7 +217,7 @@ def console_output(data_dir: Path, summary_file: Path | None = None) -> Generato
 
 @contextlib.contextmanager
 def _live_progress(screen: Console) -> Generator[None]:
-    if not screen.is_terminal:
+    if not screen.is_terminal or log_options.is_quiet or log_options.is_json:
         set_progress_listener(LogProgress())
         yield
         return

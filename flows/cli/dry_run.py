@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from flows.cli.console import table_console
 from flows.cli.inventory import query_holdings
+from flows.cli.logs import print_line
 from flows.errors import TaxiError
 from flows.request import LoadRequest, configured_destination
 from flows.runtime import Layout
@@ -92,7 +92,7 @@ def print_plan(request: LoadRequest) -> int:
     out.print(table)
     out.print(_totals(plans), highlight=False)
     for name, reason in refusals.items():
-        print(f"error: {name}: {reason}", file=sys.stderr)
+        print_line(f"error: {name}: {reason}")
     return 1 if refusals or any(plan.fetch == "failed" for plan in plans) else 0
 
 

@@ -26,6 +26,7 @@ from types import FrameType
 from typing import NoReturn
 
 from flows import INTERRUPTED, TERMINATED
+from flows.cli.logs import print_line
 from flows.runtime import request_stop
 
 LONGEST_STOP_SECONDS = 20
@@ -160,7 +161,7 @@ def print_interrupted(interrupt: KeyboardInterrupt, *, loads_months: bool) -> in
             ": every month is either wholly published or as it was before; the same command goes on where "
             "this one stopped"
         )
-    print(line, file=sys.stderr, flush=True)
+    print_line(line)
     return TERMINATED if terminated else INTERRUPTED
 
 
