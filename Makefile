@@ -10,7 +10,6 @@ STAMP := $(VENV)/.synced
 
 # For deploy, worker, serve and alerts; one of yours: make deploy PREFECT_API_URL=https://...
 PREFECT_API_URL ?= http://127.0.0.1:4200/api
-POOL := taxi
 
 .PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check schema audit bench clean
 
@@ -45,22 +44,21 @@ demo-cloud: $(STAMP) ## web -> bucket -> BigQuery, against emulators on this mac
 	PYTHONPATH=tests $(RUN)python -m support.demo_cloud
 
 server: $(STAMP) ## a Prefect server with its UI on http://127.0.0.1:4200, until Ctrl-C
-	$(RUN)python -P flows/cli/serve_api.py
+	$(RUN)taxi-etl server
 
 deploy worker serve automations: export PREFECT_API_URL := $(PREFECT_API_URL)
 
 deploy: $(STAMP) ## everything in prefect.yaml to the server, with its work pool
-	$(RUN)prefect work-pool create $(POOL) --type process >/dev/null 2>&1 || $(RUN)prefect work-pool inspect $(POOL) >/dev/null
-	$(RUN)prefect --no-prompt deploy --all
+	$(RUN)taxi-etl deploy
 
 worker: $(STAMP) ## work on what is deployed, until Ctrl-C; as many as you like
-	$(RUN)prefect worker start --pool $(POOL) --type process $(ARGS)
+	$(RUN)taxi-etl worker $(ARGS)
 
 serve: $(STAMP) ## the same without pool and worker, until Ctrl-C
-	$(RUN)python flows/serve.py $(ARGS)
+	$(RUN)taxi-etl serve $(ARGS)
 
 automations: $(STAMP) ## runs that vanish are seen by the server; alerts by it too: ALERT_BLOCK=slack-webhook/taxi
-	$(RUN)python flows/automations.py $(ALERT_BLOCK)
+	$(RUN)taxi-etl automations $(ALERT_BLOCK)
 
 pictures: $(STAMP) ## take the pictures in docs/images/ again, with chromium
 	TAXI_TEST_PICTURES=docs/images $(RUN)python -m pytest tests/flows/test_ui.py

@@ -8,10 +8,15 @@ Called again, it replaces the automations it created.
 
 from __future__ import annotations
 
-from flows import exit_on_signals
+try:
+    from flows import start_script
+except ImportError:
+    raise SystemExit(
+        "error: this Python has none of the project's packages; use .venv/bin/python (`make setup`)"
+    ) from None
 
 if __name__ == "__main__":
-    exit_on_signals()  # first, because the imports below take a while
+    start_script()  # first, because the imports below take a while
 
 import argparse
 from collections.abc import Sequence
@@ -22,13 +27,13 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 
-from flows.cli import OneLineParser, exit_with, read_project_file, require_prefect_server, run_command_line
+from flows.cli import command_parser, exit_with, read_project_file, require_prefect_server, run_command_line
 from flows.errors import UsageError
 
 
 def _read_automations(name: str, **ids: str) -> list[AutomationCore]:
     """Read `automations/{name}.yaml`, its placeholders replaced by ids that only the server knows."""
-    text = read_project_file(f"automations/{name}.yaml")
+    text = read_project_file(f"{name}.yaml")
     for placeholder, server_id in ids.items():
         text = text.replace(placeholder, server_id)
     return [AutomationCore.model_validate(entry) for entry in yaml.safe_load(text)["automations"]]
@@ -56,10 +61,9 @@ def _block_id(client: SyncPrefectClient, block: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The options of `flows/automations.py`."""
-    parser = OneLineParser(
-        prog="python flows/automations.py",
-        description="Create or replace the automations of automations/ on the server of PREFECT_API_URL.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "flows/automations.py",
+        "Create or replace the automations of automations/ on the server of PREFECT_API_URL.",
     )
     parser.add_argument(
         "block",

@@ -10,10 +10,15 @@ same runs.
 
 from __future__ import annotations
 
-from flows import exit_on_signals
+try:
+    from flows import start_script
+except ImportError:
+    raise SystemExit(
+        "error: this Python has none of the project's packages; use .venv/bin/python (`make setup`)"
+    ) from None
 
 if __name__ == "__main__":
-    exit_on_signals()  # first, because the imports below take a while
+    start_script()  # first, because the imports below take a while
 
 import argparse
 import contextlib
@@ -29,7 +34,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Schedule
 from prefect.types.entrypoint import EntrypointType
 
-from flows.cli import OneLineParser, exit_with, read_project_file, require_prefect_server, run_command_line
+from flows.cli import command_parser, exit_with, read_project_file, require_prefect_server, run_command_line
 from flows.errors import UsageError
 from flows.settings import get_settings
 
@@ -42,9 +47,6 @@ def read_deployments() -> dict[str, dict[str, Any]]:
 
     Returns:
         Its deployments as they are written there, by name.
-
-    Raises:
-        UsageError: the file does not exist.
     """
     content = yaml.safe_load(read_project_file("prefect.yaml"))
     return {entry["name"]: entry for entry in content["deployments"]}
@@ -81,10 +83,9 @@ def _flow_of(entry: Mapping[str, Any]) -> Flow[..., Any]:
 
 def parser() -> argparse.ArgumentParser:
     """The options of `flows/serve.py`."""
-    parser = OneLineParser(
-        prog="python flows/serve.py",
-        description="Serve deployments of prefect.yaml from this process; needs a server: PREFECT_API_URL.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "flows/serve.py",
+        "Serve deployments of prefect.yaml from this process; needs a server: PREFECT_API_URL.",
     )
     add = parser.add_argument
     add("names", nargs="*", default=[], metavar="NAME", help="which deployments; default: all")

@@ -4,7 +4,6 @@ from flows.cli.command_line import (
     LOAD_OPTIONS,
     MONTH_OPTIONS,
     LoadCommand,
-    OneLineParser,
     command_parser,
     load_parser,
     parse_command,
@@ -15,18 +14,24 @@ from flows.cli.console import console_output, run_command_line, table_console
 from flows.cli.inventory import Inventory, MonthInDestination, MonthInventory, take_inventory
 from flows.cli.logs import messages_to, print_line
 from flows.cli.paths import check_directory
-from flows.cli.prefect_settings import import_flow, prefect_session, read_project_file, require_prefect_server
+from flows.cli.prefect_settings import (
+    PROJECT_FILES,
+    import_flow,
+    prefect_session,
+    read_project_file,
+    require_prefect_server,
+)
 from flows.cli.run_load import run_load_command
 from flows.cli.signals import exit_with
 
 __all__ = [
     "LOAD_OPTIONS",
     "MONTH_OPTIONS",
+    "PROJECT_FILES",
     "Inventory",
     "LoadCommand",
     "MonthInDestination",
     "MonthInventory",
-    "OneLineParser",
     "check_directory",
     "command_parser",
     "console_output",

@@ -26,6 +26,8 @@ from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import flows
+
 if TYPE_CHECKING:
     import uvicorn
     from prefect.server.database.configurations import AioSqliteConfiguration
@@ -52,7 +54,8 @@ TEMPORARY = {
 def main() -> None:
     """Serve the API until the process is told to end."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=flows.subcommand,
+        description="A Prefect server with its UI, until Ctrl-C; PREFECT_SERVER_API_PORT names another port.",
     )
     parser.add_argument(
         "--temporary",
