@@ -11,7 +11,7 @@ STAMP := $(VENV)/.synced
 # For deploy, worker, serve and alerts; one of yours: make deploy PREFECT_API_URL=https://...
 PREFECT_API_URL ?= http://127.0.0.1:4200/api
 
-.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check schema audit bench clean
+.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check schema completions audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -72,15 +72,19 @@ coverage: $(STAMP) ## the same, and the share of flows and transforms that it ru
 torture: $(STAMP) ## the long mode of kills, faults, hostile files and soak; writes docs/reliability.json
 	TAXI_TEST_TORTURE=1 $(RUN)python -m pytest tests/torture tests/flows/staging/test_hostile_files.py
 
-check: $(STAMP) ## format, lint, types, layers, lock
+check: $(STAMP) ## format, lint, types, layers, lock, packages
 	$(RUN)ruff format --check .
 	$(RUN)ruff check .
 	$(RUN)basedpyright
 	$(RUN)lint-imports --no-logo
 	$(UV) lock --check
+	rm -rf dist && $(UV) build --quiet && $(RUN)twine check --strict dist/*
 
 schema: $(STAMP) ## write flows/cli/prefect_schema.sql again, for another version of Prefect
 	PYTHONPATH=tests $(RUN)python -m support.prefect_schema
+
+completions: $(STAMP) ## write taxi_etl/completions/ again, after a change of an option
+	PYTHONPATH=tests $(RUN)python -m support.completions
 
 audit: $(STAMP) ## known weaknesses of what uv.lock names; asks osv.dev, so it needs the web
 	@$(UV) audit --locked || { echo "error: the audit found something, or osv.dev cannot be reached; see above"; exit 1; }

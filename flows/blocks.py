@@ -16,6 +16,7 @@ except ImportError:
 if __name__ == "__main__":
     start_script()  # first, because the imports below take a while
 
+import argparse
 import json
 import re
 import sys
@@ -118,6 +119,13 @@ def _save_google(settings: Settings) -> list[str]:
     return [saved, f"{BUCKET_BLOCK}: saved, gs://{bucket}/{folder}"]
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options of `flows/blocks.py`: none of its own."""
+    return command_parser(
+        "flows/blocks.py", "Save a Prefect block for everything that the settings configure (TAXI_*)."
+    )
+
+
 def main(arguments: Sequence[str] = ()) -> int:
     """Save the blocks and print one line for each.
 
@@ -129,8 +137,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     """
 
     def command() -> int:
-        description = "Save a Prefect block for everything that the environment configures (TAXI_*)."
-        command_parser("flows/blocks.py", description).parse_args(arguments)
+        parser().parse_args(arguments)
         settings = get_settings()
         with prefect_session() as api:
             api.wait_until_ready()

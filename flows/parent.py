@@ -75,7 +75,7 @@ def etl_parent_flow(
     color: Color = "yellow",
     months: Sequence[Month] | None = None,
     year: Year | None = None,
-    to: Sequence[str] = ("duckdb",),
+    to: Sequence[str] | None = None,
     source: str = "dtc",
     data_dir: Path | None = None,
     concurrency: Count | None = None,
@@ -99,7 +99,7 @@ def etl_parent_flow(
         color: dataset.
         months: 1 to 12.
         year: of all of `months`; None: 2021.
-        to: destinations by name.
+        to: destinations by name; None: the setting.
         source: `dtc`, `tlc`, `synthetic` or a template.
         data_dir: files and local warehouse; None: the setting.
         concurrency: months at once, with `threads`; None: the setting.

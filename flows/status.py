@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "Say which months are loaded where, by the ledgers. Without any months: all that one of the "
         "destinations knows.",
         *("--color", *MONTH_OPTIONS, "--to", "--data-dir"),
-        to="where to look; default: duckdb",
+        to="where to look; default: where months go (TAXI_TO)",
         data_dir="default: %(default)s",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

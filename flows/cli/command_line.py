@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import flows
 from flows.cli.logs import add_log_options
 from flows.cli.paths import check_directory, check_summary, path_argument
-from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS
+from flows.destinations import DESTINATIONS
 from flows.errors import UsageError
 from flows.request import DEFAULT_YEAR, RUNNERS, LoadRequest, Selection, month_numbers
 from flows.settings import get_settings
@@ -109,8 +109,8 @@ def _shared_options() -> dict[str, dict[str, Any]]:
         "--to": {
             "nargs": "+",
             "choices": list(DESTINATIONS),
-            "default": [DEFAULT_DESTINATION],
-            "help": "where to publish; default: duckdb, a local file",
+            "default": settings.to,
+            "help": f"where to publish; default: {' '.join(settings.to)} (TAXI_TO)",
         },
         "--source": {
             "default": "dtc",

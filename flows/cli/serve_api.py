@@ -51,19 +51,25 @@ TEMPORARY = {
 }
 
 
-def main() -> None:
-    """Serve the API until the process is told to end."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options of `taxi-etl server`, and that of a temporary server."""
+    made = argparse.ArgumentParser(
         prog=flows.subcommand,
         description="A Prefect server with its UI, until Ctrl-C; PREFECT_SERVER_API_PORT names another port.",
+        allow_abbrev=False,
     )
-    parser.add_argument(
+    made.add_argument(
         "--temporary",
         type=int,
         metavar="FD",
         help="serve one run on this listening socket, without a UI, until standard input ends",
     )
-    listening: int | None = parser.parse_args().temporary
+    return made
+
+
+def main() -> None:
+    """Serve the API until the process is told to end."""
+    listening: int | None = parser().parse_args().temporary
     gc.disable()
     for name, value in (COMMON if listening is None else COMMON | TEMPORARY).items():
         os.environ.setdefault(name, value)

@@ -65,6 +65,16 @@ def require_wheel() -> None:
         )
 
 
+def wheel_program(name: str, directory: Path) -> Path:
+    """A program of the wheel.
+
+    Args:
+        name: such as `psql`.
+        directory: of a server.
+    """
+    return Path(_wheel_server(directory).bin_path) / name
+
+
 class EmbeddedServer:
     """A PostgreSQL server in a directory.
 
@@ -149,7 +159,7 @@ class EmbeddedServer:
     def _pg_ctl(self, command: str, *arguments: str) -> None:
         completed = subprocess.run(  # noqa: S603 - no argument comes from outside
             # NOTE: run in the directory, because pg_ctl passes a path on to a shell.
-            [_wheel_server(self.directory).bin_path / "pg_ctl", command, "-w", "-D", ".", *arguments],
+            [wheel_program("pg_ctl", self.directory), command, "-w", "-D", ".", *arguments],
             user=self._owner(),
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
