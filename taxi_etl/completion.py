@@ -1,7 +1,7 @@
 """`taxi-etl completion`: what a shell needs to complete commands and options.
 
-The scripts are made from the parsers by `make completions`. So a shell that starts, or completes a word, waits
-for nothing of ours.
+The scripts are made from the parsers by `make completions`, so a shell that starts or completes a word does
+not wait for Python.
 """
 
 from __future__ import annotations

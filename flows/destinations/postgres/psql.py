@@ -36,8 +36,8 @@ def psql_call(data_dir: Path, settings: Settings) -> tuple[list[str], dict[str, 
     if url in ("", "embedded"):
         if not directory.exists():
             raise UsageError(
-                f"no Postgres: TAXI_POSTGRES_URL is {url or 'not set'}, and there is none in {directory}; name "
-                f"the --data-dir that was loaded into, or set TAXI_POSTGRES_URL. Legal are {LEGAL_URLS}"
+                f"no Postgres: TAXI_POSTGRES_URL is {url or 'not set'}, and there is none in {directory}; "
+                f"name the --data-dir that was loaded into, or set TAXI_POSTGRES_URL. Legal are {LEGAL_URLS}"
             )
         require_wheel()
         program, address = str(wheel_program("psql", directory)), use_server(directory)
