@@ -11,6 +11,7 @@ from flows.cli.command_line import (
     selection_from,
 )
 from flows.cli.console import console_output, run_command_line, table_console
+from flows.cli.dry_run import print_bucket_plan
 from flows.cli.inventory import Inventory, MonthInDestination, MonthInventory, take_inventory
 from flows.cli.logs import messages_to, print_line
 from flows.cli.paths import check_directory
@@ -41,6 +42,7 @@ __all__ = [
     "messages_to",
     "parse_command",
     "prefect_session",
+    "print_bucket_plan",
     "print_line",
     "read_project_file",
     "request_from",

@@ -154,9 +154,13 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l version -d 'print t
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l color -xka "yellow green fhv fhvhv" -d dataset
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l months -x -d '1 to 12, one or more, or ranges such as 3-5'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l year -x -d 'of all of --months'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l since -x -d 'instead: every month from this one on, ...'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l until -x -d '... to this one, or to the newest in the bucket'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l latest -x -d 'instead: the N newest months in the bucket'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l data-dir -xka "(__fish_complete_directories)" -d 'locks, logs, and rows that are transformed here'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l concurrency -x -d 'months at once'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l force -d 'load even what is unchanged'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l dry-run -d 'say what would be fetched and replaced, and stop'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l summary -xka "(__fish_complete_path (commandline -ct))" -d 'write what was done as JSON, to a file or a FIFO'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l transform -xka "drop-zero-passengers fill-missing-passengers" -d 'change rows on the way: drop-zero-passengers, fill-missing-passengers'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l quiet -d 'print warnings and errors only'

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("the wheel")
 
 ROOT = Path(__file__).parents[2]
-NOT_CACHED = ("network was disabled", "--offline", "network connectivity is disabled")
+NOT_CACHED = ("network was disabled", "Network connectivity is disabled")
 PYTHON = os.environ.get("TAXI_TEST_WHEEL_PYTHON", sys.executable)
 """Another version can be named: 3.12, or a path."""
 
