@@ -60,7 +60,9 @@ def test_a_shell_completes_commands_options_and_values(
 
 def test_zsh_takes_the_script(tmp_path: Path) -> None:
     """What it completes needs a terminal; that the script is registered does not."""
-    script = (
-        f"autoload -U compinit; compinit -D -u\nsource {DIRECTORY}/taxi-etl.zsh\nprint $_comps[taxi-etl]\n"
-    )
+    script = f"""
+autoload -U compinit; compinit -D -u
+eval "$(cat {DIRECTORY}/taxi-etl.zsh)"
+print $_comps[taxi-etl]
+"""
     assert ask("zsh", script, tmp_path) == ["_shtab_taxi_etl"]
