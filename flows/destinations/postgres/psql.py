@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 from flows.destinations.postgres.address import LEGAL_URLS, PostgresAddress
 from flows.destinations.postgres.embedded_server import require_wheel, use_server, wheel_program
 from flows.errors import UsageError
+from flows.runtime import Layout
 
 if TYPE_CHECKING:
     from flows.settings import Settings
@@ -32,7 +33,7 @@ def psql_call(data_dir: Path, settings: Settings) -> tuple[list[str], dict[str, 
         UsageError: there is no server, or no `psql`.
     """
     url = settings.postgres_url.get_secret_value().strip() if settings.postgres_url else ""
-    directory = data_dir.absolute() / "postgres"
+    directory = Layout(data_dir.absolute()).postgres
     if url in ("", "embedded"):
         if not directory.exists():
             raise UsageError(
