@@ -20,19 +20,22 @@ if __name__ == "__main__":
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.events.schemas.automations import AutomationCore
-from prefect.exceptions import ObjectNotFound
 
 from flows.cli import command_parser, exit_with, read_project_file, require_prefect_server, run_command_line
 from flows.errors import UsageError
 
+if TYPE_CHECKING:  # Prefect is imported late: a wrong call and --help need not wait for it
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.events.schemas.automations import AutomationCore
+
 
 def _read_automations(name: str, **ids: str) -> list[AutomationCore]:
     """Read `automations/{name}.yaml`, its placeholders replaced by ids that only the server knows."""
+    from prefect.events.schemas.automations import AutomationCore
+
     text = read_project_file(f"{name}.yaml")
     for placeholder, server_id in ids.items():
         text = text.replace(placeholder, server_id)
@@ -48,6 +51,8 @@ def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
 
 
 def _block_id(client: SyncPrefectClient, block: str) -> str:
+    from prefect.exceptions import ObjectNotFound
+
     kind, _, name = block.partition("/")
     try:
         document: Any = client.read_block_document_by_name(name, kind, include_secrets=False)
@@ -87,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> int:
         block = parser().parse_args(arguments).block
         require_prefect_server()
+        from prefect.client.orchestration import get_client
+
         with get_client(sync_client=True) as client:
             automations = _read_automations("vanished-runs")
             if block:

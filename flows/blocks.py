@@ -23,9 +23,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_gcp import GcpCredentials, GcsBucket
-from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
-
 from flows.cli import command_parser, exit_with, prefect_session, run_command_line
 from flows.destinations.gcs import bucket_and_folder
 from flows.destinations.postgres import PostgresAddress
@@ -34,7 +31,8 @@ from flows.gcp import google_credentials, key_text
 from flows.request import BUCKET_BLOCK, CREDENTIALS_BLOCK, POSTGRES_BLOCK, has_google_key
 from flows.settings import Settings, get_settings
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Prefect is imported late: a wrong call and --help need not wait for it
+    from prefect_sqlalchemy import SqlAlchemyConnector
     from pydantic import SecretStr
 
 # SQLAlchemy's names for some keywords of libpq; all other keywords go into the query of the URL.
@@ -59,6 +57,8 @@ def postgres_block(url: SecretStr) -> SqlAlchemyConnector:
     Raises:
         UsageError: it is no Postgres URL.
     """
+    from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
+
     keywords = dict(PostgresAddress.of_url(url.get_secret_value()).parameters)
     host, port = keywords.get("host", ""), keywords.get("port", "")
     # SQLAlchemy's fields hold one host and one port; a socket's directory or several hosts go into the query.
@@ -77,6 +77,8 @@ def postgres_block(url: SecretStr) -> SqlAlchemyConnector:
 
 def _save_postgres(settings: Settings) -> str:
     """Save the block if a server is configured; returns what was saved, or why nothing was."""
+    from prefect_sqlalchemy import SqlAlchemyConnector
+
     SqlAlchemyConnector.register_type_and_schema()
     url = settings.postgres_url
     if not url or url.get_secret_value() == "embedded":
@@ -87,6 +89,8 @@ def _save_postgres(settings: Settings) -> str:
 
 def _save_google(settings: Settings) -> list[str]:
     """Save both blocks if a key or a bucket is configured; returns one line for each, as above."""
+    from prefect_gcp import GcpCredentials, GcsBucket
+
     GcpCredentials.register_type_and_schema()
     GcsBucket.register_type_and_schema()
     no_bucket = f"{BUCKET_BLOCK}: not saved, because TAXI_GCS_BUCKET does not name a bucket"

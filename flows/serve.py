@@ -27,18 +27,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from prefect import Flow, serve
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import ConcurrencyLimitConfig
-from prefect.exceptions import ObjectNotFound
-from prefect.schedules import Schedule
-from prefect.types.entrypoint import EntrypointType
 
 from flows.cli import command_parser, exit_with, read_project_file, require_prefect_server, run_command_line
 from flows.errors import UsageError
 from flows.settings import get_settings
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Prefect is imported late: a wrong call and --help need not wait for it
+    from prefect import Flow
     from prefect.deployments.runner import RunnerDeployment
 
 
@@ -61,6 +56,10 @@ def to_serve(entry: Mapping[str, Any]) -> RunnerDeployment:
     Returns:
         The same deployment without a work pool.
     """
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.schedules import Schedule
+    from prefect.types.entrypoint import EntrypointType
+
     limit = entry.get("concurrency_limit")
     deployment: Any = _flow_of(entry).to_deployment(
         entry["name"],
@@ -95,6 +94,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _check_not_deployed(entries: Iterable[Mapping[str, Any]]) -> None:
     """Refuse deployments whose runs the workers of a pool would take."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
     deployed: list[str] = []
     with get_client(sync_client=True) as client:
         for entry in entries:
@@ -128,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.limit < 1:
             raise UsageError(f"--limit {options.limit}: at least 1 run at once")
         require_prefect_server()
+        from prefect import serve
+
         get_settings()  # a wrong setting is reported now, not by each run
         entries = [deployments[name] for name in options.names or deployments]
         _check_not_deployed(entries)
