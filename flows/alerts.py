@@ -18,6 +18,7 @@ except ImportError:
 if __name__ == "__main__":
     start_script()  # first, because the imports below take a while
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -128,7 +129,7 @@ def send(block: str, subject: str, body: str) -> None:
         reason = f"{type(error).__name__}{f' {status}' if status else ''}"
         raise AlertNotSent(
             f"TAXI_ALERT_BLOCK={block}: the alert could not be sent ({reason}); "
-            "`python flows/alerts.py` tries it again"
+            "`taxi-etl alerts` tries it again"
         ) from None
 
 
@@ -153,6 +154,13 @@ def _load(block: str) -> NotificationBlock:
     return notification
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options of `flows/alerts.py`: none of its own."""
+    return command_parser(
+        "flows/alerts.py", "Send a test message through the notification block that TAXI_ALERT_BLOCK names."
+    )
+
+
 def main(arguments: Sequence[str] = ()) -> int:
     """Send a test message.
 
@@ -164,8 +172,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     """
 
     def command() -> int:
-        description = "Send a test message through the notification block that TAXI_ALERT_BLOCK names."
-        command_parser("flows/alerts.py", description).parse_args(arguments)
+        parser().parse_args(arguments)
         block = get_settings().alert_block
         if not block:
             raise UsageError(

@@ -106,8 +106,8 @@ def _check_not_deployed(entries: Iterable[Mapping[str, Any]]) -> None:
                     deployed.append(name)
     if deployed:
         raise UsageError(
-            f"deployed to a work pool already: {', '.join(deployed)}; start a worker with `make worker`, or "
-            f"take them away first: prefect deployment delete {deployed[0]!r}"
+            f"deployed to a work pool already: {', '.join(deployed)}; start a worker with `taxi-etl worker`, "
+            f"or take them away first: prefect deployment delete {deployed[0]!r}"
         )
 
 

@@ -49,7 +49,7 @@ def parse(arguments: Sequence[str]) -> LoadCommand:
         UsageError: in one line, before anything has started.
     """
     if any(argument.partition("=")[0] == "--to" for argument in arguments):
-        raise UsageError("--to: flows/web_to_gcs.py goes to the bucket only; flows/parent.py has --to")
+        raise UsageError("--to: web-to-gcs goes to the bucket only; load (flows/parent.py) has --to")
     return parse_command(arguments, parser())
 
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "serve": ("flows/serve.py", "serve the deployments from this process, without a work pool"),
     "blocks": ("flows/blocks.py", "save Prefect blocks for what the settings configure"),
     "automations": ("flows/automations.py", "create Prefect automations for runs that fail or vanish"),
+    "alerts": ("flows/alerts.py", "send a test message through the block for alerts"),
     "completion": ("taxi_etl/completion.py", "print the script for completion in bash, zsh or fish"),
 }
 """By name: the script, below the folder of the packages, and what it does."""

@@ -100,7 +100,7 @@ def require_prefect_server() -> None:
 
     if is_temporary_server(PREFECT_API_URL.value()):
         raise UsageError(
-            "no Prefect server; start one with `make server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+            "no Prefect server; start one with `taxi-etl server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
 
 

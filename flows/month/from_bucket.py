@@ -92,7 +92,7 @@ def months_in_bucket(request: LoadRequest) -> list[TripMonth]:
         if not held:
             raise SourceNotFound(
                 f"the bucket has no month of {color}{f' from {since.iso} on' if since else ''}; upload some "
-                f"first: python flows/web_to_gcs.py --color {color} ..."
+                f"first: taxi-etl web-to-gcs --color {color} ..."
             )
         if len(held) < count:
             logger.warning("%s: the bucket has %d months, not %d", color, len(held), count)

@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/taxi-etl
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_taxi_etl_subparsers=(load status settings psql ingest web-to-gcs gcs-to-bq server deploy worker serve blocks automations completion)
+_shtab_taxi_etl_subparsers=(load status settings psql ingest web-to-gcs gcs-to-bq server deploy worker serve blocks automations alerts completion)
 
 _shtab_taxi_etl_load_option_strings=(-h --help --version --color --months --year --since --until --latest --to --source --data-dir --concurrency --force --dry-run --summary --allow-new-columns --max-reject-ratio --transform --runner --dask-address --quiet --verbose --log-format)
 _shtab_taxi_etl_status_option_strings=(-h --help --version --color --months --year --since --until --to --data-dir --quiet --verbose --log-format --json)
@@ -20,6 +20,7 @@ _shtab_taxi_etl_worker_option_strings=(-h --help --version --quiet --verbose --l
 _shtab_taxi_etl_serve_option_strings=(-h --help --version --quiet --verbose --log-format --limit)
 _shtab_taxi_etl_blocks_option_strings=(-h --help --version --quiet --verbose --log-format)
 _shtab_taxi_etl_automations_option_strings=(-h --help --version --quiet --verbose --log-format)
+_shtab_taxi_etl_alerts_option_strings=(-h --help --version --quiet --verbose --log-format)
 _shtab_taxi_etl_completion_option_strings=(-h --help)
 _shtab_taxi_etl_option_strings=(-h --help --version)
 
@@ -56,8 +57,9 @@ _shtab_taxi_etl_worker___log_format_choices=(text json)
 _shtab_taxi_etl_serve___log_format_choices=(text json)
 _shtab_taxi_etl_blocks___log_format_choices=(text json)
 _shtab_taxi_etl_automations___log_format_choices=(text json)
+_shtab_taxi_etl_alerts___log_format_choices=(text json)
 _shtab_taxi_etl_completion_pos_0_choices=(bash zsh fish)
-_shtab_taxi_etl_pos_0_choices=(load status settings psql ingest web-to-gcs gcs-to-bq server deploy worker serve blocks automations completion)
+_shtab_taxi_etl_pos_0_choices=(load status settings psql ingest web-to-gcs gcs-to-bq server deploy worker serve blocks automations alerts completion)
 
 _shtab_taxi_etl_load__h_nargs=0
 _shtab_taxi_etl_load___help_nargs=0
@@ -143,6 +145,11 @@ _shtab_taxi_etl_automations___help_nargs=0
 _shtab_taxi_etl_automations___version_nargs=0
 _shtab_taxi_etl_automations___quiet_nargs=0
 _shtab_taxi_etl_automations___verbose_nargs=0
+_shtab_taxi_etl_alerts__h_nargs=0
+_shtab_taxi_etl_alerts___help_nargs=0
+_shtab_taxi_etl_alerts___version_nargs=0
+_shtab_taxi_etl_alerts___quiet_nargs=0
+_shtab_taxi_etl_alerts___verbose_nargs=0
 _shtab_taxi_etl_completion__h_nargs=0
 _shtab_taxi_etl_completion___help_nargs=0
 _shtab_taxi_etl_pos_0_nargs=A...

@@ -50,7 +50,7 @@ function _shtab_taxi_etl_using
   test "$_shtab_taxi_etl_cmdpath" = "$argv"
 end
 
-set -g _shtab_taxi_etl_commands load status settings psql ingest web-to-gcs gcs-to-bq server deploy worker serve blocks automations completion
+set -g _shtab_taxi_etl_commands load status settings psql ingest web-to-gcs gcs-to-bq server deploy worker serve blocks automations alerts completion
 set -g _shtab_taxi_etl_opts_with_value --color --concurrency --dask-address --data-dir --db --host --latest --limit --log-format --max-reject-ratio --months --pool --port --runner --since --source --summary --table-name --temporary --to --transform --until --url --user --year
 
 complete -c taxi-etl -e
@@ -201,6 +201,12 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using automations' -l version -d 'print
 complete -c taxi-etl -n '_shtab_taxi_etl_using automations' -l quiet -d 'print warnings and errors only'
 complete -c taxi-etl -n '_shtab_taxi_etl_using automations' -l verbose -d 'print details and tracebacks too'
 complete -c taxi-etl -n '_shtab_taxi_etl_using automations' -l log-format -xka "text json" -d 'of standard error'
+complete -c taxi-etl -n '_shtab_taxi_etl_using; and test $_shtab_taxi_etl_npos -eq 0' -a alerts -d 'send a test message through the block for alerts'
+complete -c taxi-etl -n '_shtab_taxi_etl_using alerts' -s h -l help -d 'show this help message and exit'
+complete -c taxi-etl -n '_shtab_taxi_etl_using alerts' -l version -d 'print the version and stop'
+complete -c taxi-etl -n '_shtab_taxi_etl_using alerts' -l quiet -d 'print warnings and errors only'
+complete -c taxi-etl -n '_shtab_taxi_etl_using alerts' -l verbose -d 'print details and tracebacks too'
+complete -c taxi-etl -n '_shtab_taxi_etl_using alerts' -l log-format -xka "text json" -d 'of standard error'
 complete -c taxi-etl -n '_shtab_taxi_etl_using; and test $_shtab_taxi_etl_npos -eq 0' -a completion -d 'print the script for completion in bash, zsh or fish'
 complete -c taxi-etl -n '_shtab_taxi_etl_using completion' -s h -l help -d 'show this help message and exit'
 complete -c taxi-etl -n '_shtab_taxi_etl_using completion; and test $_shtab_taxi_etl_npos -eq 0' -ka "bash zsh fish" -d shell

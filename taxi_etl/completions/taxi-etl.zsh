@@ -10,6 +10,7 @@
 
 _shtab_taxi_etl_commands() {
   local _commands=(
+    alerts:'send a test message through the block for alerts'
     automations:'create Prefect automations for runs that fail or vanish'
     blocks:'save Prefect blocks for what the settings configure'
     completion:'print the script for completion in bash, zsh or fish'
@@ -35,6 +36,17 @@ _shtab_taxi_etl_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_taxi_etl_defaults_added=0
+
+_shtab_taxi_etl_alerts_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--version[print the version and stop]"
+  "--quiet[print warnings and errors only]"
+  "--verbose[print details and tracebacks too]"
+  "--log-format[of standard error]:log_format:(text json)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_taxi_etl_alerts_defaults_added=0
 
 _shtab_taxi_etl_automations_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -273,6 +285,7 @@ _shtab_taxi_etl() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_taxi_etl-$line[1]:"
       case $line[1] in
+        alerts) _arguments -C -s $_shtab_taxi_etl_alerts_options ;;
         automations) _arguments -C -s $_shtab_taxi_etl_automations_options ;;
         blocks) _arguments -C -s $_shtab_taxi_etl_blocks_options ;;
         completion) _arguments -C -s $_shtab_taxi_etl_completion_options ;;

@@ -362,9 +362,7 @@ def test_a_table_of_another_shape_is_refused_and_untouched(cloud: Cloud, months:
 
 
 def test_what_is_not_in_the_bucket(cloud: Cloud) -> None:
-    with pytest.raises(
-        SourceNotFound, match=r"upload the month first: python flows/web_to_gcs.py --color yellow"
-    ):
+    with pytest.raises(SourceNotFound, match=r"upload the month first: taxi-etl web-to-gcs --color yellow"):
         cloud.load()
 
 

