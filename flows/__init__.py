@@ -34,12 +34,12 @@ def start_script() -> None:
     Raises:
         SystemExit: the libraries are not installed.
     """
-    if importlib.util.find_spec("prefect") is None:
+    signal.signal(signal.SIGINT, _exit_now)
+    signal.signal(signal.SIGTERM, _exit_now)
+    if importlib.util.find_spec("pydantic_settings") is None:  # as good as any of them
         raise SystemExit(
             "error: this Python has none of the project's packages; use .venv/bin/python (`make setup`)"
         )
-    signal.signal(signal.SIGINT, _exit_now)
-    signal.signal(signal.SIGTERM, _exit_now)
 
 
 def _exit_now(number: int, _: types.FrameType | None) -> typing.NoReturn:
