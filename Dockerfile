@@ -15,6 +15,7 @@ COPY pyproject.toml uv.lock README.md LICENSE ./
 RUN uv sync --locked --no-default-groups --extra dask --no-install-project
 
 COPY flows flows
+COPY taxi_etl taxi_etl
 COPY transforms transforms
 COPY automations automations
 COPY prefect.yaml ./

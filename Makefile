@@ -10,9 +10,8 @@ STAMP := $(VENV)/.synced
 
 # For deploy, worker, serve and alerts; one of yours: make deploy PREFECT_API_URL=https://...
 PREFECT_API_URL ?= http://127.0.0.1:4200/api
-POOL := taxi
 
-.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check schema audit bench clean
+.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check schema completions audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,24 +44,23 @@ demo-cloud: $(STAMP) ## web -> bucket -> BigQuery, against emulators on this mac
 	PYTHONPATH=tests $(RUN)python -m support.demo_cloud
 
 server: $(STAMP) ## a Prefect server with its UI on http://127.0.0.1:4200, until Ctrl-C
-	$(RUN)python -P flows/cli/serve_api.py
+	$(RUN)taxi-etl server
 
 deploy worker serve automations: export PREFECT_API_URL := $(PREFECT_API_URL)
 # Prefect's own commands print a notice about telemetry otherwise; ours see to it themselves.
 deploy worker: export DO_NOT_TRACK ?= 1
 
 deploy: $(STAMP) ## everything in prefect.yaml to the server, with its work pool
-	$(RUN)prefect work-pool create $(POOL) --type process >/dev/null 2>&1 || $(RUN)prefect work-pool inspect $(POOL) >/dev/null
-	$(RUN)prefect --no-prompt deploy --all
+	$(RUN)taxi-etl deploy
 
 worker: $(STAMP) ## work on what is deployed, until Ctrl-C; as many as you like
-	$(RUN)prefect worker start --pool $(POOL) --type process $(ARGS)
+	$(RUN)taxi-etl worker $(ARGS)
 
 serve: $(STAMP) ## the same without pool and worker, until Ctrl-C
-	$(RUN)python flows/serve.py $(ARGS)
+	$(RUN)taxi-etl serve $(ARGS)
 
 automations: $(STAMP) ## runs that vanish are seen by the server; alerts by it too: ALERT_BLOCK=slack-webhook/taxi
-	$(RUN)python flows/automations.py $(ALERT_BLOCK)
+	$(RUN)taxi-etl automations $(ALERT_BLOCK)
 
 pictures: $(STAMP) ## take the pictures in docs/images/ again; those of the UI need chromium
 	TAXI_TEST_PICTURES=docs/images $(RUN)python -m pytest tests/flows/test_ui.py tests/flows/cli/test_terminal.py
@@ -76,15 +74,19 @@ coverage: $(STAMP) ## the same, and the share of flows and transforms that it ru
 torture: $(STAMP) ## the long mode of kills, faults, hostile files and soak; writes docs/reliability.json
 	TAXI_TEST_TORTURE=1 $(RUN)python -m pytest tests/torture tests/flows/staging/test_hostile_files.py
 
-check: $(STAMP) ## format, lint, types, layers, lock
+check: $(STAMP) ## format, lint, types, layers, lock, packages
 	$(RUN)ruff format --check .
 	$(RUN)ruff check .
 	$(RUN)basedpyright
 	$(RUN)lint-imports --no-logo
 	$(UV) lock --check
+	rm -rf dist && $(UV) build --quiet && $(RUN)twine check --strict dist/*
 
 schema: $(STAMP) ## write flows/cli/prefect_schema.sql again, for another version of Prefect
 	PYTHONPATH=tests $(RUN)python -m support.prefect_schema
+
+completions: $(STAMP) ## write taxi_etl/completions/ again, after a change of an option
+	PYTHONPATH=tests $(RUN)python -m support.completions
 
 audit: $(STAMP) ## known weaknesses of what uv.lock names; asks osv.dev, so it needs the web
 	@$(UV) audit --locked || { echo "error: the audit found something, or osv.dev cannot be reached; see above"; exit 1; }

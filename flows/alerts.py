@@ -8,11 +8,17 @@ docs/operations.md. An alert that cannot be sent is a line in the log and never 
 
 from __future__ import annotations
 
-from flows import exit_on_signals
+try:
+    from flows import start_script
+except ImportError:
+    raise SystemExit(
+        "error: this Python has none of the project's packages; use .venv/bin/python (`make setup`)"
+    ) from None
 
 if __name__ == "__main__":
-    exit_on_signals()  # first, because the imports below take a while
+    start_script()  # first, because the imports below take a while
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -123,7 +129,7 @@ def send(block: str, subject: str, body: str) -> None:
         reason = f"{type(error).__name__}{f' {status}' if status else ''}"
         raise AlertNotSent(
             f"TAXI_ALERT_BLOCK={block}: the alert could not be sent ({reason}); "
-            "`python flows/alerts.py` tries it again"
+            "`taxi-etl alerts` tries it again"
         ) from None
 
 
@@ -148,6 +154,13 @@ def _load(block: str) -> NotificationBlock:
     return notification
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options of `flows/alerts.py`: none of its own."""
+    return command_parser(
+        "flows/alerts.py", "Send a test message through the notification block that TAXI_ALERT_BLOCK names."
+    )
+
+
 def main(arguments: Sequence[str] = ()) -> int:
     """Send a test message.
 
@@ -159,8 +172,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     """
 
     def command() -> int:
-        description = "Send a test message through the notification block that TAXI_ALERT_BLOCK names."
-        command_parser("flows/alerts.py", description).parse_args(arguments)
+        parser().parse_args(arguments)
         block = get_settings().alert_block
         if not block:
             raise UsageError(

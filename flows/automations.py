@@ -8,27 +8,35 @@ Called again, it replaces the automations it created.
 
 from __future__ import annotations
 
-from flows import exit_on_signals
+try:
+    from flows import start_script
+except ImportError:
+    raise SystemExit(
+        "error: this Python has none of the project's packages; use .venv/bin/python (`make setup`)"
+    ) from None
 
 if __name__ == "__main__":
-    exit_on_signals()  # first, because the imports below take a while
+    start_script()  # first, because the imports below take a while
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.events.schemas.automations import AutomationCore
-from prefect.exceptions import ObjectNotFound
 
-from flows.cli import OneLineParser, exit_with, read_project_file, require_prefect_server, run_command_line
+from flows.cli import command_parser, exit_with, read_project_file, require_prefect_server, run_command_line
 from flows.errors import UsageError
+
+if TYPE_CHECKING:  # Prefect is imported late: a wrong call and --help need not wait for it
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.events.schemas.automations import AutomationCore
 
 
 def _read_automations(name: str, **ids: str) -> list[AutomationCore]:
     """Read `automations/{name}.yaml`, its placeholders replaced by ids that only the server knows."""
-    text = read_project_file(f"automations/{name}.yaml")
+    from prefect.events.schemas.automations import AutomationCore
+
+    text = read_project_file(f"{name}.yaml")
     for placeholder, server_id in ids.items():
         text = text.replace(placeholder, server_id)
     return [AutomationCore.model_validate(entry) for entry in yaml.safe_load(text)["automations"]]
@@ -43,6 +51,8 @@ def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
 
 
 def _block_id(client: SyncPrefectClient, block: str) -> str:
+    from prefect.exceptions import ObjectNotFound
+
     kind, _, name = block.partition("/")
     try:
         document: Any = client.read_block_document_by_name(name, kind, include_secrets=False)
@@ -56,10 +66,9 @@ def _block_id(client: SyncPrefectClient, block: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The options of `flows/automations.py`."""
-    parser = OneLineParser(
-        prog="python flows/automations.py",
-        description="Create or replace the automations of automations/ on the server of PREFECT_API_URL.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "flows/automations.py",
+        "Create or replace the automations of automations/ on the server of PREFECT_API_URL.",
     )
     parser.add_argument(
         "block",
@@ -83,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> int:
         block = parser().parse_args(arguments).block
         require_prefect_server()
+        from prefect.client.orchestration import get_client
+
         with get_client(sync_client=True) as client:
             automations = _read_automations("vanished-runs")
             if block:

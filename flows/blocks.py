@@ -6,19 +6,22 @@ configures; run it again after a change.
 
 from __future__ import annotations
 
-from flows import exit_on_signals
+try:
+    from flows import start_script
+except ImportError:
+    raise SystemExit(
+        "error: this Python has none of the project's packages; use .venv/bin/python (`make setup`)"
+    ) from None
 
 if __name__ == "__main__":
-    exit_on_signals()  # first, because the imports below take a while
+    start_script()  # first, because the imports below take a while
 
+import argparse
 import json
 import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-from prefect_gcp import GcpCredentials, GcsBucket
-from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
 
 from flows.cli import command_parser, exit_with, prefect_session, run_command_line
 from flows.destinations.gcs import bucket_and_folder
@@ -28,7 +31,8 @@ from flows.gcp import google_credentials, key_text
 from flows.request import BUCKET_BLOCK, CREDENTIALS_BLOCK, POSTGRES_BLOCK, has_google_key
 from flows.settings import Settings, get_settings
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Prefect is imported late: a wrong call and --help need not wait for it
+    from prefect_sqlalchemy import SqlAlchemyConnector
     from pydantic import SecretStr
 
 # SQLAlchemy's names for some keywords of libpq; all other keywords go into the query of the URL.
@@ -53,6 +57,8 @@ def postgres_block(url: SecretStr) -> SqlAlchemyConnector:
     Raises:
         UsageError: it is no Postgres URL.
     """
+    from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector, SyncDriver
+
     keywords = dict(PostgresAddress.of_url(url.get_secret_value()).parameters)
     host, port = keywords.get("host", ""), keywords.get("port", "")
     # SQLAlchemy's fields hold one host and one port; a socket's directory or several hosts go into the query.
@@ -71,6 +77,8 @@ def postgres_block(url: SecretStr) -> SqlAlchemyConnector:
 
 def _save_postgres(settings: Settings) -> str:
     """Save the block if a server is configured; returns what was saved, or why nothing was."""
+    from prefect_sqlalchemy import SqlAlchemyConnector
+
     SqlAlchemyConnector.register_type_and_schema()
     url = settings.postgres_url
     if not url or url.get_secret_value() == "embedded":
@@ -81,6 +89,8 @@ def _save_postgres(settings: Settings) -> str:
 
 def _save_google(settings: Settings) -> list[str]:
     """Save both blocks if a key or a bucket is configured; returns one line for each, as above."""
+    from prefect_gcp import GcpCredentials, GcsBucket
+
     GcpCredentials.register_type_and_schema()
     GcsBucket.register_type_and_schema()
     no_bucket = f"{BUCKET_BLOCK}: not saved, because TAXI_GCS_BUCKET does not name a bucket"
@@ -113,6 +123,13 @@ def _save_google(settings: Settings) -> list[str]:
     return [saved, f"{BUCKET_BLOCK}: saved, gs://{bucket}/{folder}"]
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options of `flows/blocks.py`: none of its own."""
+    return command_parser(
+        "flows/blocks.py", "Save a Prefect block for everything that the settings configure (TAXI_*)."
+    )
+
+
 def main(arguments: Sequence[str] = ()) -> int:
     """Save the blocks and print one line for each.
 
@@ -124,8 +141,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     """
 
     def command() -> int:
-        description = "Save a Prefect block for everything that the environment configures (TAXI_*)."
-        command_parser("flows/blocks.py", description).parse_args(arguments)
+        parser().parse_args(arguments)
         settings = get_settings()
         with prefect_session() as api:
             api.wait_until_ready()

@@ -9,18 +9,31 @@ costs.
 
 from __future__ import annotations
 
-from flows import exit_on_signals
+try:
+    from flows import start_script
+except ImportError:
+    raise SystemExit(
+        "error: this Python has none of the project's packages; use .venv/bin/python (`make setup`)"
+    ) from None
 
 if __name__ == "__main__":
-    exit_on_signals()  # first, because the imports below take a while
+    start_script()  # first, because the imports below take a while
 
 import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from flows.cli import LoadCommand, command_parser, exit_with, request_from, run_load_command
+from flows.cli import (
+    MONTH_OPTIONS,
+    LoadCommand,
+    command_parser,
+    exit_with,
+    print_bucket_plan,
+    request_from,
+    run_load_command,
+)
 from flows.month import BUCKET, WAREHOUSE
-from flows.request import DEFAULT_YEAR, LoadRequest, check_destinations
+from flows.request import LoadRequest, check_destinations
 from transforms.cleaning import ROW_TRANSFORMS
 
 
@@ -44,15 +57,17 @@ def parser() -> argparse.ArgumentParser:
         "Load months of NYC TLC trips from the bucket into BigQuery.",
         *(
             "--color",
-            "--months",
-            "--year",
+            *MONTH_OPTIONS,
+            "--latest",
             "--data-dir",
             "--concurrency",
             "--force",
+            "--dry-run",
             "--summary",
             "--transform",
         ),
-        required=("--color", "--months"),
+        until="... to this one, or to the newest in the bucket",
+        latest="instead: the N newest months in the bucket",
         data_dir="locks, logs, and rows that are transformed here; default: %(default)s",
         concurrency="months at once; default: %(default)s",
         force="load even what is unchanged",
@@ -60,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         "is downloaded, changed here and sent back (traffic out of the bucket, paid Write API bytes, "
         "minutes), where a load job moves nothing and is free",
     )
-    parser.set_defaults(to=[WAREHOUSE], year=DEFAULT_YEAR)
+    parser.set_defaults(to=[WAREHOUSE])
     return parser
 
 
@@ -76,7 +91,7 @@ def parse(arguments: Sequence[str]) -> LoadCommand:
     given: Any = parser().parse_args(arguments)
     request = request_from(given)
     check(request)
-    return LoadCommand(request, summary=given.summary)
+    return LoadCommand(request, given.dry_run, given.summary)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 all loaded, 1 a month failed, 2 wrong usage.
     """
-    return run_load_command("flows.gcs_to_bq:gcs_to_bq", arguments, parse)
+    return run_load_command("flows.gcs_to_bq:gcs_to_bq", arguments, parse, print_bucket_plan)
 
 
 if __name__ == "__main__":
@@ -100,9 +115,10 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.alerts import alert_on_crash, alert_on_failure
-from flows.month import MonthOutcome, RunSummary, load_from_bucket
+from flows.month import MonthOutcome, RunSummary, load_from_bucket, months_in_bucket
 from flows.month.flow import RETRY_OPTIONS, run_in_threads
-from flows.request import Color, Count, Month, checked_request
+from flows.parent import run_name
+from flows.request import Color, Count, IsoMonth, Month, Year, checked_request
 from flows.runtime import begin_run, check_stopped
 from transforms.trip_month import TripMonth
 
@@ -127,18 +143,21 @@ def load_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
 
 @flow(
     name="gcs-to-bq",
-    flow_run_name="{color}-{year}",
+    flow_run_name=run_name,
     log_prints=False,
     on_failure=[alert_on_failure],
     on_crashed=[alert_on_crash],
 )
 def gcs_to_bq(
     color: Color = "yellow",
-    months: Sequence[Month] = (1, 2, 3),
-    year: int = DEFAULT_YEAR,
+    months: Sequence[Month] | None = None,
+    year: Year | None = None,
     data_dir: Path | None = None,
     concurrency: Count | None = None,
     *,
+    since: IsoMonth | None = None,
+    until: IsoMonth | None = None,
+    latest: Count | None = None,
     force: bool = False,
     row_transforms: Sequence[str] = (),
 ) -> RunSummary:
@@ -146,10 +165,13 @@ def gcs_to_bq(
 
     Args:
         color: dataset.
-        months: 1 to 12.
-        year: of all of them.
+        months: 1 to 12; without any months, those of the tutorial, January to March.
+        year: of all of `months`; None: 2021.
         data_dir: for locks, logs, and rows that are transformed here; None: the setting.
         concurrency: months at once; None: the setting.
+        since: first month, such as `2019-01`.
+        until: last month; None: the newest in the bucket.
+        latest: how many of the newest months in the bucket.
         force: load even what is unchanged.
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
 
@@ -158,13 +180,14 @@ def gcs_to_bq(
 
     Raises:
         UsageError: the request makes no sense, or a bucket, a project or credentials are not named.
+        SourceNotFound: the bucket does not have the months that are asked for; nothing was started.
         MonthsFailed: with the summary; the other months are loaded.
     """
     parameters = locals()  # by name, so that an option is listed in the signature alone
     request = checked_request(check, **parameters, to=(WAREHOUSE,))
-    selected = request.selection.known_months(color)
-    begin_run(len(selected))
-    outcomes = run_in_threads(load_month, selected, request, request.runner.months_at_once)
+    months_to_load = months_in_bucket(request)
+    begin_run(len(months_to_load))
+    outcomes = run_in_threads(load_month, months_to_load, request, request.runner.months_at_once)
     for outcome in outcomes:
         if outcome.error and not outcome.failures:  # the run of the month ended abnormally
             outcome.failures[WAREHOUSE] = outcome.error

@@ -9,10 +9,15 @@ machine could read it. Without `--host` and the like, the Postgres of `TAXI_POST
 
 from __future__ import annotations
 
-from flows import exit_on_signals
+try:
+    from flows import start_script
+except ImportError:
+    raise SystemExit(
+        "error: this Python has none of the project's packages; use .venv/bin/python (`make setup`)"
+    ) from None
 
 if __name__ == "__main__":
-    exit_on_signals()  # first, because the imports below take a while
+    start_script()  # first, because the imports below take a while
 
 import argparse
 import getpass

@@ -5,10 +5,15 @@ python flows/parent.py --color yellow --months 1 2 3 --year 2021
 
 from __future__ import annotations
 
-from flows import exit_on_signals
+try:
+    from flows import start_script
+except ImportError:
+    raise SystemExit(
+        "error: this Python has none of the project's packages; use .venv/bin/python (`make setup`)"
+    ) from None
 
 if __name__ == "__main__":
-    exit_on_signals()  # first, because the imports below take a while
+    start_script()  # first, because the imports below take a while
 
 from collections.abc import Sequence
 
@@ -70,7 +75,7 @@ def etl_parent_flow(
     color: Color = "yellow",
     months: Sequence[Month] | None = None,
     year: Year | None = None,
-    to: Sequence[str] = ("duckdb",),
+    to: Sequence[str] | None = None,
     source: str = "dtc",
     data_dir: Path | None = None,
     concurrency: Count | None = None,
@@ -94,7 +99,7 @@ def etl_parent_flow(
         color: dataset.
         months: 1 to 12.
         year: of all of `months`; None: 2021.
-        to: destinations by name.
+        to: destinations by name; None: the setting.
         source: `dtc`, `tlc`, `synthetic` or a template.
         data_dir: files and local warehouse; None: the setting.
         concurrency: months at once, with `threads`; None: the setting.

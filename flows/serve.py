@@ -10,10 +10,15 @@ same runs.
 
 from __future__ import annotations
 
-from flows import exit_on_signals
+try:
+    from flows import start_script
+except ImportError:
+    raise SystemExit(
+        "error: this Python has none of the project's packages; use .venv/bin/python (`make setup`)"
+    ) from None
 
 if __name__ == "__main__":
-    exit_on_signals()  # first, because the imports below take a while
+    start_script()  # first, because the imports below take a while
 
 import argparse
 import contextlib
@@ -22,18 +27,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from prefect import Flow, serve
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import ConcurrencyLimitConfig
-from prefect.exceptions import ObjectNotFound
-from prefect.schedules import Schedule
-from prefect.types.entrypoint import EntrypointType
 
-from flows.cli import OneLineParser, exit_with, read_project_file, require_prefect_server, run_command_line
+from flows.cli import command_parser, exit_with, read_project_file, require_prefect_server, run_command_line
 from flows.errors import UsageError
 from flows.settings import get_settings
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Prefect is imported late: a wrong call and --help need not wait for it
+    from prefect import Flow
     from prefect.deployments.runner import RunnerDeployment
 
 
@@ -42,9 +42,6 @@ def read_deployments() -> dict[str, dict[str, Any]]:
 
     Returns:
         Its deployments as they are written there, by name.
-
-    Raises:
-        UsageError: the file does not exist.
     """
     content = yaml.safe_load(read_project_file("prefect.yaml"))
     return {entry["name"]: entry for entry in content["deployments"]}
@@ -59,6 +56,10 @@ def to_serve(entry: Mapping[str, Any]) -> RunnerDeployment:
     Returns:
         The same deployment without a work pool.
     """
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.schedules import Schedule
+    from prefect.types.entrypoint import EntrypointType
+
     limit = entry.get("concurrency_limit")
     deployment: Any = _flow_of(entry).to_deployment(
         entry["name"],
@@ -81,10 +82,9 @@ def _flow_of(entry: Mapping[str, Any]) -> Flow[..., Any]:
 
 def parser() -> argparse.ArgumentParser:
     """The options of `flows/serve.py`."""
-    parser = OneLineParser(
-        prog="python flows/serve.py",
-        description="Serve deployments of prefect.yaml from this process; needs a server: PREFECT_API_URL.",
-        allow_abbrev=False,
+    parser = command_parser(
+        "flows/serve.py",
+        "Serve deployments of prefect.yaml from this process; needs a server: PREFECT_API_URL.",
     )
     add = parser.add_argument
     add("names", nargs="*", default=[], metavar="NAME", help="which deployments; default: all")
@@ -94,6 +94,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _check_not_deployed(entries: Iterable[Mapping[str, Any]]) -> None:
     """Refuse deployments whose runs the workers of a pool would take."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
     deployed: list[str] = []
     with get_client(sync_client=True) as client:
         for entry in entries:
@@ -103,8 +106,8 @@ def _check_not_deployed(entries: Iterable[Mapping[str, Any]]) -> None:
                     deployed.append(name)
     if deployed:
         raise UsageError(
-            f"deployed to a work pool already: {', '.join(deployed)}; start a worker with `make worker`, or "
-            f"take them away first: prefect deployment delete {deployed[0]!r}"
+            f"deployed to a work pool already: {', '.join(deployed)}; start a worker with `taxi-etl worker`, "
+            f"or take them away first: prefect deployment delete {deployed[0]!r}"
         )
 
 
@@ -127,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.limit < 1:
             raise UsageError(f"--limit {options.limit}: at least 1 run at once")
         require_prefect_server()
+        from prefect import serve
+
         get_settings()  # a wrong setting is reported now, not by each run
         entries = [deployments[name] for name in options.names or deployments]
         _check_not_deployed(entries)

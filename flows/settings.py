@@ -1,19 +1,31 @@
-"""Settings from the environment (`TAXI_*`) and `.env`; no other module reads these."""
+"""Settings from the environment (`TAXI_*`), `.env` and `taxi.toml`; no other module reads these."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import tomllib
 from collections.abc import Generator
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from flows.errors import UsageError
+
+SETTINGS_FILE = Path("taxi.toml")
 
 MEMORY_OF_A_MONTH = 2**30
 MOST_MONTHS_AT_ONCE = 8
@@ -25,12 +37,27 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="TAXI_",
         env_file=".env",
+        toml_file=SETTINGS_FILE,
         env_ignore_empty=True,
         extra="ignore",
         use_attribute_docstrings=True,
         populate_by_name=True,  # for the settings that carry Google's name in the environment
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment takes precedence over `.env`, and `.env` over `taxi.toml`."""
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+    to: Annotated[tuple[str, ...], NoDecode] = Field(default=("duckdb",), min_length=1)
+    """Where months go without --to, in deployments too: one or more destinations, such as `duckdb gcs`."""
     data_dir: Path = Path("data")
     """Directory for downloaded files and the local warehouse; --data-dir takes precedence."""
     concurrency: int = Field(default_factory=lambda: default_concurrency(), ge=1, le=64)
@@ -121,6 +148,12 @@ class Settings(BaseSettings):
     synthetic_broken_rows: int = Field(default=0, ge=0)
     """Invalid lines to add to a synthetic month."""
 
+    @field_validator("to", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:  # noqa: ANN401 - anything may be given
+        """A list as the environment has it, `duckdb postgres`; `taxi.toml` has lists of its own."""
+        return re.findall(r"[^\s,]+", value) if isinstance(value, str) else value
+
 
 def default_concurrency(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """How many months this machine can work on at once; limits of a container count.
@@ -154,6 +187,7 @@ def _numbers(path: Path) -> list[int]:
 
 @lru_cache(maxsize=1)
 def _read_settings() -> Settings:
+    _check_file()
     settings = Settings()
     known = {f"TAXI_{name.upper()}" for name in Settings.model_fields}
     names = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
@@ -161,6 +195,38 @@ def _read_settings() -> Settings:
     if unknown := sorted(ours - known):
         raise UsageError(f"unknown setting {', '.join(unknown)}; legal are {', '.join(sorted(known))}")
     return settings
+
+
+def _check_file() -> None:
+    """Refuse a `taxi.toml` that is no TOML, or has something in it that is no setting."""
+    try:
+        names = tomllib.loads(SETTINGS_FILE.read_text(encoding="utf-8")).keys()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{SETTINGS_FILE} cannot be read: {error}") from None
+    if unknown := sorted(names - Settings.model_fields.keys()):
+        legal = ", ".join(sorted(Settings.model_fields))
+        raise UsageError(f"unknown setting {', '.join(unknown)} in {SETTINGS_FILE}; legal are {legal}")
+
+
+def setting_origins() -> dict[str, str]:
+    """Where the value of each setting comes from, by its name.
+
+    Returns:
+        `environment`, `.env`, `taxi.toml` or `default`.
+    """
+    sources = {
+        "environment": EnvSettingsSource(Settings),
+        ".env": DotEnvSettingsSource(Settings),
+        str(SETTINGS_FILE): TomlConfigSettingsSource(Settings),
+    }
+    given = {origin: {name.lower() for name in source()} for origin, source in sources.items()}
+    # Three settings have Google's names in the environment, which differ in case only.
+    return {
+        name: next((origin for origin, names in given.items() if name in names), "default")
+        for name in Settings.model_fields
+    }
 
 
 _overrides: dict[str, object] = {}
@@ -182,7 +248,7 @@ def override_settings(**changes: object) -> Generator[None]:
 
 
 def get_settings() -> Settings:
-    """The settings of this process; environment and `.env` are read once.
+    """The settings of this process; environment, `.env` and `taxi.toml` are read once.
 
     Raises:
         UsageError: names the variable that is unknown or has an illegal value, and what is legal.
@@ -192,7 +258,10 @@ def get_settings() -> Settings:
     except UnicodeDecodeError as error:
         raise UsageError(f".env is not UTF-8 ({error}); save it as UTF-8") from None
     except ValidationError as error:
+        origins = setting_origins()
         wrong = "; ".join(
-            f"TAXI_{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors()
+            f"TAXI_{name.upper()}={e['input']!r} ({origins.get(name)}): {e['msg']}"
+            for e in error.errors()
+            for name in (str(e["loc"][0]),)
         )
         raise UsageError(f"bad setting: {wrong}") from None

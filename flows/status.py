@@ -8,10 +8,15 @@ Prefect server is needed only if a block configures a destination.
 
 from __future__ import annotations
 
-from flows import exit_on_signals
+try:
+    from flows import start_script
+except ImportError:
+    raise SystemExit(
+        "error: this Python has none of the project's packages; use .venv/bin/python (`make setup`)"
+    ) from None
 
 if __name__ == "__main__":
-    exit_on_signals()  # first, because the imports below take a while
+    start_script()  # first, because the imports below take a while
 
 import argparse
 import json
@@ -31,7 +36,7 @@ from flows.cli import (
     command_parser,
     exit_with,
     messages_to,
-    print_to_stderr,
+    print_line,
     run_command_line,
     selection_from,
     table_console,
@@ -50,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "Say which months are loaded where, by the ledgers. Without any months: all that one of the "
         "destinations knows.",
         *("--color", *MONTH_OPTIONS, "--to", "--data-dir"),
-        to="where to look; default: duckdb",
+        to="where to look; default: where months go (TAXI_TO)",
         data_dir="default: %(default)s",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -142,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _print(inventory)
         for name, reason in inventory.refusals.items():
-            print_to_stderr(f"error: {name}: {reason}")
+            print_line(f"error: {name}: {reason}")
         return 0 if inventory.is_fine else 1
 
     return run_command_line(command)

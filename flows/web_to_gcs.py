@@ -9,10 +9,15 @@ bucket comes from `TAXI_GCS_BUCKET` or the block `de-gcs`, the credentials from 
 
 from __future__ import annotations
 
-from flows import exit_on_signals
+try:
+    from flows import start_script
+except ImportError:
+    raise SystemExit(
+        "error: this Python has none of the project's packages; use .venv/bin/python (`make setup`)"
+    ) from None
 
 if __name__ == "__main__":
-    exit_on_signals()  # first, because the imports below take a while
+    start_script()  # first, because the imports below take a while
 
 import argparse
 from collections.abc import Sequence
@@ -44,7 +49,7 @@ def parse(arguments: Sequence[str]) -> LoadCommand:
         UsageError: in one line, before anything has started.
     """
     if any(argument.partition("=")[0] == "--to" for argument in arguments):
-        raise UsageError("--to: flows/web_to_gcs.py goes to the bucket only; flows/parent.py has --to")
+        raise UsageError("--to: web-to-gcs goes to the bucket only; load (flows/parent.py) has --to")
     return parse_command(arguments, parser())
 
 

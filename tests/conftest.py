@@ -14,6 +14,7 @@ LONG_FIRST = (
     "kills",
     "workers of a pool",
     "workers of dask",
+    "the wheel",
     "bqemulator",
     "a deployment",
     "servers of our own",

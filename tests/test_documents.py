@@ -7,6 +7,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from flows.destinations import DESTINATIONS
 from flows.ingest import parser as ingest_parser
 from flows.settings import Settings
 from flows.status import parser as status_parser
+from taxi_etl import COMMANDS
 from transforms.cleaning import ROW_TRANSFORMS
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+SHARED = {"--help", "--version", "--quiet", "--verbose", "--log-format"}
+"""Options of every command; those of its log stand in the README, with the main command's own."""
 
 
 def options(command_line: argparse.ArgumentParser) -> set[str]:
@@ -37,18 +43,33 @@ def test_every_option_is_in_the_readme_and_no_other() -> None:
     assert documented == options(parser()) - {"--help", "--version"}
 
 
+def test_every_command_is_in_the_readme_with_its_script() -> None:
+    section = README.partition("## One command")[2].partition("\n## ")[0]
+    documented = dict(
+        re.findall(r"^\| `([a-z-]+)` \| .+? \|(?: `(flows/\w+\.py)`.*)?", section, re.MULTILINE)
+    )
+    assert documented.keys() == COMMANDS.keys()
+    for name, (script, _) in COMMANDS.items():
+        assert documented[name] in ("", script)
+
+
+def test_the_readmes_settings_file_is_legal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [example] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "taxi.toml").write_text(example)
+    monkeypatch.chdir(tmp_path)
+    given = tomllib.loads(example)
+    assert given.keys() <= Settings.model_fields.keys()
+    assert Settings().to == tuple(given["to"])
+
+
 def test_every_option_of_ingest_is_documented() -> None:
     text = (ROOT / "docs" / "postgres.md").read_text()
-    assert [
-        option for option in sorted(options(ingest_parser()) - {"--help", "--version"}) if option not in text
-    ] == []
+    assert [option for option in sorted(options(ingest_parser()) - SHARED) if option not in text] == []
 
 
 def test_every_option_of_status_is_documented() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
-    assert [
-        option for option in sorted(options(status_parser()) - {"--help", "--version"}) if option not in text
-    ] == []
+    assert [option for option in sorted(options(status_parser()) - SHARED) if option not in text] == []
 
 
 @pytest.mark.parametrize("name", [*ROW_TRANSFORMS, *DESTINATIONS])

@@ -4,7 +4,6 @@ from flows.cli.command_line import (
     LOAD_OPTIONS,
     MONTH_OPTIONS,
     LoadCommand,
-    OneLineParser,
     command_parser,
     load_parser,
     parse_command,
@@ -12,22 +11,28 @@ from flows.cli.command_line import (
     selection_from,
 )
 from flows.cli.console import console_output, run_command_line, table_console
+from flows.cli.dry_run import print_bucket_plan
 from flows.cli.inventory import Inventory, MonthInDestination, MonthInventory, take_inventory
-from flows.cli.logs import messages_to
+from flows.cli.logs import messages_to, print_line
 from flows.cli.paths import check_directory
-from flows.cli.pipes import print_to_stderr
-from flows.cli.prefect_settings import import_flow, prefect_session, read_project_file, require_prefect_server
+from flows.cli.prefect_settings import (
+    PROJECT_FILES,
+    import_flow,
+    prefect_session,
+    read_project_file,
+    require_prefect_server,
+)
 from flows.cli.run_load import run_load_command
 from flows.cli.signals import exit_with
 
 __all__ = [
     "LOAD_OPTIONS",
     "MONTH_OPTIONS",
+    "PROJECT_FILES",
     "Inventory",
     "LoadCommand",
     "MonthInDestination",
     "MonthInventory",
-    "OneLineParser",
     "check_directory",
     "command_parser",
     "console_output",
@@ -37,7 +42,8 @@ __all__ = [
     "messages_to",
     "parse_command",
     "prefect_session",
-    "print_to_stderr",
+    "print_bucket_plan",
+    "print_line",
     "read_project_file",
     "request_from",
     "require_prefect_server",

@@ -6,13 +6,14 @@ import argparse
 import contextlib
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
+import flows
+from flows.cli.logs import add_log_options
 from flows.cli.paths import check_directory, check_summary, path_argument
-from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS
+from flows.destinations import DESTINATIONS
 from flows.errors import UsageError
 from flows.request import DEFAULT_YEAR, RUNNERS, LoadRequest, Selection, month_numbers
 from flows.settings import get_settings
@@ -64,12 +65,14 @@ def command_parser(
         texts: help of an option that means something else here, by its name, such as `data_dir`.
     """
     shared = _shared_options()
-    parser = OneLineParser(prog=f"python {script}", description=description, allow_abbrev=False)
+    program = flows.subcommand or f"python {script}"
+    parser = OneLineParser(prog=program, description=description, allow_abbrev=False)
     parser.add_argument("--version", action=_PrintVersion, help="print the version and stop")
     for option in options:
         text = texts.get(option.removeprefix("--").replace("-", "_"))
         argument = shared[option] | ({"help": text} if text else {})
         parser.add_argument(option, **argument, required=option in required)
+    add_log_options(parser)
     return parser
 
 
@@ -80,7 +83,7 @@ class _PrintVersion(argparse.Action):
         super().__init__(*names, **options, nargs=0)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"taxi-etl {metadata.version('taxi-etl')}")
+        print(f"taxi-etl {flows.__version__}")
         parser.exit()
 
 
@@ -106,8 +109,8 @@ def _shared_options() -> dict[str, dict[str, Any]]:
         "--to": {
             "nargs": "+",
             "choices": list(DESTINATIONS),
-            "default": [DEFAULT_DESTINATION],
-            "help": "where to publish; default: duckdb, a local file",
+            "default": settings.to,
+            "help": f"where to publish; default: {' '.join(settings.to)} (TAXI_TO)",
         },
         "--source": {
             "default": "dtc",

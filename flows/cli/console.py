@@ -16,9 +16,9 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.cli.live_display import progress_on
-from flows.cli.logs import log_to, messages_to
+from flows.cli.logs import log_options, log_to, messages_to, print_line
 from flows.cli.paths import is_standard_output, remove_earlier_summary, write_summary
-from flows.cli.pipes import print_to_stderr, quiet_after_closed_pipe
+from flows.cli.pipes import quiet_after_closed_pipe
 from flows.cli.prefect_settings import server_for_blocks
 from flows.cli.process_time import seconds_since_start
 from flows.cli.signals import interruptible, print_interrupted, received_interrupt
@@ -57,7 +57,7 @@ def run_command_line(command: Callable[[], int], *, loads_months: bool = False) 
                 return print_interrupted(interrupt, loads_months=loads_months)
             if not isinstance(error, TaxiError):
                 raise
-            print_to_stderr(f"error: {error}")
+            print_line(f"error: {error}")
             return WRONG_USAGE if isinstance(error, (UsageError, LocalStorageError)) else FAILED
 
 
@@ -114,19 +114,25 @@ class RunConsole:
         return self._report(summary)
 
     def _report(self, summary: RunSummary) -> int:
-        out = table_console(on_stderr=is_standard_output(self._summary_file))
-        out.print(summary_tables(summary, seconds_since_start(), out))
+        self._print_table(summary)
         for outcome in summary.failed:
-            print_to_stderr(f"failed: {outcome.error}")
+            print_line(f"failed: {outcome.error}")
         if summary.failed:
-            print_to_stderr(f"log: {self._log}")
+            print_line(f"log: {self._log}", logging.INFO)
         try:
             if self._summary_file:
                 write_summary(self._summary_file, summary.to_json())
         except LocalStorageError as error:
-            print_to_stderr(f"error: {error}")
+            print_line(f"error: {error}")
             return FAILED
         return FAILED if summary.failed else SUCCEEDED
+
+    def _print_table(self, summary: RunSummary) -> None:
+        on_stderr = is_standard_output(self._summary_file)
+        if log_options.is_quiet or (on_stderr and log_options.is_json):
+            return
+        out = table_console(on_stderr=on_stderr)
+        out.print(summary_tables(summary, seconds_since_start(), out))
 
     def _report_crash(self, error: Exception) -> int:
         """Report an error of the run as a whole, in one line."""
@@ -139,8 +145,8 @@ class RunConsole:
                 f"no Prefect server answers at {PREFECT_API_URL.value()}; start it, or unset PREFECT_API_URL "
                 "to use a temporary one"
             )
-        print_to_stderr(f"error: {text}")
-        print_to_stderr(f"log: {self._log}")
+        print_line(f"error: {text}")
+        print_line(f"log: {self._log}", logging.INFO)
         return FAILED
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -12,8 +13,9 @@ from rich.table import Table
 
 from flows.cli.console import table_console
 from flows.cli.inventory import query_holdings
-from flows.cli.pipes import print_to_stderr
+from flows.cli.logs import print_line
 from flows.errors import TaxiError
+from flows.month import BUCKET, WAREHOUSE, months_in_bucket
 from flows.request import LoadRequest, configured_destination
 from flows.runtime import Layout
 from flows.settings import get_settings
@@ -78,22 +80,70 @@ def print_plan(request: LoadRequest) -> int:
     }
     with ThreadPoolExecutor(CONCURRENT_PROBES, "plan") as pool:
         plans = list(pool.map(lambda month: _plan_month(request, month), months))
-    table = Table(title="dry run: nothing is fetched or written", title_justify="left")
-    for name in ("month", "source", "would fetch", *request.to):
-        table.add_column(name, overflow="fold")
+    table = _table("month", "source", "would fetch", *request.to)
     for plan in plans:
         first_day = plan.month.first_day
         actions = [
-            _action(request, plan, held[name].get(first_day)) if name in held else "?" for name in request.to
+            _month_action(request, plan, held[name].get(first_day)) if name in held else "?"
+            for name in request.to
         ]
         cells = (plan.month.iso, plan.url, plan.note, *actions)
         table.add_row(*map(escape, cells), style=COLOUR_OF.get(plan.fetch))
+    _print(table, _totals(plans), refusals)
+    return 1 if refusals or any(plan.fetch == "failed" for plan in plans) else 0
+
+
+def print_bucket_plan(request: LoadRequest) -> int:
+    """Print what a run from the bucket into BigQuery would do; each gets one query.
+
+    Args:
+        request: what is asked for.
+
+    Returns:
+        The exit code: 0, or 1 if a month is not in the bucket or one of the two cannot be queried.
+
+    Raises:
+        SourceNotFound: the bucket does not have the months that are asked for.
+        DestinationBusy, DestinationRefused: the bucket does not tell which months it has.
+    """
+    months = months_in_bucket(request)
+    destinations = [configured_destination(name, request.directory) for name in (BUCKET, WAREHOUSE)]
+    between = (months[0].first_day, months[-1].first_day)
+    holdings, refusals = query_holdings(destinations, months[0].dataset, between)
+    stored, loaded = ({one.file_month: one for one in holdings.get(d.name, ())} for d in destinations)
+    table, missing = _table("month", "in the bucket", WAREHOUSE), 0
+    for month in months:
+        object_, held = stored.get(month.first_day), loaded.get(month.first_day)
+        if object_ is None or object_.load is None or not object_.reconciles:
+            missing += 1
+            there = (
+                "nothing: upload it first" if object_ is None else "not what was uploaded: upload it again"
+            )
+            table.add_row(month.iso, there, "-", style=COLOUR_OF["failed"])
+            continue
+        load = object_.load
+        transforms = (*filter(None, load.row_transforms.split(",")), *request.staging.row_transforms)
+        wanted = (load.source_sha256, load.schema_version, transforms)
+        action = "?" if WAREHOUSE in refusals else _action(held, wanted, force=request.force)
+        table.add_row(month.iso, f"{load.row_count:,} rows", action)
+    count = f"{len(months)} month{'s' if len(months) > 1 else ''}"
+    _print(table, f"{count}: {len(months) - missing} in the bucket, {missing} missing", refusals)
+    return 1 if refusals or missing else 0
+
+
+def _table(*columns: str) -> Table:
+    table = Table(title="dry run: nothing is fetched or written", title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _print(table: Table, totals: str, refusals: Mapping[str, str]) -> None:
     out = table_console()
     out.print(table)
-    out.print(_totals(plans), highlight=False)
+    out.print(totals, highlight=False)
     for name, reason in refusals.items():
-        print_to_stderr(f"error: {name}: {reason}")
-    return 1 if refusals or any(plan.fetch == "failed" for plan in plans) else 0
+        print_line(f"error: {name}: {reason}")
 
 
 def _totals(plans: list[_MonthPlan]) -> str:
@@ -134,10 +184,16 @@ def _plan_fetch(request: LoadRequest, month: TripMonth, file: SourceFile) -> _Mo
     return _MonthPlan(month, url, "changed", f"{size}, changed at the source")
 
 
-def _action(request: LoadRequest, plan: _MonthPlan, holding: Holding | None) -> str:
-    """What would happen to the month in a destination."""
+def _month_action(request: LoadRequest, plan: _MonthPlan, holding: Holding | None) -> str:
+    """What would happen to the month of a source in a destination."""
     if plan.fetch == "failed":
         return "-"
+    wanted = (plan.sha256, schema_version(plan.month), request.staging.row_transforms)
+    return _action(holding, wanted, force=request.force)
+
+
+def _action(holding: Holding | None, wanted: tuple[str | None, str, tuple[str, ...]], *, force: bool) -> str:
+    """What would happen to a month in a destination; `wanted` is as `Load.is_of` takes it."""
     if holding is None:
         return "add the month"
     load = holding.load
@@ -145,7 +201,6 @@ def _action(request: LoadRequest, plan: _MonthPlan, holding: Holding | None) -> 
         rows = "what is there" if holding.rows is None else f"{holding.rows:,} rows"
         in_ledger = f"{load.row_count:,} rows" if load else "nothing"
         return f"replace {rows}; the ledger says {in_ledger}"
-    is_same = load.is_of(plan.sha256, schema_version(plan.month), request.staging.row_transforms)
-    if is_same and not request.force:
+    if load.is_of(*wanted) and not force:
         return f"nothing: has its {load.row_count:,} rows"
     return f"replace {load.row_count:,} rows of {load.loaded_at:%Y-%m-%d}"

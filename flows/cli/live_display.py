@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from flows.cli.logs import log_options
 from flows.runtime import FinishedMonth, LogProgress, set_progress_listener
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def progress_on(screen: Console) -> Generator[None]:
     Args:
         screen: of standard error.
     """
-    if not _takes_bars(screen):
+    if log_options.is_quiet or log_options.is_json or not _takes_bars(screen):
         set_progress_listener(LogProgress())
         yield
         return

@@ -2,18 +2,113 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import datetime as dt
+import json
 import logging
 import sys
 import time
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from flows.cli.pipes import wrapped_for
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+LogFormat = Literal["text", "json"]
+
+LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
+
+
+@dataclass(slots=True)
+class LogOptions:
+    """What of the log a command shows on standard error, and how.
+
+    Attributes:
+        level: the least one that is shown.
+        format: lines of text, or one JSON object a line and nothing else.
+    """
+
+    level: int = logging.INFO
+    format: LogFormat = "text"
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether only warnings and errors are shown: no progress, no table."""
+        return self.level > logging.INFO
+
+    @property
+    def is_json(self) -> bool:
+        """Whether standard error is for machines."""
+        return self.format == "json"
+
+
+log_options = LogOptions()
+"""Those of the command that this process runs."""
+
+
+def add_log_options(parser: argparse.ArgumentParser) -> None:
+    """Give a command the options about its log; they hold as soon as they are read, for later mistakes too.
+
+    Args:
+        parser: of the command.
+    """
+    log_options.level, log_options.format = logging.INFO, "text"
+    how_much = parser.add_mutually_exclusive_group()
+    for name, text in (
+        ("--quiet", "print warnings and errors only"),
+        ("--verbose", "print details and tracebacks too"),
+    ):
+        how_much.add_argument(name, action=_SetLevel, nargs=0, default=argparse.SUPPRESS, help=text)
+    parser.add_argument(
+        "--log-format",
+        action=_SetFormat,
+        choices=("text", "json"),
+        default=argparse.SUPPRESS,
+        help="of standard error; json: one object a line. Default: text",
+    )
+
+
+class _SetLevel(argparse.Action):
+    def __call__(self, _parser: object, _given: object, _values: object, option: str | None = None) -> None:
+        log_options.level = LEVELS[option or ""]
+
+
+class _SetFormat(argparse.Action):
+    def __call__(self, _parser: object, _given: object, values: Any, _option: str | None = None) -> None:  # noqa: ANN401 - as argparse hands it over
+        log_options.format = values
+
+
+def print_line(text: str, level: int = logging.ERROR) -> None:
+    """Print a line of the command itself, such as its last one, on standard error.
+
+    Args:
+        text: one line; in JSON without the `error: ` it begins with.
+        level: how grave it is.
+    """
+    if log_options.is_json:
+        record = logging.LogRecord("flows", level, "", 0, text.removeprefix("error: "), None, None)
+        text = _as_json(record)
+    else:
+        text = wrapped_for(sys.stderr, text)
+    print(text, file=sys.stderr, flush=True)
+
+
+def _as_json(record: logging.LogRecord) -> str:
+    entry = {
+        "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "message": record.getMessage(),
+    }
+    if record.exc_info:
+        entry["traceback"] = logging.Formatter().formatException(record.exc_info)
+    return json.dumps(entry, ensure_ascii=False)
 
 
 class LogFile(logging.FileHandler):
@@ -79,7 +174,9 @@ def _is_not_shutdown_message(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def messages_to(screen: Console, *, propagate: bool = False) -> Generator[None]:
-    """Print the project's own log messages, one line each without traceback, for as long as the block lasts.
+    """Print the project's own log messages, one line each, for as long as the block lasts.
+
+    Tracebacks are logged as details: they are for the file, and for the screen with `--verbose`.
 
     Args:
         screen: where to.
@@ -88,7 +185,7 @@ def messages_to(screen: Console, *, propagate: bool = False) -> Generator[None]:
     project = logging.getLogger("flows")
     before = project.handlers[:], project.level, project.propagate
     project.handlers[:], project.propagate = [_ScreenHandler(screen)], propagate
-    project.setLevel(logging.DEBUG)  # tracebacks are logged as such: for the file, not for the screen
+    project.setLevel(logging.DEBUG)
     try:
         yield
     finally:
@@ -100,10 +197,15 @@ class _ScreenHandler(logging.Handler):
     """Prints above the live display instead of into it."""
 
     def __init__(self, screen: Console) -> None:
-        super().__init__(logging.INFO)
+        super().__init__(log_options.level)
         self._screen = screen
 
     def emit(self, record: logging.LogRecord) -> None:
+        if log_options.is_json:
+            print(_as_json(record), file=sys.stderr, flush=True)
+            return
         line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()}"
         text = wrapped_for(self._screen.file, line)
+        if record.exc_info and record.levelno <= logging.DEBUG:  # only shown if asked for
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
         self._screen.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -11,15 +11,6 @@ from collections.abc import Generator
 from typing import IO, Any, TextIO
 
 
-def print_to_stderr(line: str) -> None:
-    """Print a line to standard error; see `wrapped_for`.
-
-    Args:
-        line: without a line break.
-    """
-    print(wrapped_for(sys.stderr, line), file=sys.stderr, flush=True)
-
-
 def wrapped_for(stream: IO[str], line: str) -> str:
     """Break a line between words where a terminal would break it within one; elsewhere it stays whole.
 

@@ -21,7 +21,8 @@ from flows.runtime import is_temporary_server
 
 logger = logging.getLogger(__name__)
 
-PROJECT_ROOT = Path(__file__).parents[2]
+PROJECT_FILES = Path(__file__).with_name("project")
+"""Links to `prefect.yaml` and `automations/`; a wheel has the files themselves."""
 
 
 @contextlib.contextmanager
@@ -99,24 +100,17 @@ def require_prefect_server() -> None:
 
     if is_temporary_server(PREFECT_API_URL.value()):
         raise UsageError(
-            "no Prefect server; start one with `make server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+            "no Prefect server; start one with `taxi-etl server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
 
 
 def read_project_file(name: str) -> str:
-    """Read a text file of the checkout.
+    """Read one of the files that describe deployments and automations.
 
     Args:
-        name: its path below the root of the project, such as `prefect.yaml`.
+        name: such as `prefect.yaml`.
 
     Returns:
         Its content.
-
-    Raises:
-        UsageError: the file does not exist, because the package is installed without its checkout.
     """
-    path = PROJECT_ROOT / name
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"{path} is not there; run this from a checkout of the project") from None
+    return (PROJECT_FILES / name).read_text(encoding="utf-8")

@@ -24,6 +24,7 @@ def run_load_command(
     flow: str,
     arguments: Sequence[str] | None = None,
     parse: Callable[[Sequence[str]], LoadCommand] = parse_command,
+    plan: Callable[[LoadRequest], int] = print_plan,
 ) -> int:
     """Run a command that loads months.
 
@@ -31,6 +32,7 @@ def run_load_command(
         flow: that does it, as `module:name`; imported only when it is run, because Prefect takes a second.
         arguments: of the call; None: this process's own.
         parse: reads and checks them.
+        plan: prints what would be done, for `--dry-run`, and returns the exit code.
 
     Returns:
         The exit code: 0 all published, 1 a month failed, 2 wrong usage.
@@ -39,7 +41,7 @@ def run_load_command(
     def call() -> int:
         command = parse(sys.argv[1:] if arguments is None else arguments)
         if command.dry_run:
-            return print_plan(command.request)
+            return plan(command.request)
         with console_output(command.request.directory, command.summary) as console:
             return console.conclude(lambda: _run(flow, command.request, console.server_log))
 

@@ -26,6 +26,8 @@ from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import flows
+
 if TYPE_CHECKING:
     import uvicorn
     from prefect.server.database.configurations import AioSqliteConfiguration
@@ -49,18 +51,25 @@ TEMPORARY = {
 }
 
 
-def main() -> None:
-    """Serve the API until the process is told to end."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def parser() -> argparse.ArgumentParser:
+    """The options of `taxi-etl server`, and that of a temporary server."""
+    made = argparse.ArgumentParser(
+        prog=flows.subcommand,
+        description="A Prefect server with its UI, until Ctrl-C; PREFECT_SERVER_API_PORT names another port.",
+        allow_abbrev=False,
     )
-    parser.add_argument(
+    made.add_argument(
         "--temporary",
         type=int,
         metavar="FD",
         help="serve one run on this listening socket, without a UI, until standard input ends",
     )
-    listening: int | None = parser.parse_args().temporary
+    return made
+
+
+def main() -> None:
+    """Serve the API until the process is told to end."""
+    listening: int | None = parser().parse_args().temporary
     gc.disable()
     for name, value in (COMMON if listening is None else COMMON | TEMPORARY).items():
         os.environ.setdefault(name, value)

@@ -28,7 +28,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from flows import INTERRUPTED, TERMINATED
-from flows.cli.pipes import print_to_stderr
+from flows.cli.logs import print_line
 from flows.runtime import request_stop
 
 LONGEST_STOP_SECONDS = 20
@@ -164,7 +164,7 @@ def print_interrupted(interrupt: KeyboardInterrupt, *, loads_months: bool) -> in
             ": every month is either wholly published or as it was before; the same command goes on where "
             "this one stopped"
         )
-    print_to_stderr(line)
+    print_line(line)
     return TERMINATED if terminated else INTERRUPTED
 
 

@@ -19,8 +19,6 @@ DESTINATIONS = {
 }
 """Package and class of each destination, by its name in `--to`."""
 
-DEFAULT_DESTINATION = "duckdb"
-
 
 def make_destination(name: str, data_dir: Path, settings: Settings) -> Destination:
     """Create a destination by its class method `from_settings`; nothing is opened yet.

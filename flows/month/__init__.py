@@ -1,7 +1,7 @@
 """One month, from its source or from the bucket; `flows.month.flow` is Prefect's side of it."""
 
 from flows.month.ahead import landing_ahead
-from flows.month.from_bucket import BUCKET, WAREHOUSE, load_from_bucket
+from flows.month.from_bucket import BUCKET, WAREHOUSE, load_from_bucket, months_in_bucket
 from flows.month.from_source import load_from_source
 from flows.month.outcome import (
     MonthFailed,
@@ -26,6 +26,7 @@ __all__ = [
     "landing_ahead",
     "load_from_bucket",
     "load_from_source",
+    "months_in_bucket",
     "seems_unchanged",
     "track_month",
 ]

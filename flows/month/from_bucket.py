@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,18 +10,21 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from flows.destinations import Receipt
-from flows.errors import error_context
+from flows.destinations import ALL_MONTHS, Receipt
+from flows.errors import SourceNotFound, error_context
 from flows.month.outcome import MonthOutcome
-from flows.request import configured_destination, with_blocks
+from flows.request import LoadRequest, configured_destination, with_blocks
 from flows.runtime import Layout, ProgressCallback, atomic_write, file_lock, reporter
 from flows.settings import get_settings
 from flows.staging import StagedMonth, metadata_of, write_parquet
 from transforms.cleaning import apply_row_transforms
+from transforms.datasets import DATASETS
+from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
     from flows.destinations.gcs import MonthInBucket, MonthsInBucket
-    from transforms.trip_month import TripMonth
+
+logger = logging.getLogger(__name__)
 
 BUCKET, WAREHOUSE = "gcs", "bigquery"
 BATCH_ROWS = 131_072
@@ -65,6 +69,37 @@ def load_from_bucket(
     outcome.seconds = time.perf_counter() - started
     outcome.finish()
     return outcome
+
+
+def months_in_bucket(request: LoadRequest) -> list[TripMonth]:
+    """The months that a request selects; the bucket is listed if only it can tell.
+
+    Args:
+        request: what is asked for.
+
+    Returns:
+        The months in calendar order.
+
+    Raises:
+        SourceNotFound: the bucket has no such month.
+        DestinationBusy, DestinationRefused: the bucket cannot be listed.
+    """
+    color = request.color
+
+    def newest(count: int, since: TripMonth | None) -> list[TripMonth]:
+        first_day = since.first_day if since else ALL_MONTHS[0]
+        bucket = configured_destination(BUCKET, request.directory)
+        held = bucket.holdings(DATASETS[color], (first_day, ALL_MONTHS[1]))
+        if not held:
+            raise SourceNotFound(
+                f"the bucket has no month of {color}{f' from {since.iso} on' if since else ''}; upload some "
+                f"first: taxi-etl web-to-gcs --color {color} ..."
+            )
+        if len(held) < count:
+            logger.warning("%s: the bucket has %d months, not %d", color, len(held), count)
+        return [TripMonth.of_date(color, holding.file_month) for holding in held[-count:]]
+
+    return request.selection.resolve_by(color, newest)
 
 
 def _transform_locally(

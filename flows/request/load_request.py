@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS
+from flows.destinations import DESTINATIONS
 from flows.errors import UsageError
 from flows.request.read_blocks import configured_destination, without_blocks
 from flows.request.runner import Runner
@@ -37,7 +37,7 @@ class LoadRequest:
 
     color: str
     selection: Selection
-    to: tuple[str, ...] = (DEFAULT_DESTINATION,)
+    to: tuple[str, ...] = field(default_factory=lambda: get_settings().to)
     source: str = "dtc"
     data_dir: Path | None = None
     force: bool = False
@@ -58,10 +58,11 @@ class LoadRequest:
                 runner's name, `concurrency` and `dask_address`. None and a missing one mean the default.
 
         Returns:
-            The request, the settings filled in for `data_dir` and `max_reject_ratio`.
+            The request, the settings filled in for `to`, `data_dir` and `max_reject_ratio`.
         """
         settings = get_settings()
         given: dict[str, Any] = {
+            "to": settings.to,
             "data_dir": settings.data_dir,
             "max_reject_ratio": settings.max_reject_ratio,
             **{name: _frozen(value) for name, value in parameters.items() if value is not None},

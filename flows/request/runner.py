@@ -63,7 +63,7 @@ class Runner:
         if not prefect_api_url():
             raise UsageError(
                 f"--runner {self.name} needs a Prefect server that every worker can reach; start one with "
-                "`make server` and set PREFECT_API_URL, here and for the workers"
+                "`taxi-etl server` and set PREFECT_API_URL, here and for the workers"
             )
 
 

@@ -6,7 +6,7 @@ import argparse
 import datetime as dt
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from flows.errors import UsageError
@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 FIRST_YEAR, LAST_YEAR = 2009, 2099
 DEFAULT_YEAR = 2021
 THREE_WAYS = "--months 1 2 3 --year 2021, or --since 2019-01 --until 2021-07, or --latest 3"
+
+NewestMonths = Callable[[int, TripMonth | None], list[TripMonth]]
 
 
 def today() -> dt.date:
@@ -126,14 +128,26 @@ class Selection:
         Raises:
             SourceNotFound, SourceUnreachable, SourceBusy, SourceCorrupt: see `newest_months`.
         """
+
+        def newest(count: int, since: TripMonth | None) -> list[TripMonth]:
+            return newest_months(source, color, count, get_settings(), today=today(), since=since)
+
+        return self.resolve_by(color, newest)
+
+    def resolve_by(self, color: str, newest: NewestMonths) -> list[TripMonth]:
+        """All months in calendar order, each once; `newest` is asked if the selection is open-ended.
+
+        Args:
+            color: dataset.
+            newest: finds the newest months, in calendar order, given how many and the oldest to consider.
+        """
         if not self.is_open_ended:
             return self.known_months(color)
         if self.latest is not None:
-            months = newest_months(source, color, self.latest, get_settings(), today=today())
+            months = newest(self.latest, None)
         else:
             [first] = self.known_months(color)
-            [newest] = newest_months(source, color, 1, get_settings(), today=today(), since=first)
-            months = months_between(first, newest)
+            months = months_between(first, newest(1, first)[-1])
         logger.info("%s, %s: %s to %s", color, self.label, months[0].iso, months[-1].iso)
         return months
 

@@ -211,12 +211,12 @@ def check_deployed(client: SyncPrefectClient, name: str) -> None:
         deployment = client.read_deployment_by_name(name)
     except ObjectNotFound:
         raise NotDeployed(
-            f"this Prefect server has no deployment {name}; `make deploy` puts it there, `make worker` "
-            "starts a worker for it, and TAXI_MONTH_DEPLOYMENT names another one"
+            f"this Prefect server has no deployment {name}; `taxi-etl deploy` puts it there, "
+            "`taxi-etl worker` starts a worker for it, and TAXI_MONTH_DEPLOYMENT names another one"
         ) from None
     pool = deployment.work_pool_name
     workers = client.read_workers_for_work_pool(pool) if pool else []
     if any(worker.status == WorkerStatus.ONLINE for worker in workers):
         logger.info("months as runs of %s on the pool %s", name, pool)
     else:
-        logger.warning("no worker of the pool %s is there; the months wait for one: `make worker`", pool)
+        logger.warning("no worker of the pool %s is there; the months wait for one: `taxi-etl worker`", pool)

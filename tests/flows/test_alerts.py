@@ -238,7 +238,7 @@ def test_automations_are_replaced_and_not_doubled(
     first, second, third = err.splitlines()
     assert "no block custom-webhook/nobody on this Prefect server" in first
     assert "TYPE/NAME" in second
-    assert "make server" in third
+    assert "taxi-etl server" in third
 
 
 def test_who_ends_a_run_at_a_terminal_gets_no_message(monkeypatch: pytest.MonkeyPatch) -> None:

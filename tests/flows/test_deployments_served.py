@@ -75,4 +75,4 @@ def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'nope'" in unknown
     assert all(name in unknown for name in read_deployments())
     assert "--limit 0" in limit
-    assert "make server" in nowhere
+    assert "taxi-etl server" in nowhere

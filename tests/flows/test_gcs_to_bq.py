@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import threading
@@ -131,6 +132,47 @@ def test_the_command_line(
     assert written[0]["destinations"]["bigquery"]["rows"] == 50
     assert "upload the month first" in capsys.readouterr().err
     cloud.assert_holds(months.trips(MONTH))
+
+
+@pytest.mark.usefixtures("prefect_api_url")
+def test_the_newest_months_are_those_in_the_bucket(
+    cloud: Cloud, months: Months, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for staged in (months.trips(MONTH), months.trips(OTHER, 30)):
+        cloud.upload(staged)
+    summary = tmp_path / "summary.json"
+    call = ["--color", "yellow", "--data-dir", str(cloud.data_dir), "--summary", str(summary)]
+    with override_settings(**cloud.settings):
+        assert main([*call, "--latest", "1"]) == 0
+        assert [month["month"] for month in json.loads(summary.read_text())["months"]] == [2]
+        assert main([*call, "--since", "2021-01"]) == 0
+        assert [month["status"] for month in json.loads(summary.read_text())["months"]] == [
+            "published",
+            "unchanged",
+        ]
+        assert main([*call, "--since", "2021-03"]) == 1
+    assert "the bucket has no month of yellow from 2021-03 on" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_would_be_replaced(
+    cloud: Cloud, months: Months, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud.upload(months.trips(MONTH))
+    cloud.upload(months.trips(OTHER, 30))
+    cloud.receipt()
+    call = ["--color", "yellow", "--data-dir", str(cloud.data_dir), "--dry-run"]
+    with override_settings(**cloud.settings):
+        assert main([*call, "--since", "2021-01"]) == 0
+        plan = capsys.readouterr().out
+        assert re.search(r"2021-01 +│ 50 rows +│ nothing: has its 50 rows", plan)
+        assert re.search(r"2021-02 +│ 30 rows +│ add the month", plan)
+        assert main([*call, "--months", "1-3", "--force"]) == 1
+        plan = capsys.readouterr().out
+        assert re.search(r"2021-01 +│ 50 rows +│ replace 50 rows", plan)
+        assert re.search(r"2021-03 +│ nothing: upload it first", plan)
+        assert main([*call, "--months", "1", "--transform", FILL]) == 0
+        assert re.search(r"2021-01 +│ 50 rows +│ replace 50 rows", capsys.readouterr().out)
+    assert cloud.loaded(OTHER) is None
 
 
 def test_without_a_bucket_nothing_is_started(
@@ -320,9 +362,7 @@ def test_a_table_of_another_shape_is_refused_and_untouched(cloud: Cloud, months:
 
 
 def test_what_is_not_in_the_bucket(cloud: Cloud) -> None:
-    with pytest.raises(
-        SourceNotFound, match=r"upload the month first: python flows/web_to_gcs.py --color yellow"
-    ):
+    with pytest.raises(SourceNotFound, match=r"upload the month first: taxi-etl web-to-gcs --color yellow"):
         cloud.load()
 
 
@@ -444,5 +484,6 @@ def test_no_way_to_bigquery_is_one_line_soon(cloud: Cloud, months: Months) -> No
 
 def test_every_option_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "google.md").read_text()
+    in_the_readme = {"--help", "--version", "--quiet", "--verbose", "--log-format"}  # in the README
     options = {option for action in parser()._actions for option in action.option_strings if option[2:]}
-    assert [option for option in sorted(options - {"--help", "--version"}) if option not in text] == []
+    assert [option for option in sorted(options - in_the_readme) if option not in text] == []

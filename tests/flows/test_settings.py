@@ -1,13 +1,18 @@
-"""How many months at once a machine or container works on by itself."""
+"""How many months at once a machine works on by itself, and where they go without `--to`."""
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from flows.settings import Settings, default_concurrency
+from flows.cli import load_parser
+from flows.parent import etl_parent_flow
+from flows.request import LoadRequest
+from flows.serve import read_deployments
+from flows.settings import Settings, default_concurrency, override_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,3 +59,22 @@ def test_a_large_machine_works_on_eight(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_an_explicit_number_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAXI_CONCURRENCY", "11")
     assert Settings(_env_file=None).concurrency == 11
+
+
+def test_one_setting_is_the_default_of_to_for_commands_and_deployments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TAXI_TO", "duckdb, postgres gcs")
+    to = Settings(_env_file=None).to
+    assert to == ("duckdb", "postgres", "gcs")
+    with override_settings(to=to):
+        assert load_parser().parse_args(["--color", "yellow"]).to == to
+        monthly = [entry for name, entry in read_deployments().items() if name.startswith("monthly-")]
+        assert len(monthly) == 4
+        for entry in monthly:
+            assert entry["entrypoint"] == "flows.parent.etl_parent_flow"
+            assert LoadRequest.from_parameters(**entry["parameters"], to=flow_default("to")).to == to
+
+
+def flow_default(name: str) -> object:
+    return inspect.signature(etl_parent_flow.fn).parameters[name].default

@@ -95,9 +95,7 @@ class MonthsInBucket(Gcs):
             SchemaDrift: its columns are not those of the dataset.
         """
         uri = f"gs://{self.bucket}/{self.object_name(month)}"
-        upload = (
-            f"python flows/web_to_gcs.py --color {month.color} --year {month.year} --months {month.month}"
-        )
+        upload = f"taxi-etl web-to-gcs --color {month.color} --year {month.year} --months {month.month}"
         with connected(self._address) as session:
             stored = self._find(session, month)
             if stored is None:

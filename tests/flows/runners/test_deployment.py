@@ -157,7 +157,9 @@ def test_a_server_without_the_deployment_says_how_to_get_it(
 ) -> None:
     monkeypatch.setenv("TAXI_MONTH_DEPLOYMENT", "month-on-worker/of-somebody-else")
     _read_settings.cache_clear()
-    with pytest.raises(NotDeployed, match=r"no deployment month-on-worker/of-somebody-else; `make deploy`"):
+    with pytest.raises(
+        NotDeployed, match=r"no deployment month-on-worker/of-somebody-else; `taxi-etl deploy`"
+    ):
         etl_parent_flow("yellow", [1], 2021, ["postgres"], "synthetic", tmp_path, runner="deployment")
 
 

@@ -58,7 +58,7 @@ def test_prefect_is_not_imported(
     assert not [name for name in imported if name.partition(".")[0].startswith("prefect")]
 
 
-@pytest.mark.parametrize("script", ["ingest", "gcs_to_bq", "status"])
+@pytest.mark.parametrize("script", ["ingest", "gcs_to_bq", "status", "serve", "automations", "blocks"])
 def test_the_help_of_the_other_commands_does_without_prefect(cli_process: Cli, script: str) -> None:
     process = subprocess.run(
         [sys.executable, "-X", "importtime", f"flows/{script}.py", "--help"],

