@@ -16,6 +16,7 @@ DESTINATIONS = {
     "postgres": "flows.destinations.postgres:Postgres",
     "bigquery": "flows.destinations.bigquery:BigQuery",
     "gcs": "flows.destinations.gcs:Gcs",
+    "iceberg": "flows.destinations.iceberg:Iceberg",
 }
 """Package and class of each destination, by its name in `--to`."""
 

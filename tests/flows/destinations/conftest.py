@@ -8,6 +8,7 @@ import pytest
 from support.bigquery_harness import BigQueryHarness
 from support.destinations import HARNESSES, Harness
 from support.gcs_harness import GcsHarness
+from support.iceberg_harness import IcebergHarness
 from support.postgres_harness import PostgresHarness
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 HARNESSES["postgres"] = PostgresHarness
 HARNESSES["bigquery"] = BigQueryHarness
 HARNESSES["gcs"] = GcsHarness
+HARNESSES["iceberg"] = IcebergHarness
 
 
 def _made(tmp_path: Path, request: pytest.FixtureRequest) -> Harness:

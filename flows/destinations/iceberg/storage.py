@@ -1,0 +1,154 @@
+"""The files below a table: how a month's file gets there, what a killed run left, and whose turn it is.
+
+Nothing that has been written is changed or written again: the snapshots that name it may be read by others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from pyarrow.fs import FileSelector, FileType
+from pyiceberg.io.pyarrow import PyArrowFileIO
+
+from flows.destinations.iceberg.durable_io import make_directory
+from flows.destinations.staged_batches import explain_unreadable
+from flows.runtime import file_lock, fsync
+from transforms.dataset import FILE_MONTH
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+    from flows.staging import StagedMonth
+
+LOCK, UNFINISHED = ".lock", ".unfinished"
+
+
+def local_directory(location: str) -> Path | None:
+    """The directory of a table; None if it is in a bucket.
+
+    Args:
+        location: of the table, or of a file of it.
+    """
+    scheme, _, path = PyArrowFileIO.parse_location(location)
+    return Path(path) if scheme == "file" else None
+
+
+@contextlib.contextmanager
+def exclusive(table: Table, lock_timeout_seconds: float) -> Generator[None]:
+    """Let the runs that change a table on this disk take turns, and clear up after one that was killed.
+
+    For a table in a bucket there is no such lock: there the catalog decides who comes first, and
+    `Iceberg.maintain` clears up.
+
+    Args:
+        table: to be changed.
+        lock_timeout_seconds: how long to wait for other runs.
+
+    Raises:
+        LockTimeout: another run took longer.
+    """
+    directory = local_directory(table.location())
+    if directory is None:
+        yield
+        return
+    with file_lock(directory / LOCK, lock_timeout_seconds):
+        table.refresh()
+        unfinished = directory / UNFINISHED
+        if unfinished.exists() or table.current_snapshot() is None:
+            remove_orphans(table, dt.datetime.max.replace(tzinfo=dt.UTC))
+        unfinished.touch()
+        yield
+        unfinished.unlink()  # only after success: whatever an error leaves is removed in the same way
+
+
+def add_data_file(table: Table, staged: StagedMonth) -> str:
+    """Put a staged file into the table's directory or bucket, under a name of its own.
+
+    On one disk it is a hard link, which takes no room. From then on it cannot be written to: staging replaces its
+    file by another one, and never writes into it.
+
+    Args:
+        table: whose file it becomes.
+        staged: the month.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        LocalStorageError: the staged file is missing.
+    """
+    name = f"{FILE_MONTH}={staged.month.first_day}/{staged.month.stem}-{uuid4()}.parquet"
+    location = table.location_provider().new_data_location(name)
+    target = local_directory(location)
+    with explain_unreadable(staged.path):
+        if target is None:
+            with staged.path.open("rb") as file, table.io.new_output(location).create() as output:
+                shutil.copyfileobj(file, output, 2**23)
+            return location
+        make_directory(target.parent)
+        try:
+            target.hardlink_to(staged.path)
+        except FileNotFoundError:
+            raise
+        except OSError:  # another disk, or one without hard links
+            shutil.copyfile(staged.path, target)
+            fsync(target)
+        target.chmod(0o444)
+        fsync(target.parent)
+    return location
+
+
+def referenced_files(table: Table) -> set[str]:
+    """Every file that the table's metadata or one of its snapshots names.
+
+    Args:
+        table: fresh.
+    """
+    metadata = table.metadata
+    files = {table.metadata_location, *(entry.metadata_file for entry in metadata.metadata_log)}
+    files |= {statistics.statistics_path for statistics in metadata.statistics}
+    for snapshot in metadata.snapshots:
+        files.add(snapshot.manifest_list)
+        for manifest in snapshot.manifests(table.io):
+            if manifest.manifest_path not in files:
+                files.add(manifest.manifest_path)
+                entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+                files |= {entry.data_file.file_path for entry in entries}
+    return files
+
+
+def remove_orphans(table: Table, older_than: dt.datetime) -> int:
+    """Remove the files below a table that nothing names: what killed runs left.
+
+    Args:
+        table: fresh.
+        older_than: younger ones stay, because a run may be about to name them.
+
+    Returns:
+        How many were removed.
+    """
+    if not isinstance(table.io, PyArrowFileIO):
+        return 0
+    scheme, netloc, path = PyArrowFileIO.parse_location(table.location())
+    system = table.io.fs_by_scheme(scheme, netloc)
+    named = {PyArrowFileIO.parse_location(location)[2] for location in referenced_files(table)}
+    found = [
+        file
+        for folder in ("data", "metadata")
+        for file in system.get_file_info(FileSelector(f"{path}/{folder}", allow_not_found=True, recursive=True))
+    ]
+    orphans = [
+        file.path
+        for file in found
+        if file.type == FileType.File and file.path not in named and file.mtime < older_than
+    ]
+    for orphan in orphans:
+        system.delete_file(orphan)
+    return len(orphans)
