@@ -53,7 +53,8 @@ class IcebergHarness(Harness):
     def read(self, table: str) -> pa.Table:
         rows = self.table(table).scan().to_arrow()
         plain = [
-            field.with_type(pa.string()) if field.type == pa.large_string() else field for field in rows.schema
+            field.with_type(pa.string()) if field.type == pa.large_string() else field
+            for field in rows.schema
         ]
         return rows.cast(pa.schema(plain))
 

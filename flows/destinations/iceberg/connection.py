@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import requests
 from pyiceberg import exceptions as refused
-from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog import Catalog, list_catalogs, load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io import PY_IO_IMPL, WAREHOUSE
 from sqlalchemy.exc import DatabaseError, OperationalError
@@ -70,37 +70,38 @@ class CatalogAddress:
         """The SQLite file of the local catalog."""
         return self.directory / "catalog.db"
 
+    @property
+    def exists(self) -> bool:
+        """Whether there may be tables: the local catalog is created by the first publish."""
+        return self.name is not None or self.database.exists()
+
     def __str__(self) -> str:
         """What messages call it."""
         return f"the catalog {self.name}" if self.name else str(self.database)
 
 
 @contextlib.contextmanager
-def connected(address: CatalogAddress, *, create: bool = False) -> Generator[Catalog | None]:
+def connected(address: CatalogAddress) -> Generator[Catalog]:
     """Open the catalog for the length of a block, and translate every error of pyiceberg in it.
 
     Args:
-        address: of the catalog.
-        create: the local catalog, if it does not exist.
+        address: of the catalog; the local one is created if it does not exist.
 
     Yields:
-        The catalog; None if it does not exist.
+        The catalog.
 
     Raises:
         DestinationBusy: it is locked or does not answer, or other writers were faster again and again.
         DestinationRefused: wrong address or credentials, or no permission.
     """
     try:
-        if address.name:
-            with load_catalog(address.name, **{PY_IO_IMPL: FILE_IO}) as catalog:
-                yield catalog
-            return
-        if create:
+        if not address.name:
             _create_if_missing(address)
-        if not address.database.exists():
-            yield None
-            return
-        with _local_catalog(address.database, address.directory) as catalog:
+        with (
+            load_catalog(address.name, **{PY_IO_IMPL: FILE_IO})
+            if address.name
+            else _local_catalog(address.database, address.directory)
+        ) as catalog:
             yield catalog
     except (OperationalError, DatabaseError, *_BUSY, *_REFUSED) as error:
         raise _translate(address, error) from error
@@ -115,14 +116,12 @@ def check_catalog(name: str) -> None:
     Raises:
         UsageError: lists the places that were tried.
     """
-    from pyiceberg.catalog import list_catalogs
-
     known = list_catalogs()
     if name.lower() not in known:
         raise UsageError(
-            f"TAXI_ICEBERG_CATALOG={name!r} is not configured. Tried: PYICEBERG_CATALOG__{name.upper()}__URI and "
-            "its like in the environment, .pyiceberg.yaml in PYICEBERG_HOME, the home directory and this one. "
-            f"Known are: {', '.join(known) or 'none'}; see docs/iceberg.md"
+            f"TAXI_ICEBERG_CATALOG={name!r} is not configured. Tried: PYICEBERG_CATALOG__{name.upper()}__URI "
+            "and its like in the environment, .pyiceberg.yaml in PYICEBERG_HOME, the home directory and this "
+            f"one. Known are: {', '.join(known) or 'none'}; see docs/iceberg.md"
         )
 
 
@@ -156,8 +155,8 @@ def _translate(address: CatalogAddress, error: Exception) -> TaxiError:
         return DestinationBusy(f"{address} is locked by another process ({reason}); run it again")
     if isinstance(error, DatabaseError) and not address.name:
         return DestinationRefused(
-            f"{address} cannot be used ({reason}); it is in {describe_free_space(address.directory)}. Make room if "
-            "the disk is full; move the directory away if the file is damaged, and run the months again"
+            f"{address} cannot be used ({reason}); it is in {describe_free_space(address.directory)}. Make "
+            "room if the disk is full; move the directory away if the file is damaged, and run the months again"
         )
     return DestinationRefused(
         f"{address} refuses ({reason}); see its address, credentials and permissions in pyiceberg's "

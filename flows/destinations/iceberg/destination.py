@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from pyiceberg.expressions import EqualTo
 from pyiceberg.io.pyarrow import parquet_file_to_data_file
 
 from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, ReceiptStatus, reconcile
@@ -22,13 +21,13 @@ from flows.destinations.iceberg.storage import add_data_file, exclusive
 from flows.destinations.iceberg.tables import add_columns, ensure_table, find_table
 from flows.destinations.staged_batches import explain_unreadable
 from flows.runtime import CONTENTION, ProgressCallback, RetryPolicy, retry_transient
-from transforms.dataset import FILE_MONTH, Dataset
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
     from flows.settings import Settings
     from flows.staging import StagedMonth
+    from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
 
 AFTER_CONFLICTS = RetryPolicy(attempts=10, longest_pause_seconds=5, jitter=CONTENTION)
@@ -77,8 +76,7 @@ class Iceberg:
         """
         started = time.perf_counter()
         load, month = Load.of(staged), staged.month
-        with _turn, connected(self.address, create=True) as catalog:
-            assert catalog is not None
+        with _turn, connected(self.address) as catalog:
             table = ensure_table(catalog, month.dataset)
             data_file = ""
 
@@ -103,12 +101,16 @@ class Iceberg:
 
     def loaded(self, month: TripMonth) -> Load | None:
         """See `Destination.loaded`."""
+        if not self.address.exists:
+            return None
         with connected(self.address) as catalog:
             table = find_table(catalog, month.dataset)
             return _loaded(table, month) if table else None
 
     def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
         """See `Destination.holdings`."""
+        if not self.address.exists:
+            return []
         with connected(self.address) as catalog:
             table = find_table(catalog, dataset)
             return ledger.holdings(table.metadata, table.io, dataset.name, between) if table else []
@@ -126,6 +128,8 @@ class Iceberg:
         Raises:
             DestinationBusy, DestinationRefused: the catalog cannot be used.
         """
+        if not self.address.exists:
+            return None
         with _turn, connected(self.address) as catalog:
             if not (table := find_table(catalog, dataset)):
                 return None
@@ -147,7 +151,7 @@ def _replace_month(table: Table, staged: StagedMonth, load: Load, data_file: str
     update = transaction.update_snapshot(snapshot_properties=ledger.to_summary(load))
     with explain_unreadable(staged.path), update.overwrite() as snapshot:
         # A commit of another writer is a conflict only if it touches this month.
-        snapshot.delete_by_predicate(EqualTo(FILE_MONTH, day.isoformat()))
+        snapshot.delete_by_predicate(ledger.in_months((day, day)))
         for entry in ledger.live_entries(table.metadata, table.io, (day, day)):
             snapshot.delete_data_file(entry.data_file)
         snapshot.append_data_file(parquet_file_to_data_file(table.io, transaction.table_metadata, data_file))

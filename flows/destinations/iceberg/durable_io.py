@@ -8,11 +8,14 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from pyiceberg.io import OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
 from flows.runtime import fsync
+
+if TYPE_CHECKING:
+    from pyiceberg.io import OutputStream
 
 
 class DurableFileIO(PyArrowFileIO):
@@ -43,7 +46,7 @@ class DurableOutputFile(PyArrowFile):
         """
         path = Path(PyArrowFileIO.parse_location(self.location)[2])
         make_directory(path.parent)
-        return _SyncedFile(path, "wb" if overwrite else "xb")
+        return cast("OutputStream", _SyncedFile(path, "wb" if overwrite else "xb"))
 
 
 class _SyncedFile(io.BufferedWriter):

@@ -1,8 +1,8 @@
 """The ledger of a table: the summary of each snapshot says what its month was loaded from.
 
-The summary goes when the snapshot expires, so the table's properties keep the newest row of each month as well. Every
-data file belongs to the snapshot that added it. A row is believed only if it is of that very snapshot: after a
-rollback, and after a change by another program, no row speaks for rows it was not written for.
+The summary goes when the snapshot expires, so the table's properties keep the newest row of each month as
+well. Every data file belongs to the snapshot that added it, and a row is believed only if it is of that very
+snapshot: after a rollback or a change by another program, no row speaks for data it was not written for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
-from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, LessThanOrEqual
+from pyiceberg.expressions.parser import parse
 from pyiceberg.expressions.visitors import manifest_evaluator
 from pyiceberg.manifest import DataFileContent, ManifestEntry
 
@@ -23,6 +23,7 @@ from flows.destinations.ledger import NAMES
 from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
+    from pyiceberg.expressions import BooleanExpression
     from pyiceberg.io import FileIO
     from pyiceberg.table.metadata import TableMetadata
 
@@ -70,7 +71,9 @@ def holdings(
     for entry in live_entries(metadata, io, between):
         entries[_month_of(entry)].append(entry)
     recorded = [name.removeprefix(PROPERTY) for name in metadata.properties if name.startswith(PROPERTY)]
-    months = entries.keys() | {month for month in map(dt.date.fromisoformat, recorded) if between[0] <= month <= between[1]}
+    months = entries.keys() | {
+        month for month in map(dt.date.fromisoformat, recorded) if between[0] <= month <= between[1]
+    }
     return [
         Holding(month, _load_of(metadata, dataset, month, entries[month]), _rows(entries[month]))
         for month in sorted(months)
@@ -92,16 +95,22 @@ def live_entries(
     """
     if not (snapshot := metadata.current_snapshot()):
         return
-    condition: BooleanExpression = And(
-        GreaterThanOrEqual(FILE_MONTH, between[0].isoformat()), LessThanOrEqual(FILE_MONTH, between[1].isoformat())
-    )
     specs, schema = metadata.specs(), metadata.schema()
     for manifest in snapshot.manifests(io):
         spec = specs[manifest.partition_spec_id]
-        if manifest_evaluator(spec, schema, condition)(manifest):
+        if manifest_evaluator(spec, schema, in_months(between))(manifest):
             for entry in manifest.fetch_manifest_entry(io, discard_deleted=True):
                 if between[0] <= _month_of(entry) <= between[1]:
                     yield entry
+
+
+def in_months(between: tuple[dt.date, dt.date]) -> BooleanExpression:
+    """The condition that selects the rows of some months.
+
+    Args:
+        between: first and last month, both included.
+    """
+    return parse(f"{FILE_MONTH} >= '{between[0]}' and {FILE_MONTH} <= '{between[1]}'")
 
 
 def _month_of(entry: ManifestEntry) -> dt.date:
@@ -124,9 +133,11 @@ def _load_of(
     snapshots = {entry.snapshot_id for entry in entries}
     kept = json.loads(metadata.properties.get(f"{PROPERTY}{month}", "{}"))
     rows = [kept] if not entries or kept.get(SNAPSHOT) in snapshots else []
-    rows += [one.summary.additional_properties for one in metadata.snapshots if one.snapshot_id in snapshots and one.summary]
-    loads = [load for load in map(_from_summary, rows) if load and (load.dataset, load.file_month) == (dataset, month)]
-    return max(loads, key=lambda load: load.loaded_at, default=None)
+    found = [one for one in metadata.snapshots if one.snapshot_id in snapshots]
+    rows += [one.summary.additional_properties for one in found if one.summary]
+    loads = [load for load in map(_from_summary, rows) if load and load.dataset == dataset]
+    ours = [load for load in loads if load.file_month == month]
+    return max(ours, key=lambda load: load.loaded_at, default=None)
 
 
 def _from_summary(summary: Mapping[str, str]) -> Load | None:

@@ -41,7 +41,9 @@ def maintain_table(table: Table, keep: dt.timedelta | None) -> Maintained:
         What was removed.
     """
     now = dt.datetime.now(dt.UTC)
-    property_ms = table.properties.get(TableProperties.MAX_SNAPSHOT_AGE_MS, TableProperties.MAX_SNAPSHOT_AGE_MS_DEFAULT)
+    property_ms = table.properties.get(
+        TableProperties.MAX_SNAPSHOT_AGE_MS, TableProperties.MAX_SNAPSHOT_AGE_MS_DEFAULT
+    )
     oldest = now - (dt.timedelta(milliseconds=int(property_ms)) if keep is None else keep)
     before, named = len(table.snapshots()), referenced_files(table)
     table.maintenance.expire_snapshots().older_than(oldest).commit()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
 import shutil
 from collections.abc import Generator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -71,8 +71,8 @@ def exclusive(table: Table, lock_timeout_seconds: float) -> Generator[None]:
 def add_data_file(table: Table, staged: StagedMonth) -> str:
     """Put a staged file into the table's directory or bucket, under a name of its own.
 
-    On one disk it is a hard link, which takes no room. From then on it cannot be written to: staging replaces its
-    file by another one, and never writes into it.
+    On one disk it is a hard link, which takes no room. From then on it is read-only: staging replaces its file
+    by another one, and never writes into it.
 
     Args:
         table: whose file it becomes.
@@ -139,14 +139,12 @@ def remove_orphans(table: Table, older_than: dt.datetime) -> int:
     scheme, netloc, path = PyArrowFileIO.parse_location(table.location())
     system = table.io.fs_by_scheme(scheme, netloc)
     named = {PyArrowFileIO.parse_location(location)[2] for location in referenced_files(table)}
-    found = [
-        file
-        for folder in ("data", "metadata")
-        for file in system.get_file_info(FileSelector(f"{path}/{folder}", allow_not_found=True, recursive=True))
+    folders = [
+        FileSelector(f"{path}/{name}", allow_not_found=True, recursive=True) for name in ("data", "metadata")
     ]
     orphans = [
         file.path
-        for file in found
+        for file in chain.from_iterable(map(system.get_file_info, folders))
         if file.type == FileType.File and file.path not in named and file.mtime < older_than
     ]
     for orphan in orphans:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -27,6 +26,7 @@ from transforms.column import ColumnType
 from transforms.dataset import FILE_MONTH, Dataset
 
 if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
     from pyiceberg.table import Transaction
 
 TYPES: dict[ColumnType, PrimitiveType] = {
@@ -43,15 +43,15 @@ PROPERTIES = {
 }
 
 
-def find_table(catalog: Catalog | None, dataset: Dataset) -> Table | None:
+def find_table(catalog: Catalog, dataset: Dataset) -> Table | None:
     """Load the table of a dataset; None if it does not exist.
 
     Args:
-        catalog: open; None has no tables.
+        catalog: open.
         dataset: whose table.
     """
     try:
-        return catalog.load_table((NAMESPACE, dataset.table)) if catalog else None
+        return catalog.load_table((NAMESPACE, dataset.table))
     except (NoSuchTableError, NoSuchNamespaceError):
         return None
 
