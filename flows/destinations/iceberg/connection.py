@@ -156,7 +156,7 @@ def _translate(address: CatalogAddress, error: Exception) -> TaxiError:
     if isinstance(error, DatabaseError) and not address.name:
         return DestinationRefused(
             f"{address} cannot be used ({reason}); it is in {describe_free_space(address.directory)}. Make "
-            "room if the disk is full; move the directory away if the file is damaged, and run the months again"
+            "room if the disk is full; if the file is damaged, move it away and run the months again"
         )
     return DestinationRefused(
         f"{address} refuses ({reason}); see its address, credentials and permissions in pyiceberg's "

@@ -23,6 +23,8 @@ from flows.destinations.staged_batches import explain_unreadable
 from flows.runtime import CONTENTION, ProgressCallback, RetryPolicy, retry_transient
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from pyiceberg.table import Table
 
     from flows.settings import Settings
@@ -66,6 +68,16 @@ class Iceberg:
         directory = (data_dir / "iceberg").absolute()
         return cls(CatalogAddress(directory, settings.iceberg_catalog, settings.lock_timeout_seconds))
 
+    @classmethod
+    def only_here(cls, settings: Settings) -> tuple[str, str] | None:
+        """See `flows.destinations.bound_to_this_machine`."""
+        if settings.iceberg_catalog:
+            return None
+        return (
+            "--to iceberg without TAXI_ICEBERG_CATALOG is a directory on one machine",
+            "name a catalog that all machines reach; see docs/iceberg.md",
+        )
+
     def publish(
         self, staged: StagedMonth, *, force: bool = False, report: ProgressCallback | None = None
     ) -> Receipt:
@@ -90,10 +102,11 @@ class Iceberg:
                     return before.row_count, "unchanged"
                 if report:
                     report(0, staged.rows)
-                data_file = data_file or add_data_file(table, staged)
-                return _replace_month(table, staged, load, data_file), "published"
+                commit = None if data_file else run
+                data_file = data_file or add_data_file(table, staged, run)
+                return _replace_month(table, staged, load, data_file, commit), "published"
 
-            with exclusive(table, self.address.lock_timeout_seconds):
+            with exclusive(table, self.address.lock_timeout_seconds) as run:
                 rows, status = retry_transient(attempt, AFTER_CONFLICTS, retry_on=COMMIT_CONFLICTS)
         if report and status == "published":
             report(rows, staged.rows)
@@ -143,13 +156,13 @@ def _loaded(table: Table, month: TripMonth) -> Load | None:
     return holdings[0].load if holdings and holdings[0].reconciles else None
 
 
-def _replace_month(table: Table, staged: StagedMonth, load: Load, data_file: str) -> int:
+def _replace_month(table: Table, staged: StagedMonth, load: Load, data_file: str, commit: UUID | None) -> int:
     """Commit one snapshot in which the file is the month; returns the rows that its manifests count."""
     day = staged.month.first_day
     transaction = table.transaction()
     add_columns(transaction, staged.month.dataset, staged.new_columns)
     update = transaction.update_snapshot(snapshot_properties=ledger.to_summary(load))
-    with explain_unreadable(staged.path), update.overwrite() as snapshot:
+    with explain_unreadable(staged.path), update.overwrite(commit) as snapshot:
         # A commit of another writer is a conflict only if it touches this month.
         snapshot.delete_by_predicate(ledger.in_months((day, day)))
         for entry in ledger.live_entries(table.metadata, table.io, (day, day)):

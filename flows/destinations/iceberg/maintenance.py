@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from pyiceberg.table import TableProperties
 
-from flows.destinations.iceberg.storage import local_directory, referenced_files, remove_orphans
+from flows.destinations.iceberg.storage import referenced_files, remove_orphans
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 ORPHANS_KEPT = dt.timedelta(days=3)
-"""In a bucket, where a run that has written a file and not yet named it cannot be told from a killed one."""
+"""Files that nothing names, because another program may have written them and be about to name them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def maintain_table(table: Table, keep: dt.timedelta | None) -> Maintained:
     """Expire old snapshots, never the newest, and remove the files that nothing names any more.
 
     Args:
-        table: nobody else changes it, if it is on a disk.
+        table: of this program; none of its runs changes it.
         keep: how long a snapshot is kept; None: as the table's property says, by default five days.
 
     Returns:
@@ -51,6 +51,5 @@ def maintain_table(table: Table, keep: dt.timedelta | None) -> Maintained:
     gone = named - referenced_files(table)
     for location in gone:
         table.io.delete(location)
-    is_local = local_directory(table.location()) is not None
-    orphans = remove_orphans(table, now if is_local else now - ORPHANS_KEPT)
+    orphans = remove_orphans(table, now - ORPHANS_KEPT)
     return Maintained(expired, len(gone) + orphans)

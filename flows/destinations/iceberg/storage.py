@@ -12,7 +12,7 @@ from collections.abc import Generator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from pyarrow.fs import FileSelector, FileType
 from pyiceberg.io.pyarrow import PyArrowFileIO
@@ -41,7 +41,7 @@ def local_directory(location: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def exclusive(table: Table, lock_timeout_seconds: float) -> Generator[None]:
+def exclusive(table: Table, lock_timeout_seconds: float) -> Generator[UUID]:
     """Let the runs that change a table on this disk take turns, and clear up after one that was killed.
 
     For a table in a bucket there is no such lock: there the catalog decides who comes first, and
@@ -51,32 +51,48 @@ def exclusive(table: Table, lock_timeout_seconds: float) -> Generator[None]:
         table: to be changed.
         lock_timeout_seconds: how long to wait for other runs.
 
+    Yields:
+        What this run has in the names of its files, so that they are known to be its own.
+
     Raises:
         LockTimeout: another run took longer.
     """
-    directory = local_directory(table.location())
+    run, directory = uuid4(), local_directory(table.location())
     if directory is None:
-        yield
+        yield run
         return
     with file_lock(directory / LOCK, lock_timeout_seconds):
         table.refresh()
         unfinished = directory / UNFINISHED
-        if unfinished.exists() or table.current_snapshot() is None:
-            remove_orphans(table, dt.datetime.max.replace(tzinfo=dt.UTC))
-        unfinished.touch()
-        yield
-        unfinished.unlink()  # only after success: whatever an error leaves is removed in the same way
+        _clear_up(table, directory, unfinished.read_text() if unfinished.exists() else "")
+        unfinished.write_text(str(run))
+        yield run
+        unfinished.unlink()  # only after success: what an error leaves is removed in the same way
 
 
-def add_data_file(table: Table, staged: StagedMonth) -> str:
+def _clear_up(table: Table, directory: Path, run: str) -> None:
+    """Remove the files of a killed run, and those of tables that were never finished."""
+    if not table.snapshots():
+        for path in directory.glob("metadata/00000-*.metadata.json"):
+            if path != local_directory(table.metadata_location):
+                path.unlink()
+    if not run or any(run in snapshot.manifest_list for snapshot in table.snapshots()):
+        return  # its commit was the last thing that it did
+    for path in filter(Path.is_file, directory.glob("*/**/*")):
+        if run in path.name or (path.name.endswith(".metadata.json") and run in path.read_text()):
+            path.unlink()
+
+
+def add_data_file(table: Table, staged: StagedMonth, run: UUID) -> str:
     """Put a staged file into the table's directory or bucket, under a name of its own.
 
-    On one disk it is a hard link, which takes no room. From then on it is read-only: staging replaces its file
-    by another one, and never writes into it.
+    On one disk it is a hard link, which takes no room. From then on it is read-only: staging replaces its
+    file by another one, and never writes into it.
 
     Args:
         table: whose file it becomes.
         staged: the month.
+        run: becomes part of the name.
 
     Returns:
         Where it is.
@@ -84,7 +100,7 @@ def add_data_file(table: Table, staged: StagedMonth) -> str:
     Raises:
         LocalStorageError: the staged file is missing.
     """
-    name = f"{FILE_MONTH}={staged.month.first_day}/{staged.month.stem}-{uuid4()}.parquet"
+    name = f"{FILE_MONTH}={staged.month.first_day}/{staged.month.stem}-{run}.parquet"
     location = table.location_provider().new_data_location(name)
     target = local_directory(location)
     with explain_unreadable(staged.path):
