@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pyarrow as pa
+import pyiceberg.catalog
 from pyiceberg.catalog import load_catalog
+from pyiceberg.utils.config import Config
 from support.destinations import Harness, Place
+from support.iceberg_rest import rest_catalog
 
-from flows.destinations import LEDGER, Load
+from flows.destinations import LEDGER, Destination, Load
 from transforms.datasets import DATASETS
 
 if TYPE_CHECKING:
@@ -36,7 +43,8 @@ class IcebergHarness(Harness):
 
     def catalog(self) -> Catalog:
         """The catalog, as any other program opens it."""
-        return load_catalog("local", uri=f"sqlite:///{self.directory}/catalog.db")
+        uri = f"sqlite:///file:{quote(str(self.directory))}/catalog.db?uri=true"
+        return load_catalog("local", uri=uri, warehouse=str(self.directory))
 
     def table(self, name: str = "yellow_taxi_trips") -> Table:
         with self.catalog() as catalog:
@@ -61,3 +69,35 @@ class IcebergHarness(Harness):
     def ledger(self) -> list[Load]:
         found = [holding for dataset in DATASETS.values() for holding in self.make().holdings(dataset)]
         return [holding.load for holding in found if holding.load]
+
+
+@dataclass(frozen=True)
+class RestPlace(Place):
+    """A catalog on a server, named in pyiceberg's configuration, which reads the environment only once."""
+
+    uri: str = ""
+
+    def make(self) -> Destination:
+        os.environ["PYICEBERG_CATALOG__REST__URI"] = self.uri
+        pyiceberg.catalog._ENV_CONFIG = Config()
+        return super().make()
+
+
+class IcebergRestHarness(IcebergHarness):
+    """The same tables in a REST catalog."""
+
+    def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:
+        super().__init__(directory, request)
+        server = rest_catalog(self.directory)
+        uri = server.__enter__()
+        request.addfinalizer(lambda: server.__exit__(None, None, None))
+        self._place = RestPlace("iceberg", directory / "data", {"iceberg_catalog": "rest"}, uri)
+
+    def catalog(self) -> Catalog:
+        return load_catalog("rest", uri=self._place.uri)
+
+    def tables(self) -> set[str]:
+        with sqlite3.connect(self.directory / "catalog.db") as connection:
+            names = {name for (name,) in connection.execute("SELECT table_name FROM iceberg_tables")}
+        found = {name for name in names if self.table(name).current_snapshot()}
+        return {LEDGER, *found} if found else set()
