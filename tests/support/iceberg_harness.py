@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -16,11 +18,10 @@ from support.destinations import Harness, Place
 from support.iceberg_rest import rest_catalog
 
 from flows.destinations import LEDGER, Destination, Load
+from flows.destinations.iceberg.storage import referenced_files
 from transforms.datasets import DATASETS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
@@ -49,6 +50,17 @@ class IcebergHarness(Harness):
     def table(self, name: str = "yellow_taxi_trips") -> Table:
         with self.catalog() as catalog:
             return catalog.load_table(f"taxi.{name}")
+
+    def files(self) -> set[Path]:
+        """Every file of data and of metadata there is."""
+        folders = (self.directory.glob(f"taxi/*/{name}/**/*") for name in ("data", "metadata"))
+        return {path for path in chain.from_iterable(folders) if path.is_file()}
+
+    def unnamed_files(self) -> set[Path]:
+        """Those that no snapshot and no metadata names."""
+        with self.catalog() as catalog:
+            tables = [catalog.load_table(name) for name in catalog.list_tables("taxi")]
+        return self.files() - {Path(path) for table in tables for path in referenced_files(table)}
 
     def tables(self) -> set[str]:
         if not self.directory.exists():

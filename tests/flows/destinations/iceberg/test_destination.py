@@ -33,7 +33,6 @@ from support.iceberg_harness import IcebergHarness
 import flows.maintain
 from flows.destinations import bound_to_this_machine, make_destination
 from flows.destinations.iceberg import destination as iceberg
-from flows.destinations.iceberg import storage
 from flows.errors import DestinationBusy, DestinationRefused, SchemaDrift, UsageError
 from flows.runtime import RetryPolicy
 from flows.settings import Settings
@@ -49,12 +48,6 @@ YELLOW = JANUARY.dataset
 @pytest.fixture
 def harness(tmp_path: Path, request: pytest.FixtureRequest) -> IcebergHarness:
     return IcebergHarness(tmp_path / "data", request)
-
-
-def files_of(harness: IcebergHarness) -> set[Path]:
-    """Every file of data and metadata there is."""
-    directory = harness.directory / "taxi" / YELLOW.table
-    return {path for name in ("data", "metadata") for path in (directory / name).rglob("*") if path.is_file()}
 
 
 def data_file_of(harness: IcebergHarness, month: TripMonth = JANUARY) -> Path:
@@ -155,7 +148,7 @@ def test_everything_is_on_the_disk_before_the_catalog_names_it(
     harness: IcebergHarness, months: Months, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.make().publish(months.trips(JANUARY))
-    known, synced, real = files_of(harness), set[str](), os.fsync
+    known, synced, real = harness.files(), set[str](), os.fsync
 
     def note(descriptor: int) -> None:
         synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
@@ -163,7 +156,7 @@ def test_everything_is_on_the_disk_before_the_catalog_names_it(
 
     monkeypatch.setattr(os, "fsync", note)
     harness.make().publish(months.trips(FEBRUARY))
-    written = files_of(harness) - known
+    written = harness.files() - known
     assert {path.suffix for path in written} == {".json", ".avro", ".parquet"}
     assert {str(path) for path in written if path.suffix != ".parquet"} <= synced  # staging synced that one
     assert {str(path.parent) for path in written} <= synced
@@ -176,17 +169,17 @@ def test_the_next_run_removes_what_a_killed_one_left(harness: IcebergHarness, mo
         months.trips(FEBRUARY),
     )
     harness.make().publish(january)
-    before = files_of(harness)
+    before = harness.files()
     with Apart(die_while_publishing, harness.place, harness.module, new) as process:
         process.wait()
-    left = files_of(harness) - before
+    left = harness.files() - before
     assert {path.suffix for path in left} == {".avro", ".parquet"}
 
     harness.make().publish(february)
 
-    assert left & files_of(harness) == set()
-    assert before <= files_of(harness)
-    assert storage.referenced_files(harness.table()) == set(map(str, files_of(harness)))
+    assert left & harness.files() == set()
+    assert before <= harness.files()
+    assert harness.unnamed_files() == set()
 
 
 def test_a_run_killed_just_after_its_commit_is_not_undone(
@@ -378,7 +371,7 @@ def test_expired_snapshots_go_with_their_files_and_months_stay(
     assert "2 snapshots expired, 4 files removed" in capsys.readouterr().out
     assert_holds(harness, new, february)
     assert {harness.make().publish(staged).status for staged in (new, february)} == {"unchanged"}
-    assert storage.referenced_files(harness.table()) == set(map(str, files_of(harness)))
+    assert harness.unnamed_files() == set()
     assert old.path.exists(), "the staged file is the user's"
 
 
