@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import os
 import subprocess
@@ -19,6 +20,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pyiceberg.catalog
 import pytest
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from pyiceberg.catalog import load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
@@ -27,12 +29,14 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table, TableProperties
 from pyiceberg.types import DateType, NestedField, StringType
 from pyiceberg.utils.config import Config
-from support.destinations import Apart, Months, assert_holds, die_while_publishing
+from support.destinations import Apart, Months, Place, assert_holds, die_while_publishing
 from support.iceberg_harness import IcebergHarness
 
 import flows.maintain
 from flows.destinations import bound_to_this_machine, make_destination
+from flows.destinations.iceberg import Iceberg
 from flows.destinations.iceberg import destination as iceberg
+from flows.destinations.iceberg.durable_io import DurableFileIO
 from flows.errors import DestinationBusy, DestinationRefused, SchemaDrift, UsageError
 from flows.runtime import RetryPolicy
 from flows.settings import Settings
@@ -41,7 +45,7 @@ from transforms.trip_month import TripMonth
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-JANUARY, FEBRUARY, MARCH = (TripMonth("yellow", 2021, month) for month in (1, 2, 3))
+JANUARY, FEBRUARY, MARCH, APRIL = (TripMonth("yellow", 2021, month) for month in (1, 2, 3, 4))
 YELLOW = JANUARY.dataset
 
 
@@ -422,6 +426,42 @@ def test_a_catalog_of_pyicebergs_configuration_is_used(
     assert table.scan().count() == staged.rows
     [task] = table.scan().plan_files()
     assert Path(task.file.file_path.removeprefix("file://")).samefile(staged.path)
+
+
+def test_a_table_in_a_bucket(
+    harness: IcebergHarness, months: Months, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its file system is a directory here: pyarrow cannot read from the emulator of the other tests."""
+    directory = tmp_path / "lake" / "w" / "taxi" / YELLOW.table
+    for name in (
+        "metadata",
+        *(f"data/file_month={month.first_day}" for month in (JANUARY, FEBRUARY, MARCH, APRIL)),
+    ):
+        (directory / name).mkdir(parents=True)
+    bucket = SubTreeFileSystem(str(tmp_path), LocalFileSystem())
+    monkeypatch.setattr(DurableFileIO, "_initialize_gcs_fs", lambda _: bucket)
+    monkeypatch.setenv("PYICEBERG_CATALOG__LAKE__URI", f"sqlite:///{tmp_path}/lake.db")
+    monkeypatch.setenv("PYICEBERG_CATALOG__LAKE__WAREHOUSE", "gs://lake/w")
+    monkeypatch.setattr(pyiceberg.catalog, "_ENV_CONFIG", Config())
+    monkeypatch.setattr(iceberg, "_turn", contextlib.nullcontext())
+    place = Place("iceberg", harness.place.data_dir, {"iceberg_catalog": "lake"})
+    old, new = months.trips(JANUARY), months.trips(JANUARY, 80, first=500)
+    four = [old, months.trips(FEBRUARY), months.trips(MARCH), months.trips(APRIL)]
+    assert place.make().publish(old).status == "published"  # creates the table
+
+    with ThreadPoolExecutor(len(four)) as pool:  # without any lock
+        receipts = list(pool.map(lambda staged: place.make().publish(staged), four))
+
+    assert [receipt.status for receipt in receipts] == ["unchanged", *["published"] * 3]
+    assert place.make().publish(new).status == "published"
+    assert [holding.rows for holding in place.make().holdings(YELLOW)] == [80, 50, 50, 50]
+    contents = {path.read_bytes() for path in directory.glob("data/*/*.parquet")}
+    assert contents == {staged.path.read_bytes() for staged in (new, *four)}
+    assert not any(path.samefile(new.path) for path in directory.glob("data/*/*.parquet"))
+    target = place.make()
+    assert isinstance(target, Iceberg)
+    assert target.maintain(YELLOW, dt.timedelta(0)) is not None
+    assert len(list(directory.glob("data/*/*.parquet"))) == len(four)
 
 
 def test_a_catalog_that_is_not_configured_is_one_line(tmp_path: Path) -> None:
