@@ -76,6 +76,11 @@ class Layout:
         return self.data_dir / "postgres"
 
     @property
+    def iceberg(self) -> Path:
+        """The directory of the local Iceberg catalog and its tables."""
+        return self.data_dir / "iceberg"
+
+    @property
     def logs(self) -> Path:
         """The directory of the command line's log files."""
         return self.data_dir / "logs"

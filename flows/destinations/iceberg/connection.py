@@ -117,7 +117,7 @@ def check_catalog(name: str) -> None:
         UsageError: lists the places that were tried.
     """
     known = list_catalogs()
-    if name.lower() not in known:
+    if name.lower() not in map(str.lower, known):
         raise UsageError(
             f"TAXI_ICEBERG_CATALOG={name!r} is not configured. Tried: PYICEBERG_CATALOG__{name.upper()}__URI "
             "and its like in the environment, .pyiceberg.yaml in PYICEBERG_HOME, the home directory and this "

@@ -20,7 +20,7 @@ from flows.destinations.iceberg.maintenance import Maintained, maintain_table
 from flows.destinations.iceberg.storage import add_data_file, exclusive
 from flows.destinations.iceberg.tables import add_columns, ensure_table, find_table
 from flows.destinations.staged_batches import explain_unreadable
-from flows.runtime import CONTENTION, ProgressCallback, RetryPolicy, retry_transient
+from flows.runtime import CONTENTION, Layout, ProgressCallback, RetryPolicy, retry_transient
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -65,7 +65,7 @@ class Iceberg:
         """
         if settings.iceberg_catalog:
             check_catalog(settings.iceberg_catalog)
-        directory = (data_dir / "iceberg").absolute()
+        directory = Layout(data_dir).iceberg.absolute()
         return cls(CatalogAddress(directory, settings.iceberg_catalog, settings.lock_timeout_seconds))
 
     @classmethod
@@ -162,12 +162,14 @@ def _replace_month(table: Table, staged: StagedMonth, load: Load, data_file: str
     transaction = table.transaction()
     add_columns(transaction, staged.month.dataset, staged.new_columns)
     update = transaction.update_snapshot(snapshot_properties=ledger.to_summary(load))
-    with explain_unreadable(staged.path), update.overwrite(commit) as snapshot:
+    with explain_unreadable(staged.path):
+        new_file = parquet_file_to_data_file(table.io, transaction.table_metadata, data_file)
+    with update.overwrite(commit) as snapshot:
         # A commit of another writer is a conflict only if it touches this month.
         snapshot.delete_by_predicate(ledger.in_months((day, day)))
         for entry in ledger.live_entries(table.metadata, table.io, (day, day)):
             snapshot.delete_data_file(entry.data_file)
-        snapshot.append_data_file(parquet_file_to_data_file(table.io, transaction.table_metadata, data_file))
+        snapshot.append_data_file(new_file)
     transaction.set_properties(ledger.to_property(load, snapshot.snapshot_id))
     entries = ledger.live_entries(transaction.table_metadata, table.io, (day, day))
     rows = sum(entry.data_file.record_count for entry in entries)

@@ -19,7 +19,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from flows.destinations.iceberg.durable_io import make_directory
 from flows.destinations.staged_batches import explain_unreadable
-from flows.runtime import file_lock, fsync
+from flows.runtime import explain_full_disk, file_lock, fsync
 from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 LOCK, UNFINISHED = ".lock", ".unfinished"
 
 
-def local_directory(location: str) -> Path | None:
-    """The directory of a table; None if it is in a bucket.
+def local_path(location: str) -> Path | None:
+    """The path of something on a disk; None if it is in a bucket.
 
     Args:
-        location: of the table, or of a file of it.
+        location: of a table, or of a file of it.
     """
     scheme, _, path = PyArrowFileIO.parse_location(location)
     return Path(path) if scheme == "file" else None
@@ -57,7 +57,7 @@ def exclusive(table: Table, lock_timeout_seconds: float) -> Generator[UUID]:
     Raises:
         LockTimeout: another run took longer.
     """
-    run, directory = uuid4(), local_directory(table.location())
+    run, directory = uuid4(), local_path(table.location())
     if directory is None:
         yield run
         return
@@ -74,12 +74,16 @@ def _clear_up(table: Table, directory: Path, run: str) -> None:
     """Remove the files of a killed run, and those of tables that were never finished."""
     if not table.snapshots():
         for path in directory.glob("metadata/00000-*.metadata.json"):
-            if path != local_directory(table.metadata_location):
+            if path != local_path(table.metadata_location):
                 path.unlink()
-    if not run or any(run in snapshot.manifest_list for snapshot in table.snapshots()):
-        return  # its commit was the last thing that it did
+    if not run:
+        return
+    named = set(
+        map(local_path, referenced_files(table))
+    )  # its commit may have been the last thing that it did
     for path in filter(Path.is_file, directory.glob("*/**/*")):
-        if run in path.name or (path.name.endswith(".metadata.json") and run in path.read_text()):
+        is_its_own = run in path.name or (path.name.endswith(".metadata.json") and run in path.read_text())
+        if is_its_own and path not in named:
             path.unlink()
 
 
@@ -102,7 +106,7 @@ def add_data_file(table: Table, staged: StagedMonth, run: UUID) -> str:
     """
     name = f"{FILE_MONTH}={staged.month.first_day}/{staged.month.stem}-{run}.parquet"
     location = table.location_provider().new_data_location(name)
-    target = local_directory(location)
+    target = local_path(location)
     with explain_unreadable(staged.path):
         if target is None:
             with staged.path.open("rb") as file, table.io.new_output(location).create() as output:
@@ -114,8 +118,9 @@ def add_data_file(table: Table, staged: StagedMonth, run: UUID) -> str:
         except FileNotFoundError:
             raise
         except OSError:  # another disk, or one without hard links
-            shutil.copyfile(staged.path, target)
-            fsync(target)
+            with explain_full_disk(target.parent):
+                shutil.copyfile(staged.path, target)
+                fsync(target)
         target.chmod(0o444)
         fsync(target.parent)
     return location
