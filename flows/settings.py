@@ -135,6 +135,9 @@ class Settings(BaseSettings):
         default=None, validation_alias="BIGQUERY_STORAGE_EMULATOR_HOST"
     )
     """The emulator's gRPC address for the Storage Write API, such as 127.0.0.1:9060; set both or neither."""
+    iceberg_catalog: str | None = None
+    """Catalog for --to iceberg by its name in pyiceberg's own configuration; without it, a private one below
+    the data directory. See docs/iceberg.md."""
     alert_block: str | None = Field(default=None, pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")
     """Prefect notification block for failed runs, as type/name, such as slack-webhook/taxi; without it no
     alerts are sent. See docs/operations.md."""

@@ -26,6 +26,7 @@ COMMANDS = {
     "ingest": ("flows/ingest.py", "load one month from a URL into one Postgres table"),
     "web-to-gcs": ("flows/web_to_gcs.py", "bring months from the web into the bucket, as Parquet"),
     "gcs-to-bq": ("flows/gcs_to_bq.py", "load months from the bucket into BigQuery"),
+    "maintain": ("taxi_etl/maintain.py", "remove expired snapshots of Iceberg tables, and files of no use"),
     "server": ("flows/cli/serve_api.py", "run a Prefect server with its UI, until Ctrl-C"),
     "deploy": ("taxi_etl/deploy.py", "bring all deployments to the Prefect server"),
     "worker": ("taxi_etl/worker.py", "work on what is deployed, until Ctrl-C"),
@@ -88,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the program itself; each subcommand has its own."""
     made = _Parser(
         prog="taxi-etl",
-        description="New York's taxi trip records from the web into DuckDB, Postgres, a bucket and BigQuery.",
+        description="New York's taxi trip records, from the web into a warehouse.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -1,7 +1,7 @@
 """Where data goes: one package and one line in the registry for each destination."""
 
 from flows.destinations.base import ALL_MONTHS, LEDGER, Destination, Holding, Load, Receipt
-from flows.destinations.registry import DESTINATIONS, make_destination
+from flows.destinations.registry import DESTINATIONS, bound_to_this_machine, make_destination
 
 __all__ = [
     "ALL_MONTHS",
@@ -11,5 +11,6 @@ __all__ = [
     "Holding",
     "Load",
     "Receipt",
+    "bound_to_this_machine",
     "make_destination",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flows.destinations.base import Destination
@@ -16,8 +16,23 @@ DESTINATIONS = {
     "postgres": "flows.destinations.postgres:Postgres",
     "bigquery": "flows.destinations.bigquery:BigQuery",
     "gcs": "flows.destinations.gcs:Gcs",
+    "iceberg": "flows.destinations.iceberg:Iceberg",
 }
 """Package and class of each destination, by its name in `--to`."""
+
+
+def bound_to_this_machine(name: str, settings: Settings) -> tuple[str, str] | None:
+    """Why the workers of other machines cannot use a destination, by its class method `only_here`.
+
+    Args:
+        name: a key of `DESTINATIONS`.
+        settings: what the destination needs of them.
+
+    Returns:
+        What it is, and what to use instead; None if all machines reach it.
+    """
+    only_here = getattr(_destination_class(name), "only_here", None)
+    return only_here(settings) if only_here else None
 
 
 def make_destination(name: str, data_dir: Path, settings: Settings) -> Destination:
@@ -32,6 +47,10 @@ def make_destination(name: str, data_dir: Path, settings: Settings) -> Destinati
         KeyError: no such name.
         UsageError: a setting that it needs is missing; lists every place that was tried.
     """
-    module, _, attribute = DESTINATIONS[name].partition(":")
-    destination: Destination = getattr(import_module(module), attribute).from_settings(data_dir, settings)
+    destination: Destination = _destination_class(name).from_settings(data_dir, settings)
     return destination
+
+
+def _destination_class(name: str) -> Any:  # noqa: ANN401 - its class methods are not in the protocol
+    module, _, attribute = DESTINATIONS[name].partition(":")
+    return getattr(import_module(module), attribute)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from flows.destinations import bound_to_this_machine
 from flows.errors import UsageError
 from flows.request.read_blocks import prefect_api_url
 from flows.settings import get_settings
@@ -84,14 +85,9 @@ def _check_dask(address: str | None) -> None:
 
 def _check_shared(runner: str, to: Sequence[str]) -> None:
     """Refuse destinations that only this machine can reach."""
-    if "duckdb" in to:
-        raise UsageError(
-            f"--to duckdb is a file on one machine, and --runner {runner} works on others; use --runner "
-            "threads, or a destination that all machines share: --to postgres, gcs or bigquery"
-        )
-    url = get_settings().postgres_url
-    if "postgres" in to and url and url.get_secret_value().strip() == "embedded":
-        raise UsageError(
-            f"TAXI_POSTGRES_URL=embedded is a server for one machine, and --runner {runner} works on others; "
-            "use --runner threads, or name a server: TAXI_POSTGRES_URL=postgresql://user:password@host:5432/db"
-        )
+    for name in to:
+        if bound := bound_to_this_machine(name, get_settings()):
+            what, instead = bound
+            raise UsageError(
+                f"{what}, and --runner {runner} works on others; use --runner threads, or {instead}"
+            )

@@ -11,7 +11,7 @@ from transforms.datasets import DATASETS
 if TYPE_CHECKING:
     from transforms.trip_month import TripMonth
 
-OWN_DIRECTORIES = {*DATASETS, "raw", "ingest", "gcs_to_bq", "logs", ".locks"}
+OWN_DIRECTORIES = {*DATASETS, "raw", "ingest", "gcs_to_bq", "iceberg", "logs", ".locks"}
 """What a run may create in a data directory, beside the warehouse and the embedded server."""
 
 
@@ -74,6 +74,11 @@ class Layout:
     def postgres(self) -> Path:
         """The directory of the embedded Postgres server."""
         return self.data_dir / "postgres"
+
+    @property
+    def iceberg(self) -> Path:
+        """The directory of the local Iceberg catalog and its tables."""
+        return self.data_dir / "iceberg"
 
     @property
     def logs(self) -> Path:

@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/taxi-etl
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_taxi_etl_subparsers=(load status settings psql ingest web-to-gcs gcs-to-bq server deploy worker serve blocks automations alerts completion)
+_shtab_taxi_etl_subparsers=(load status settings psql ingest web-to-gcs gcs-to-bq maintain server deploy worker serve blocks automations alerts completion)
 
 _shtab_taxi_etl_load_option_strings=(-h --help --version --color --months --year --since --until --latest --to --source --data-dir --concurrency --force --dry-run --summary --allow-new-columns --max-reject-ratio --transform --runner --dask-address --quiet --verbose --log-format)
 _shtab_taxi_etl_status_option_strings=(-h --help --version --color --months --year --since --until --to --data-dir --quiet --verbose --log-format --json)
@@ -14,6 +14,7 @@ _shtab_taxi_etl_psql_option_strings=(-h --help --version --data-dir --quiet --ve
 _shtab_taxi_etl_ingest_option_strings=(-h --help --version --data-dir --force --quiet --verbose --log-format --url --table-name --keep-zero-passengers --host --port --user --db)
 _shtab_taxi_etl_web_to_gcs_option_strings=(-h --help --version --color --months --year --since --until --latest --source --data-dir --concurrency --force --dry-run --summary --allow-new-columns --max-reject-ratio --transform --runner --dask-address --quiet --verbose --log-format)
 _shtab_taxi_etl_gcs_to_bq_option_strings=(-h --help --version --color --months --year --since --until --latest --data-dir --concurrency --force --dry-run --summary --transform --quiet --verbose --log-format)
+_shtab_taxi_etl_maintain_option_strings=(-h --help --version --color --data-dir --quiet --verbose --log-format --keep-days)
 _shtab_taxi_etl_server_option_strings=(-h --help --temporary)
 _shtab_taxi_etl_deploy_option_strings=(-h --help --version --quiet --verbose --log-format)
 _shtab_taxi_etl_worker_option_strings=(-h --help --version --quiet --verbose --log-format --pool)
@@ -33,14 +34,15 @@ _shtab_taxi_etl_web_to_gcs___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_taxi_etl_web_to_gcs___summary_COMPGEN=_shtab_compgen_files
 _shtab_taxi_etl_gcs_to_bq___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_taxi_etl_gcs_to_bq___summary_COMPGEN=_shtab_compgen_files
+_shtab_taxi_etl_maintain___data_dir_COMPGEN=_shtab_compgen_dirs
 
 _shtab_taxi_etl_load___color_choices=(yellow green fhv fhvhv)
-_shtab_taxi_etl_load___to_choices=(duckdb postgres bigquery gcs)
+_shtab_taxi_etl_load___to_choices=(duckdb postgres bigquery gcs iceberg)
 _shtab_taxi_etl_load___transform_choices=(drop-zero-passengers fill-missing-passengers)
 _shtab_taxi_etl_load___runner_choices=(threads direct dask deployment)
 _shtab_taxi_etl_load___log_format_choices=(text json)
 _shtab_taxi_etl_status___color_choices=(yellow green fhv fhvhv)
-_shtab_taxi_etl_status___to_choices=(duckdb postgres bigquery gcs)
+_shtab_taxi_etl_status___to_choices=(duckdb postgres bigquery gcs iceberg)
 _shtab_taxi_etl_status___log_format_choices=(text json)
 _shtab_taxi_etl_settings___log_format_choices=(text json)
 _shtab_taxi_etl_psql___log_format_choices=(text json)
@@ -52,6 +54,8 @@ _shtab_taxi_etl_web_to_gcs___log_format_choices=(text json)
 _shtab_taxi_etl_gcs_to_bq___color_choices=(yellow green fhv fhvhv)
 _shtab_taxi_etl_gcs_to_bq___transform_choices=(drop-zero-passengers fill-missing-passengers)
 _shtab_taxi_etl_gcs_to_bq___log_format_choices=(text json)
+_shtab_taxi_etl_maintain___color_choices=(yellow green fhv fhvhv)
+_shtab_taxi_etl_maintain___log_format_choices=(text json)
 _shtab_taxi_etl_deploy___log_format_choices=(text json)
 _shtab_taxi_etl_worker___log_format_choices=(text json)
 _shtab_taxi_etl_serve___log_format_choices=(text json)
@@ -59,7 +63,7 @@ _shtab_taxi_etl_blocks___log_format_choices=(text json)
 _shtab_taxi_etl_automations___log_format_choices=(text json)
 _shtab_taxi_etl_alerts___log_format_choices=(text json)
 _shtab_taxi_etl_completion_pos_0_choices=(bash zsh fish)
-_shtab_taxi_etl_pos_0_choices=(load status settings psql ingest web-to-gcs gcs-to-bq server deploy worker serve blocks automations alerts completion)
+_shtab_taxi_etl_pos_0_choices=(load status settings psql ingest web-to-gcs gcs-to-bq maintain server deploy worker serve blocks automations alerts completion)
 
 _shtab_taxi_etl_load__h_nargs=0
 _shtab_taxi_etl_load___help_nargs=0
@@ -117,6 +121,11 @@ _shtab_taxi_etl_gcs_to_bq___dry_run_nargs=0
 _shtab_taxi_etl_gcs_to_bq___transform_nargs=+
 _shtab_taxi_etl_gcs_to_bq___quiet_nargs=0
 _shtab_taxi_etl_gcs_to_bq___verbose_nargs=0
+_shtab_taxi_etl_maintain__h_nargs=0
+_shtab_taxi_etl_maintain___help_nargs=0
+_shtab_taxi_etl_maintain___version_nargs=0
+_shtab_taxi_etl_maintain___quiet_nargs=0
+_shtab_taxi_etl_maintain___verbose_nargs=0
 _shtab_taxi_etl_server__h_nargs=0
 _shtab_taxi_etl_server___help_nargs=0
 _shtab_taxi_etl_deploy__h_nargs=0

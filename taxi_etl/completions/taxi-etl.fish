@@ -50,8 +50,8 @@ function _shtab_taxi_etl_using
   test "$_shtab_taxi_etl_cmdpath" = "$argv"
 end
 
-set -g _shtab_taxi_etl_commands load status settings psql ingest web-to-gcs gcs-to-bq server deploy worker serve blocks automations alerts completion
-set -g _shtab_taxi_etl_opts_with_value --color --concurrency --dask-address --data-dir --db --host --latest --limit --log-format --max-reject-ratio --months --pool --port --runner --since --source --summary --table-name --temporary --to --transform --until --url --user --year
+set -g _shtab_taxi_etl_commands load status settings psql ingest web-to-gcs gcs-to-bq maintain server deploy worker serve blocks automations alerts completion
+set -g _shtab_taxi_etl_opts_with_value --color --concurrency --dask-address --data-dir --db --host --keep-days --latest --limit --log-format --max-reject-ratio --months --pool --port --runner --since --source --summary --table-name --temporary --to --transform --until --url --user --year
 
 complete -c taxi-etl -e
 complete -c taxi-etl -f
@@ -67,7 +67,7 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l year -x -d 'of all of --
 complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l since -x -d 'instead: every month from this one on, ...'
 complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l until -x -d '... to this one, or to the newest that there is'
 complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l latest -x -d 'instead: the N newest months that the source has, found by asking it'
-complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l to -xka "duckdb postgres bigquery gcs" -d 'where to publish'
+complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l to -xka "duckdb postgres bigquery gcs iceberg" -d 'where to publish'
 complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l source -x -d 'dtc: the tutorial'"'"'s CSV files, 2019-01 to 2021-07'
 complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l data-dir -xka "(__fish_complete_directories)" -d 'files and local warehouse'
 complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l concurrency -x -d 'months at once on this machine'
@@ -90,7 +90,7 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l months -x -d '1 to 12,
 complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l year -x -d 'of all of --months'
 complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l since -x -d 'instead: every month from this one on, ...'
 complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l until -x -d '... to this one, or to the newest that there is'
-complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l to -xka "duckdb postgres bigquery gcs" -d 'where to look'
+complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l to -xka "duckdb postgres bigquery gcs iceberg" -d 'where to look'
 complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l data-dir -xka "(__fish_complete_directories)" -d DIR
 complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l quiet -d 'print warnings and errors only'
 complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l verbose -d 'print details and tracebacks too'
@@ -166,6 +166,15 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l transform -xka "dro
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l quiet -d 'print warnings and errors only'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l verbose -d 'print details and tracebacks too'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l log-format -xka "text json" -d 'of standard error'
+complete -c taxi-etl -n '_shtab_taxi_etl_using; and test $_shtab_taxi_etl_npos -eq 0' -a maintain -d 'remove expired snapshots of Iceberg tables, and files of no use'
+complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -s h -l help -d 'show this help message and exit'
+complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l version -d 'print the version and stop'
+complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l color -xka "yellow green fhv fhvhv" -d 'only this dataset'
+complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l data-dir -xka "(__fish_complete_directories)" -d DIR
+complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l quiet -d 'print warnings and errors only'
+complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l verbose -d 'print details and tracebacks too'
+complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l log-format -xka "text json" -d 'of standard error'
+complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l keep-days -x -d 'how long snapshots are kept'
 complete -c taxi-etl -n '_shtab_taxi_etl_using; and test $_shtab_taxi_etl_npos -eq 0' -a server -d 'run a Prefect server with its UI, until Ctrl-C'
 complete -c taxi-etl -n '_shtab_taxi_etl_using server' -s h -l help -d 'show this help message and exit'
 complete -c taxi-etl -n '_shtab_taxi_etl_using server' -l temporary -x -d 'serve one run on this listening socket, without a UI, until standard input ends'

@@ -18,6 +18,7 @@ _shtab_taxi_etl_commands() {
     gcs-to-bq:'load months from the bucket into BigQuery'
     ingest:'load one month from a URL into one Postgres table'
     load:'load months of a dataset into one or more destinations'
+    maintain:'remove expired snapshots of Iceberg tables, and files of no use'
     psql:'open the Postgres that months are loaded into'
     serve:'serve the deployments from this process, without a work pool'
     server:'run a Prefect server with its UI, until Ctrl-C'
@@ -142,7 +143,7 @@ _shtab_taxi_etl_load_options=(
   "--since[instead\: every month from this one on, ...]:YYYY-MM:"
   "--until[... to this one, or to the newest that there is]:YYYY-MM:"
   "--latest[instead\: the N newest months that the source has, found by asking it]:N:"
-  "--to[where to publish]:to:(duckdb postgres bigquery gcs)"
+  "--to[where to publish]:to:(duckdb postgres bigquery gcs iceberg)"
   "--source[dtc\: the tutorial\'s CSV files, 2019-01 to 2021-07]:dtc|tlc|synthetic|TEMPLATE:"
   "--data-dir[files and local warehouse]:DIR:_files -/"
   "--concurrency[months at once on this machine]:N:"
@@ -161,6 +162,20 @@ _shtab_taxi_etl_load_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_taxi_etl_load_defaults_added=0
+
+_shtab_taxi_etl_maintain_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--version[print the version and stop]"
+  "--color[only this dataset]:color:(yellow green fhv fhvhv)"
+  "--data-dir[DIR]:DIR:_files -/"
+  "--quiet[print warnings and errors only]"
+  "--verbose[print details and tracebacks too]"
+  "--log-format[of standard error]:log_format:(text json)"
+  "--keep-days[how long snapshots are kept]:N:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_taxi_etl_maintain_defaults_added=0
 
 _shtab_taxi_etl_psql_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -215,7 +230,7 @@ _shtab_taxi_etl_status_options=(
   "--year[of all of --months]:year:"
   "--since[instead\: every month from this one on, ...]:YYYY-MM:"
   "--until[... to this one, or to the newest that there is]:YYYY-MM:"
-  "--to[where to look]:to:(duckdb postgres bigquery gcs)"
+  "--to[where to look]:to:(duckdb postgres bigquery gcs iceberg)"
   "--data-dir[DIR]:DIR:_files -/"
   "--quiet[print warnings and errors only]"
   "--verbose[print details and tracebacks too]"
@@ -293,6 +308,7 @@ _shtab_taxi_etl() {
         gcs-to-bq) _arguments -C -s $_shtab_taxi_etl_gcs_to_bq_options ;;
         ingest) _arguments -C -s $_shtab_taxi_etl_ingest_options ;;
         load) _arguments -C -s $_shtab_taxi_etl_load_options ;;
+        maintain) _arguments -C -s $_shtab_taxi_etl_maintain_options ;;
         psql) _arguments -C -s $_shtab_taxi_etl_psql_options ;;
         serve) _arguments -C -s $_shtab_taxi_etl_serve_options ;;
         server) _arguments -C -s $_shtab_taxi_etl_server_options ;;

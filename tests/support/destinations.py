@@ -313,6 +313,7 @@ _context.set_forkserver_preload(
     [
         *("pytest", "flows.destinations.duckdb.destination", "flows.staging"),
         *("flows.destinations.bigquery.load_job", "flows.destinations.gcs.month_object"),
+        "flows.destinations.iceberg.destination",
         *("sqlglot", "gcp_storage_emulator.server"),  # NOTE: before Python 3.13 not `support` itself
     ]
 )

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 COLOR, YEAR = "yellow", 2021
 ROWS, BROKEN_ROWS = 4_000, 7
-NEVER_COMPARED = ("logs", ".locks", "warehouse")  # these contain times, process ids or database pages
+NEVER_COMPARED = (
+    "logs",
+    ".locks",
+    "warehouse",
+    "iceberg",
+)  # these contain times, process ids or database pages
 OPTIONS = {"TAXI_SYNTHETIC_ROWS": str(ROWS), "TAXI_SYNTHETIC_BROKEN_ROWS": str(BROKEN_ROWS)}
 
 # The steps of a month, in order; the job is killed just before and just after each of them.

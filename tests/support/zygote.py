@@ -100,7 +100,8 @@ class Zygote:
 
 
 def _serve() -> None:
-    for name in ("flows.parent", "flows.destinations.duckdb.destination", "flows.destinations.postgres"):
+    destinations = [f"flows.destinations.{name}" for name in ("duckdb", "postgres", "iceberg")]
+    for name in ("flows.parent", *destinations):
         importlib.import_module(name)  # what every run needs, imported once
 
     _write_line("ready")

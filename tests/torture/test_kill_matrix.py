@@ -14,6 +14,7 @@ import pytest
 from support.bigquery_harness import BigQueryHarness
 from support.destinations import DuckDBHarness
 from support.gcs_harness import GcsHarness
+from support.iceberg_harness import IcebergHarness
 from support.kill_matrix import STEPS, KillMatrix, comparable, points_in_time
 from support.postgres_harness import PostgresHarness
 from support.torture import TORTURE, note
@@ -55,6 +56,31 @@ def test_killed_anywhere_and_run_again_is_as_if_nothing_had_been(matrix: KillMat
     figures = matrix.figures
     assert (figures.rows_lost, figures.rows_duplicated) == (0, 0)
     note("kill matrix, duckdb and postgres", figures)
+
+
+ICEBERG = "flows.destinations.iceberg.destination"
+ICEBERG_STEPS = [
+    f"{ICEBERG}.{function}:1:{when}"
+    for function in ("ensure_table", "add_data_file", "reconcile")
+    for when in ("before", "after")
+]
+SHORT_ICEBERG_STEPS = [f"{ICEBERG}.{step}" for step in ("add_data_file:1:after", "reconcile:1:after")]
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("matrix", [(IcebergHarness,)], indirect=True, ids=["iceberg"])
+def test_killed_on_the_way_into_an_iceberg_table_and_run_again(matrix: KillMatrix, tmp_path: Path) -> None:
+    [harness] = matrix._harnesses
+    assert isinstance(harness, IcebergHarness)
+    seeds = itertools.cycle((1, 0))
+    for step in ICEBERG_STEPS if TORTURE else SHORT_ICEBERG_STEPS:
+        matrix.kill_and_run_again(tmp_path / "data", next(seeds), step)
+        assert harness.unnamed_files() == set(), f"after {step}"
+    for moment in points_in_time(LONG_MOMENTS if TORTURE else 0, matrix.undisturbed(0).seconds):
+        matrix.kill_and_run_again(tmp_path / "data", next(seeds), moment)
+    figures = matrix.figures
+    assert (figures.rows_lost, figures.rows_duplicated) == (0, 0)
+    note("kill matrix, iceberg", figures)
 
 
 GOOGLE_STEPS = [

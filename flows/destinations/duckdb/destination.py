@@ -83,6 +83,14 @@ class DuckDBFile:
                 )
         return destination
 
+    @classmethod
+    def only_here(cls, settings: Settings) -> tuple[str, str] | None:  # noqa: ARG003 - as every destination
+        """See `flows.destinations.bound_to_this_machine`."""
+        return (
+            "--to duckdb is a file on one machine",
+            "a destination that all machines share: --to postgres, gcs or bigquery",
+        )
+
     def publish(
         self, staged: StagedMonth, *, force: bool = False, report: ProgressCallback | None = None
     ) -> Receipt:

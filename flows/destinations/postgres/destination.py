@@ -65,6 +65,17 @@ class Postgres:
     name: str = field(default="postgres", init=False)
 
     @classmethod
+    def only_here(cls, settings: Settings) -> tuple[str, str] | None:
+        """See `flows.destinations.bound_to_this_machine`."""
+        url = settings.postgres_url
+        if not url or url.get_secret_value().strip() != "embedded":
+            return None
+        return (
+            "TAXI_POSTGRES_URL=embedded is a server for one machine",
+            "name a server: TAXI_POSTGRES_URL=postgresql://user:password@host:5432/db",
+        )
+
+    @classmethod
     def from_settings(cls, data_dir: Path, settings: Settings, *, table: str | None = None) -> Self:
         """Use the server that the settings name; nothing is opened or started yet.
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 VERBS = ("publish", "loaded", "holdings")
 DRIVERS = (
-    "duckdb", "adbc_driver_postgresql", "adbc_driver_manager", "psycopg", "google.cloud", "gcsfs", "prefect"
+    "duckdb", "adbc_driver_postgresql", "adbc_driver_manager", "psycopg", "google.cloud", "gcsfs",
+    "pyiceberg", "prefect",
 )  # fmt: skip
 
 

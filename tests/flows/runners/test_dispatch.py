@@ -76,6 +76,12 @@ def test_a_postgres_private_to_this_machine_is_refused(cli: Cli, runner: str) ->
     assert "TAXI_POSTGRES_URL=embedded is a server for one machine" in result.err
 
 
+def test_iceberg_tables_of_this_machine_are_refused(cli: Cli) -> None:
+    result = cli("--color", "yellow", "--months", "1", "--to", "iceberg", "--runner", "deployment")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "--to iceberg without TAXI_ICEBERG_CATALOG is a directory on one machine" in result.err
+
+
 def test_without_a_prefect_server_no_worker_can_be_reached() -> None:
     with temporary_settings({PREFECT_API_URL: None}), pytest.raises(UsageError, match="set PREFECT_API_URL"):
         Runner("dask", dask_address="tcp://host:8786").check(["gcs"])
