@@ -201,7 +201,8 @@ def _by_month(color: str, holdings: Iterable[Holding]) -> dict[TripMonth, Holdin
         month = TripMonth.of_date(color, holding.file_month)
         other = merged.get(month, Holding(month.first_day, None, 0))
         rows = None if holding.rows is None or other.rows is None else holding.rows + other.rows
-        merged[month] = Holding(month.first_day, other.load or holding.load, rows)
+        rejects = holding.rejects + other.rejects
+        merged[month] = Holding(month.first_day, other.load or holding.load, rows, rejects)
     return merged
 
 
@@ -233,6 +234,8 @@ def _difference(holding: Holding, files: Sequence[StagedMonth]) -> str:
         return "a load has begun and is not known to have ended"
     if rows != load.row_count:
         return f"the ledger says {load.row_count:,} rows, {rows:,} are there"
+    if holding.rejects != load.rejected_rows:
+        return f"the ledger says {load.rejected_rows:,} rejects, {holding.rejects:,} are there"
     if not load.row_transforms and load.source_rows != load.row_count + load.rejected_rows:
         return f"of {load.source_rows:,} rows, {load.row_count:,} loaded and {load.rejected_rows:,} rejected"
     reasons = [_difference_from_file(load, file) for file in files]

@@ -116,9 +116,12 @@ def transformed(
     """
     original = directory / f"{in_bucket.month.stem}.original.parquet"
     path = directory / f"{in_bucket.month.stem}.parquet"
+    rejects = directory / f"{in_bucket.month.stem}.rejects.parquet"
     schema = in_bucket.month.dataset.arrow_schema(in_bucket.new_columns)
     try:
-        months.download(in_bucket, original, report)
+        months.download(in_bucket.stored, original, report)
+        if in_bucket.rejects:
+            months.download(in_bucket.rejects, rejects)
         frame = apply_row_transforms(pl.scan_parquet(original), row_transforms)
         with atomic_write(path) as temporary:
             parts = frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
@@ -126,4 +129,6 @@ def transformed(
             written = write_parquet(temporary, schema, parts, metadata_of(planned))
     finally:
         original.unlink(missing_ok=True)
-    return in_bucket.as_staged(path, written.rows, tuple(row_transforms))
+    return in_bucket.as_staged(
+        path, written.rows, tuple(row_transforms), rejects if in_bucket.rejects else None
+    )

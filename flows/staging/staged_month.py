@@ -76,6 +76,7 @@ class StagedMonth:
         new_columns: columns that not every month has: historic ones, and undeclared ones as text.
         missing_columns: declared columns that the source lacks; null in every row.
         reused: whether it was staged earlier, from the same bytes in the same way.
+        warnings: measures beyond their `warn` threshold, in words; see `flows.month.gates`.
     """
 
     month: TripMonth
@@ -92,6 +93,7 @@ class StagedMonth:
     new_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
     reused: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def schema_version(month: TripMonth) -> str:

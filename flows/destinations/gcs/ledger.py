@@ -63,30 +63,38 @@ class StoredObject:
             metadata=dict(blob.metadata or {}),
         )
 
-    def load_of(self, month: TripMonth) -> Load | None:
-        """The ledger entry of a month; None if the object is not what was uploaded for that month.
+    @property
+    def load(self) -> Load | None:
+        """The ledger entry in the metadata; None if there is none."""
+        return from_metadata(self.metadata)
 
-        Args:
-            month: the month that the object should hold.
-        """
-        holding = self.holding_of(month)
-        return holding.load if holding.reconciles else None
+    @property
+    def is_as_uploaded(self) -> bool:
+        """Whether the content is still that which came with the metadata."""
+        return self.metadata.get(CONTENT_CRC32C) == self.crc32c
 
-    def holding_of(self, month: TripMonth) -> Holding:
+    def holding_of(self, month: TripMonth, rejects: StoredObject | None) -> Holding:
         """Describe the object as the holding of a month.
 
         Args:
             month: whose object this should be.
+            rejects: the object with the month's rejects, if there is one.
 
         Returns:
             The ledger entry, if it is one of this month, and the rows that were counted when this very
-            content was uploaded; the rows of any other content are unknown.
+            content was uploaded; the rows of any other content are unknown. Rejects that were uploaded with
+            another load of the month do not count.
         """
-        load = from_metadata(self.metadata)
+        load = self.load
         if load is None or (load.dataset, load.file_month) != (month.color, month.first_day):
             return Holding(month.first_day, None, None)
-        is_ours = self.metadata.get(CONTENT_CRC32C) == self.crc32c
-        return Holding(month.first_day, load, load.row_count if is_ours else None)
+        has_rejects = rejects is not None and rejects.is_as_uploaded and rejects.load == load
+        return Holding(
+            month.first_day,
+            load,
+            load.row_count if self.is_as_uploaded else None,
+            load.rejected_rows if has_rejects else 0,
+        )
 
 
 def to_metadata(load: Load, crc32c: str) -> dict[str, str]:
@@ -99,7 +107,7 @@ def to_metadata(load: Load, crc32c: str) -> dict[str, str]:
     Returns:
         Every field of the entry as text, and the checksum.
     """
-    fields = {name: str(value) for name, value in asdict(load).items()}
+    fields = {name: str(value) for name, value in asdict(load).items() if value is not None}
     fields["source"] = load.source[:LONGEST_SOURCE]
     fields["loaded_at"] = load.loaded_at.isoformat()
     return {**fields, CONTENT_CRC32C: crc32c}
