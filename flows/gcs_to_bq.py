@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
             "--concurrency",
             "--force",
             "--summary",
+            "--accept",
             "--transform",
         ),
         required=("--color", "--months"),
@@ -122,7 +123,7 @@ def load_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
         TaxiError: see `flows.month.load_from_bucket`.
     """
     check_stopped()
-    return load_from_bucket(month, request.directory, request.staging.row_transforms, force=request.force)
+    return load_from_bucket(month, request.directory, request.staging, force=request.force)
 
 
 @flow(
@@ -140,6 +141,7 @@ def gcs_to_bq(
     concurrency: Count | None = None,
     *,
     force: bool = False,
+    accept: Sequence[str] = (),
     row_transforms: Sequence[str] = (),
 ) -> RunSummary:
     """Bring months of one dataset from the bucket into BigQuery, side by side.
@@ -151,6 +153,7 @@ def gcs_to_bq(
         data_dir: for locks, logs, and rows that are transformed here; None: the setting.
         concurrency: months at once; None: the setting.
         force: load even what is unchanged.
+        accept: measures that do not keep a month from being loaded; see docs/gates.md.
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
 
     Returns:

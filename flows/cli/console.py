@@ -230,7 +230,7 @@ def _live_progress(screen: Console) -> Generator[None]:
 
 
 def _summary_table(summary: RunSummary) -> Table:
-    """One row per month; the column `dropped` only if row transforms dropped any rows."""
+    """One row per month; the columns `dropped` and `warnings` only if there are any."""
     loaded = [o.staged.rows for o in summary.months if o.staged and o.status == "published"]
     seconds = seconds_since_start()
     rate = f" ({sum(loaded) / seconds:,.0f} rows/s)" if loaded else ""
@@ -244,9 +244,13 @@ def _summary_table(summary: RunSummary) -> Table:
     for name in ("source rows", "staged", "rejected", *dropped, "seconds", "rows/s"):
         table.add_column(name, justify="right")
     table.add_column("destinations")
-    for outcome in summary.months:
+    warnings = [", ".join(outcome.staged.warnings) if outcome.staged else "" for outcome in summary.months]
+    if any(warnings):
+        table.add_column("warnings", overflow="fold")
+    for outcome, warning in zip(summary.months, warnings, strict=True):
         style = "red" if outcome.status == "failed" else None
-        table.add_row(*_cells(outcome, has_dropped=has_dropped), style=style)
+        cells = _cells(outcome, has_dropped=has_dropped)
+        table.add_row(*cells, *([escape(warning)] if any(warnings) else []), style=style)
     return table
 
 

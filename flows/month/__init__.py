@@ -3,6 +3,7 @@
 from flows.month.ahead import landing_ahead
 from flows.month.from_bucket import BUCKET, WAREHOUSE, load_from_bucket
 from flows.month.from_source import load_from_source
+from flows.month.gates import Gates, measures_of
 from flows.month.outcome import (
     MonthFailed,
     MonthOutcome,
@@ -17,6 +18,7 @@ __all__ = [
     "BUCKET",
     "WAREHOUSE",
     "DirectSteps",
+    "Gates",
     "MonthFailed",
     "MonthOutcome",
     "MonthsFailed",
@@ -25,5 +27,6 @@ __all__ = [
     "landing_ahead",
     "load_from_bucket",
     "load_from_source",
+    "measures_of",
     "track_month",
 ]

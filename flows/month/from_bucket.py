@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from flows.destinations import Receipt
-from flows.errors import error_context
+from flows.errors import TaxiError, error_context
+from flows.month.gates import Neighbours, pass_gates
 from flows.month.outcome import MonthOutcome
 from flows.request import configured_destination, with_blocks
 from flows.runtime import Layout, ProgressCallback, atomic_write, file_lock, reporter
 from flows.settings import get_settings
-from flows.staging import StagedMonth, metadata_of, write_parquet
+from flows.staging import StagedMonth, StagingOptions, count_rows, metadata_of, write_parquet
 from transforms.cleaning import apply_row_transforms
+from transforms.gates import RowCounts
+from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
     from flows.destinations.gcs import MonthInBucket, MonthsInBucket
-    from transforms.trip_month import TripMonth
 
 BUCKET, WAREHOUSE = "gcs", "bigquery"
 BATCH_ROWS = 131_072
 
 
 def load_from_bucket(
-    month: TripMonth, data_dir: Path, row_transforms: tuple[str, ...] = (), *, force: bool = False
+    month: TripMonth, data_dir: Path, staging: StagingOptions | None = None, *, force: bool = False
 ) -> MonthOutcome:
     """Load one month from the bucket into BigQuery.
 
     Args:
         month: the month.
         data_dir: for the lock, and for the rows if they are transformed here.
-        row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`; with any, the month is downloaded,
-            transformed here and streamed to BigQuery.
+        staging: its row transforms, with any of which the month is downloaded, transformed here and streamed
+            to BigQuery, and the measures that are accepted.
         force: load the month even if BigQuery already has it.
 
     Returns:
@@ -49,10 +54,11 @@ def load_from_bucket(
     from flows.destinations.gcs import MonthsInBucket
 
     started, settings = time.perf_counter(), get_settings()
-    layout = Layout(data_dir)
+    layout, staging = Layout(data_dir), staging or StagingOptions()
+    row_transforms = staging.row_transforms
     with error_context(month.label), file_lock(layout.lock(month), settings.lock_timeout_seconds):
         months = MonthsInBucket.from_settings(data_dir, with_blocks(settings, [BUCKET]))
-        in_bucket = months.find(month)
+        in_bucket = _pass_gates(months, months.find(month), layout, staging, force=force)
         outcome = MonthOutcome(month, staged=in_bucket.as_staged(Path(in_bucket.stored.name)))
         with error_context(f"{month.label} -> {WAREHOUSE}"):
             if row_transforms:
@@ -64,6 +70,44 @@ def load_from_bucket(
     outcome.receipts[WAREHOUSE] = receipt
     outcome.seconds = time.perf_counter() - started
     return outcome
+
+
+def _pass_gates(
+    months: MonthsInBucket,
+    in_bucket: MonthInBucket,
+    layout: Layout,
+    staging: StagingOptions,
+    *,
+    force: bool,
+) -> MonthInBucket:
+    """Hold the month against its gates; the result has its warnings."""
+    month, load = in_bucket.month, in_bucket.load
+    staged = in_bucket.as_staged(Path(in_bucket.stored.name), more=staging.row_transforms)
+    odd = dict(staged.odd) or _count_odd_rows(months, in_bucket, layout)
+    counts = RowCounts(load.row_count, load.source_rows, load.rejected_rows, odd, in_bucket.nulls)
+    held = months.holdings(month.dataset, (month.later(-1).first_day, month.later(1).first_day))
+    rows = {
+        TripMonth.of_date(month.color, one.file_month): one.rows
+        for one in held
+        if one.rows and one.file_month != month.first_day
+    }
+    nulls_before = None
+    with contextlib.suppress(TaxiError):  # there is none
+        before = months.find(month.later(-1))
+        nulls_before = before.load.row_count, before.nulls
+    warehouse = [] if force else [partial(configured_destination, WAREHOUSE, layout.data_dir)]
+    judged = pass_gates(staged, counts, Neighbours(rows, nulls_before), staging.accept, warehouse)
+    return replace(in_bucket, load=replace(load, warnings="; ".join(judged.warnings) or None))
+
+
+def _count_odd_rows(months: MonthsInBucket, in_bucket: MonthInBucket, layout: Layout) -> Mapping[str, int]:
+    """Count what the object does not say, because an earlier version has uploaded it."""
+    path = layout.transformed(in_bucket.month.color) / f"{in_bucket.month.stem}.original.parquet"
+    try:
+        months.download(in_bucket.stored, path)
+        return count_rows(in_bucket.as_staged(path)).odd
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _transform_locally(

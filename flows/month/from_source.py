@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flows.errors import GateFailed
 from flows.month import steps
 from flows.month.ahead import landed_ahead
-from flows.month.gates import NeighbourSearch, pass_gates
+from flows.month.gates import Gates
 from flows.month.outcome import MonthOutcome, describe_error, track_month
 from flows.request import configured_destination
 from flows.runtime import Layout
@@ -55,20 +55,17 @@ def load_from_source(month: TripMonth, request: LoadRequest, runs: Steps) -> Mon
         destinations = [
             partial(configured_destination, name, layout.data_dir) for name in dict.fromkeys(request.to)
         ]
-        with NeighbourSearch(month, layout, destinations) as search:
+        with Gates(month, layout.staged(month.color), destinations) as gates:
             staged = runs.run(
                 steps.stage, landed, month, layout.staged(month.color), request.staging, force=force
             )
             outcome.staged = staged
             counts = count_rows(staged)
-            neighbours = search.result()
-        try:
-            staged = pass_gates(
-                staged, counts, neighbours, request.staging.accept, [] if force else destinations
-            )
-        except GateFailed:
-            outcome.quality = _headline(month, runs.start(steps.quality, staged, counts))
-            raise
+            try:
+                staged = gates.check(staged, counts, request.staging.accept, force=force)
+            except GateFailed:
+                outcome.quality = _headline(month, runs.start(steps.quality, staged, counts))
+                raise
         outcome.staged = staged
         publishing = {
             name: runs.start(steps.publish, staged, name, layout.data_dir, force=force)

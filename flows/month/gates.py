@@ -12,9 +12,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
 
-from flows.destinations import Destination, Load
+import pyarrow.parquet as pq
+
+from flows.destinations import Destination
 from flows.errors import GateFailed, TaxiError
 from flows.month.ahead import rows_ahead
 from flows.settings import get_settings
@@ -23,7 +27,6 @@ from transforms.gates import COLLAPSES, MEASURES, RowCounts, Verdict, gates_in_f
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
-    from flows.runtime import Layout
     from flows.staging import StagedMonth
 
 logger = logging.getLogger(__name__)
@@ -48,18 +51,18 @@ class Neighbours:
     nulls_before: tuple[int, Mapping[str, int]] | None = None
 
 
-class NeighbourSearch:
-    """Looks for the neighbours of a month while it is being staged. A context manager."""
+class Gates:
+    """The gates of a month that is being staged. A context manager: it looks for the neighbours meanwhile."""
 
-    def __init__(self, month: TripMonth, layout: Layout, destinations: Destinations) -> None:
+    def __init__(self, month: TripMonth, directory: Path, destinations: Destinations) -> None:
         """Ask the ledgers, in a thread, unless there are staged files.
 
         Args:
-            month: whose neighbours.
-            layout: of the data directory with the staged files.
-            destinations: make those whose ledgers are asked.
+            month: which one.
+            directory: of the staged files.
+            destinations: make those that the month goes to.
         """
-        self._month, self._layout, self._destinations = month, layout, destinations
+        self._month, self._directory, self._destinations = month, directory, destinations
         self._around = (month.later(-1), month.later(1))
         self._pool = ThreadPoolExecutor(1, "neighbours")
         self._asked: Future[dict[TripMonth, int]] | None = None
@@ -74,13 +77,26 @@ class NeighbourSearch:
         """Wait for the ledgers' answer."""
         self._pool.shutdown()
 
-    def result(self) -> Neighbours:
+    def check(
+        self, staged: StagedMonth, counts: RowCounts, accepted: Collection[str], *, force: bool
+    ) -> StagedMonth:
+        """Hold the month against its gates, see `pass_gates`.
+
+        Args:
+            staged: the month.
+            counts: of its rows.
+            accepted: measures that do not fail this time.
+            force: it is replaced even where it is already.
+        """
+        return pass_gates(staged, counts, self.neighbours(), accepted, [] if force else self._destinations)
+
+    def neighbours(self) -> Neighbours:
         """What is known by now; waits a little for files that are on their way."""
         staged = self._staged()
         nulls_before = None
         if before := self._before():
             staged[before.month] = before
-            nulls_before = before.rows, null_counts(before.path)
+            nulls_before = before.rows, _nulls(before)
         ahead = {month: rows_ahead(month, LANDING_SECONDS) for month in self._around if month not in staged}
         rows = {month: count for month, count in ahead.items() if count}
         rows |= {month: one.rows for month, one in staged.items()}
@@ -98,31 +114,33 @@ class NeighbourSearch:
         wrong would be stopped only once.
         """
         earlier = [one for months in (-1, -2, -3) if (one := self._read(self._month.later(months)))]
-        for staged, before in zip(earlier, [*earlier[1:], None], strict=True):
+        for staged, before in zip_longest(earlier, earlier[1:]):
             if not before or not _has_lost(staged, before) or self._is_loaded(staged):
                 return staged
         return None
 
     def _is_loaded(self, staged: StagedMonth) -> bool:
-        load = Load.of(staged)
         for make in self._destinations:
             with contextlib.suppress(TaxiError):
-                loaded = make().loaded(staged.month)
-                if loaded and loaded.is_same_data(load):
+                if _is_held(make(), staged):
                     return True
         return False
 
     def _read(self, month: TripMonth) -> StagedMonth | None:
-        return read_staged(self._layout.staged(month.color) / f"{month.stem}.parquet", month)
+        return read_staged(self._directory / f"{month.stem}.parquet", month)
 
 
 def _has_lost(staged: StagedMonth, before: StagedMonth) -> bool:
     """Whether a month lacks most rows, or all values of a column, of the one before."""
-    nulls, nulls_before = null_counts(staged.path), null_counts(before.path)
+    nulls, nulls_before = _nulls(staged), _nulls(before)
     return staged.rows < before.rows / 10 or any(
         count == staged.rows and nulls_before.get(name, before.rows) < before.rows
         for name, count in nulls.items()
     )
+
+
+def _nulls(staged: StagedMonth) -> dict[str, int]:
+    return null_counts(pq.read_metadata(staged.path))
 
 
 def _rows_in_ledgers(month: TripMonth, destinations: Destinations) -> dict[TripMonth, int]:
@@ -202,18 +220,22 @@ def pass_gates(
 
 
 def _is_everywhere(staged: StagedMonth, destinations: Destinations) -> bool:
-    load = Load.of(staged)
     try:
-        loaded = [make().loaded(staged.month) for make in destinations]
+        return bool(destinations) and all(_is_held(make(), staged) for make in destinations)
     except TaxiError:
         return False
-    return bool(loaded) and all(one is not None and one.is_same_data(load) for one in loaded)
+
+
+def _is_held(destination: Destination, staged: StagedMonth) -> bool:
+    load = destination.loaded(staged.month)
+    origin = (staged.source_sha256, staged.schema_version, staged.row_transforms)
+    return load is not None and load.is_of(*origin)
 
 
 def _explain(failures: Sequence[Verdict]) -> str:
     what = "; ".join(f"{one} ({MEASURES[one.measure.partition('.')[0]]})" for one in failures)
     accept = " ".join(one.measure for one in failures)
     return (
-        f"not published, because it cannot be right: {what}; the month there stays. Correct the source, or let "
-        f"it through once with --accept {accept}, or change the thresholds in TAXI_GATES (docs/gates.md)"
+        f"not published, because it cannot be right: {what}; the month there stays. Correct the source, let "
+        f"it through once with --accept {accept}, or change the threshold in TAXI_GATES (docs/gates.md)"
     )

@@ -92,20 +92,16 @@ def count_rows(staged: StagedMonth) -> RowCounts:
         with _connected(staged) as connection:
             [values] = connection.execute(query, [str(staged.path)]).fetchall()
         odd = dict(zip(measures, values, strict=True))
-        nulls = null_counts(staged.path)
+        nulls = null_counts(pq.read_metadata(staged.path))
     return RowCounts(staged.rows, staged.source_rows, staged.rejected_rows, odd, nulls)
 
 
-def null_counts(path: Path) -> dict[str, int]:
+def null_counts(footer: pq.FileMetaData) -> dict[str, int]:
     """The rows without a value in each column of a staged file, by the statistics in its footer.
 
     Args:
-        path: the file, as the staging wrote it.
-
-    Raises:
-        OSError, pyarrow.ArrowException: it is gone, or damaged.
+        footer: as the staging wrote it.
     """
-    footer = pq.read_metadata(path)
     counts = dict.fromkeys(footer.schema.names, 0)
     for group in map(footer.row_group, range(footer.num_row_groups)):
         for at, name in enumerate(counts):

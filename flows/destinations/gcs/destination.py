@@ -232,7 +232,7 @@ class Gcs:
             reconcile(self.name, staged.rows, rows)
             blob = session.bucket.blob(self.object_name(staged.month))
             blob.crc32c = crc32c = crc32c_of(file)
-            blob.metadata = to_metadata(load, crc32c)
+            blob.metadata = to_metadata(load, crc32c, staged.odd)
             upload(session, blob, file, replaces, progress)
         stored = StoredObject.of(blob)
         try:

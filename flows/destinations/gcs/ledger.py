@@ -7,7 +7,8 @@ allows 8 KiB of metadata: nothing that grows belongs in it.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 CONTENT_CRC32C = "content_crc32c"
 """Our own copy of the checksum; it differs from the server's if other content has come under the metadata."""
+
+ODD_ROWS = "odd_rows"
+"""Rows by what is odd about them, as JSON; what judges the month on its way out of the bucket."""
 
 LONGEST_SOURCE = 2048
 PIECE_BYTES = 2**18
@@ -69,6 +73,11 @@ class StoredObject:
         return from_metadata(self.metadata)
 
     @property
+    def odd_rows(self) -> dict[str, int]:
+        """Rows by what is odd about them; empty if an earlier version has uploaded the object."""
+        return json.loads(self.metadata.get(ODD_ROWS, "{}"))
+
+    @property
     def is_as_uploaded(self) -> bool:
         """Whether the content is still that which came with the metadata."""
         return self.metadata.get(CONTENT_CRC32C) == self.crc32c
@@ -97,20 +106,24 @@ class StoredObject:
         )
 
 
-def to_metadata(load: Load, crc32c: str) -> dict[str, str]:
+def to_metadata(load: Load, crc32c: str, odd: Iterable[tuple[str, int]] = ()) -> dict[str, str]:
     """Turn a ledger entry into the metadata of an object.
 
     Args:
         load: the entry.
         crc32c: checksum of the content, in base64.
+        odd: rows by what is odd about them, see `transforms.quality`.
 
     Returns:
-        Every field of the entry as text, and the checksum.
+        Every field of the entry as text, the checksum, and the counts.
     """
     fields = {name: str(value) for name, value in asdict(load).items() if value is not None}
     fields["source"] = load.source[:LONGEST_SOURCE]
+    if load.warnings:
+        fields["warnings"] = load.warnings[:LONGEST_SOURCE]
     fields["loaded_at"] = load.loaded_at.isoformat()
-    return {**fields, CONTENT_CRC32C: crc32c}
+    counts = {ODD_ROWS: json.dumps(dict(odd))} if odd else {}
+    return {**fields, CONTENT_CRC32C: crc32c, **counts}
 
 
 def from_metadata(metadata: Mapping[str, str]) -> Load | None:

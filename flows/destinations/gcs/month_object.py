@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from flows.destinations.gcs.destination import Gcs, read_footer, read_part
 from flows.destinations.gcs.ledger import StoredObject, crc32c_of
 from flows.errors import DestinationBusy, ReconciliationError, SchemaDrift, SourceCorrupt, SourceNotFound
 from flows.runtime import ProgressCallback, atomic_write
-from flows.staging import StagedMonth
+from flows.staging import StagedMonth, null_counts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +34,7 @@ class MonthInBucket:
         stored: the object.
         load: its ledger entry.
         new_columns: columns that the dataset does not declare, carried along as text.
+        nulls: rows without a value, by column.
         rejects: the object with its rejects; None if it has none.
     """
 
@@ -41,6 +43,7 @@ class MonthInBucket:
     stored: StoredObject
     load: Load
     new_columns: tuple[str, ...]
+    nulls: Mapping[str, int] = field(default_factory=dict)
     rejects: StoredObject | None = None
 
     @property
@@ -87,6 +90,8 @@ class MonthInBucket:
             schema_version=load.schema_version,
             row_transforms=(*before, *more),
             new_columns=self.new_columns,
+            odd=tuple(self.stored.odd_rows.items()),
+            warnings=tuple(filter(None, (load.warnings or "").split("; "))),
         )
 
 
@@ -130,7 +135,8 @@ class MonthsInBucket(Gcs):
                 f"again: {upload} --force"
             )
         new_columns = _new_columns(month, footer.schema.to_arrow_schema(), f"{upload} --force")
-        return MonthInBucket(month, self.bucket, stored, load, new_columns, rejects)
+        nulls = null_counts(footer)
+        return MonthInBucket(month, self.bucket, stored, load, new_columns, nulls, rejects)
 
     def is_current(self, month_object: MonthInBucket) -> bool:
         """Whether the object has not been replaced since it was found.
