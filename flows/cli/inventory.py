@@ -234,10 +234,10 @@ def _difference(holding: Holding, files: Sequence[StagedMonth]) -> str:
         return "a load has begun and is not known to have ended"
     if rows != load.row_count:
         return f"the ledger says {load.row_count:,} rows, {rows:,} are there"
-    if holding.rejects != load.rejected_rows:
-        return f"the ledger says {load.rejected_rows:,} rejects, {holding.rejects:,} are there"
     if not load.row_transforms and load.source_rows != load.row_count + load.rejected_rows:
         return f"of {load.source_rows:,} rows, {load.row_count:,} loaded and {load.rejected_rows:,} rejected"
+    if holding.rejects != load.rejected_rows:
+        return f"the ledger says {load.rejected_rows:,} rejects, {holding.rejects:,} are there"
     reasons = [_difference_from_file(load, file) for file in files]
     return reasons[0] if reasons and all(reasons) else ""  # it was loaded from one of them
 

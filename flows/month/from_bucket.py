@@ -21,7 +21,7 @@ from flows.runtime import Layout, ProgressCallback, atomic_write, file_lock, rep
 from flows.settings import get_settings
 from flows.staging import StagedMonth, StagingOptions, count_rows, metadata_of, write_parquet
 from transforms.cleaning import apply_row_transforms
-from transforms.gates import RowCounts
+from transforms.gates import LEAST_ROWS, RowCounts
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -83,7 +83,13 @@ def _pass_gates(
     """Hold the month against its gates; the result has its warnings."""
     month, load = in_bucket.month, in_bucket.load
     staged = in_bucket.as_staged(Path(in_bucket.stored.name), more=staging.row_transforms)
-    odd = dict(staged.odd) or _count_odd_rows(months, in_bucket, layout)
+    odd: Mapping[str, int] = dict(staged.odd)
+    nulls_before = None
+    if load.row_count >= LEAST_ROWS:
+        odd = odd or _count_odd_rows(months, in_bucket, layout)
+        with contextlib.suppress(TaxiError):  # there is no month before
+            before = months.find(month.later(-1))
+            nulls_before = before.load.row_count, before.nulls
     counts = RowCounts(load.row_count, load.source_rows, load.rejected_rows, odd, in_bucket.nulls)
     held = months.holdings(month.dataset, (month.later(-1).first_day, month.later(1).first_day))
     rows = {
@@ -91,10 +97,6 @@ def _pass_gates(
         for one in held
         if one.rows and one.file_month != month.first_day
     }
-    nulls_before = None
-    with contextlib.suppress(TaxiError):  # there is none
-        before = months.find(month.later(-1))
-        nulls_before = before.load.row_count, before.nulls
     warehouse = [] if force else [partial(configured_destination, WAREHOUSE, layout.data_dir)]
     judged = pass_gates(staged, counts, Neighbours(rows, nulls_before), staging.accept, warehouse)
     return replace(in_bucket, load=replace(load, warnings="; ".join(judged.warnings) or None))

@@ -71,7 +71,7 @@ class Cloud:
 
     def load(self, month: TripMonth = MONTH, *transforms: str, force: bool = False) -> MonthOutcome:
         with override_settings(**self.settings):
-            return load(month, self.data_dir, transforms, force=force)
+            return load(month, self.data_dir, StagingOptions(transforms), force=force)
 
     def receipt(self, month: TripMonth = MONTH, *transforms: str, force: bool = False) -> Receipt:
         return self.load(month, *transforms, force=force).receipts["bigquery"]
@@ -376,7 +376,7 @@ def test_with_a_transform_the_rows_come_here(cloud: Cloud, months: Months) -> No
     assert cloud.load_jobs() == []
     downloads = len(cloud.bucket.front.requests)
     assert cloud.receipt(MONTH, FILL).status == "unchanged"
-    assert [seen.kind for seen in cloud.bucket.front.requests[downloads:]] == ["object", "read"]
+    assert [seen.kind for seen in cloud.bucket.front.requests[downloads:]] == ["object", "read", "list"]
     assert cloud.receipt().status == "published"  # without the transform it is other data
     cloud.assert_holds(staged)
 
