@@ -3,7 +3,7 @@
 from flows.month.ahead import landing_ahead
 from flows.month.from_bucket import BUCKET, WAREHOUSE, load_from_bucket
 from flows.month.from_source import load_from_source
-from flows.month.gates import Gates, measures_of
+from flows.month.gates import Gates, failed_gates, measures_of
 from flows.month.outcome import (
     MonthFailed,
     MonthOutcome,
@@ -24,6 +24,7 @@ __all__ = [
     "MonthsFailed",
     "RunSummary",
     "describe_error",
+    "failed_gates",
     "landing_ahead",
     "load_from_bucket",
     "load_from_source",

@@ -22,7 +22,7 @@ from flows.destinations import Destination
 from flows.errors import GateFailed, TaxiError
 from flows.month.ahead import rows_ahead
 from flows.settings import get_settings
-from flows.staging import count_duplicates, null_counts, read_staged
+from flows.staging import count_duplicates, count_rows, null_counts, read_staged
 from transforms.gates import COLLAPSES, MEASURES, RowCounts, Verdict, gates_in_force, judge, measure
 from transforms.trip_month import TripMonth
 
@@ -182,6 +182,18 @@ def measures_of(staged: StagedMonth, counts: RowCounts, neighbours: Neighbours) 
         before=neighbours.nulls_before,
         neighbours=compared,
     )
+
+
+def failed_gates(staged: StagedMonth) -> str:
+    """The gates that keep a staged month from being published, by the other staged files; empty if none does.
+
+    Args:
+        staged: the month.
+    """
+    with Gates(staged.month, staged.path.parent, ()) as gates:
+        measures = measures_of(staged, count_rows(staged), gates.neighbours())
+    failures, _ = judge(measures, gates_in_force(staged.month.color, get_settings().gates))
+    return "; ".join(map(str, failures))
 
 
 def pass_gates(
