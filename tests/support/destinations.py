@@ -91,6 +91,13 @@ class Months:
             self._made[key] = self._stage(SourceFile(source.as_uri(), source.name), month)
         return self._made[key]
 
+    def outside(self, month: TripMonth) -> StagedMonth:
+        """A month of 1,000 trips that all begin in the month before."""
+        other = month.later(-1)
+        source = self._new_directory() / f"{month.stem}.csv"
+        source.write_bytes(b"".join(synthetic_csv(month.dataset, other.year, other.month, rows=1000)))
+        return self._stage(SourceFile(source.as_uri(), source.name), month)
+
     def synthetic(self, month: TripMonth, rows: int) -> StagedMonth:
         """A month as `--source synthetic` makes it."""
         key = (month, rows)
