@@ -92,11 +92,11 @@ def test_staged_months_are_measured(
     assert main([*call, "1", "2"]) == 1
     out = capsys.readouterr().out
     [line] = [line for line in out.splitlines() if "pickup_outside_month" in line and "fail" in line]
-    assert "0.999 fail" in line
+    assert "1 fail" in line
     assert main([*call, "1", "2", "3", "--json"]) == 1
     january, february, march = json.loads(capsys.readouterr().out)["months"]
     assert january["measures"]["row_ratio"] == {"value": 2.0, "verdict": "pass"}
-    assert february["measures"]["pickup_outside_month"] == {"value": 0.999, "verdict": "fail"}
+    assert february["measures"]["pickup_outside_month"] == {"value": 1.0, "verdict": "fail"}
     assert march["measures"] is None
 
 
