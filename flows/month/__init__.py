@@ -13,6 +13,7 @@ from flows.month.outcome import (
     track_month,
 )
 from flows.month.steps import DirectSteps
+from flows.month.unchanged import seems_unchanged
 
 __all__ = [
     "BUCKET",
@@ -29,5 +30,6 @@ __all__ = [
     "load_from_bucket",
     "load_from_source",
     "measures_of",
+    "seems_unchanged",
     "track_month",
 ]

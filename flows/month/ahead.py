@@ -72,7 +72,7 @@ class _Landing:
         with self._changed:
             self._reached = max(self._reached, self._places.get(month, -1))
             self._changed.notify_all()
-        file = self._files.pop(month, None)
+        file = self._files.get(month)
         return Ahead() if file is None or file.cancel() else file.result()
 
     def close(self) -> None:

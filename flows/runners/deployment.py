@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, WorkerStatus
@@ -27,9 +26,10 @@ from prefect.states import Cancelling
 
 from flows.errors import TaxiError, Terminal
 from flows.month import MonthOutcome
+from flows.runners.prefect_requests import retry_server
 from flows.runners.remote import portable_source, verify_outcome
 from flows.runners.worker_flow import read_receipt
-from flows.runtime import RetryPolicy, retry_transient
+from flows.runtime import RetryPolicy
 from flows.settings import get_settings
 
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ Result = TypeVar("Result")
 MAX_ATTEMPTS = 3
 POLL_SECONDS = 1.0
 LONGEST_SILENCE_SECONDS = 300.0
-RETRIED_STATUS = {429, 502, 503, 504}
-"""Answers of a server, or of the proxy before it, worth another try; a server on SQLite often says 503."""
 
 MAX_RUNS_PER_QUERY = 200
 """The most that a Prefect server answers with."""
@@ -190,23 +188,13 @@ def _wait(runs: _Months) -> None:
 
 
 def _retry_server(call: Callable[[], Result]) -> Result:
-    """Call the server, again if need be: one that is busy or being restarted does not end hours of work."""
-
-    def announce(error: BaseException, _: float) -> None:
-        logger.warning("the Prefect server does not answer (%s); asking again", error)
-
+    """Call the server for as long as `LONGEST_SILENCE_SECONDS`."""
     policy = RetryPolicy(
         first_pause_seconds=POLL_SECONDS,
         longest_pause_seconds=POLL_SECONDS,
         total_seconds=LONGEST_SILENCE_SECONDS,
     )
-    return retry_transient(call, policy, retry_on=_is_transient, before_pause=announce)
-
-
-def _is_transient(error: BaseException) -> bool:
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code in RETRIED_STATUS
-    return isinstance(error, httpx.TransportError)
+    return retry_server(call, policy)
 
 
 def check_deployed(client: SyncPrefectClient, name: str) -> None:

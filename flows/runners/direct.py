@@ -6,13 +6,11 @@ For cron, for containers and for a first try. Nothing here imports Prefect.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from flows.month import DirectSteps, MonthOutcome, landing_ahead, load_from_source
+from flows.month import DirectSteps, MonthOutcome, load_from_source
 from flows.request import without_blocks
-from flows.runtime import check_stopped, request_stop
+from flows.runners.side_by_side import run_side_by_side
 
 if TYPE_CHECKING:
     from flows.request import LoadRequest
@@ -29,23 +27,22 @@ def run_directly(months: Sequence[TripMonth], request: LoadRequest) -> list[Mont
     Returns:
         One outcome for each month, in the same order.
     """
-    with (
-        without_blocks(),
-        landing_ahead(months, request),
-        ThreadPoolExecutor(request.runner.months_at_once, "month") as pool,
-    ):
-        try:
-            futures = [pool.submit(copy_context().run, _run_month, month, request) for month in months]
-            return [
-                MonthOutcome.of(month, future.exception() or future.result())
-                for month, future in zip(months, futures, strict=True)
-            ]
-        except BaseException:  # Ctrl-C, and SIGTERM as Prefect raises it within a flow
-            request_stop()  # months under way end at their next progress report, the others do not begin
-            raise
+    with without_blocks():
+        return run_side_by_side(run_month_directly, months, request)
 
 
-def _run_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
-    check_stopped()
+def run_month_directly(month: TripMonth, request: LoadRequest) -> MonthOutcome:
+    """Run one month without Prefect.
+
+    Args:
+        month: which one.
+        request: what is asked for.
+
+    Returns:
+        What became of the month.
+
+    Raises:
+        MonthFailed: with the outcome.
+    """
     with DirectSteps() as steps:
         return load_from_source(month, request, steps)

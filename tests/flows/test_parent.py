@@ -92,6 +92,9 @@ def test_an_unchanged_source_is_asked_once_and_the_extract_is_cached(cli: Cli, w
     assert [seen.status for seen in web.requests] == [200]
     cli(*call)
     assert [seen.status for seen in web.requests] == [200, 304]
+    cli.warehouse.unlink()
+    cli(*call)
+    assert [seen.status for seen in web.requests] == [200, 304, 304]
     log = max((cli.data_dir / "logs").glob("*.log")).read_text()
     assert re.search(r"extract yellow 2021-01.*Cached", log), log
 

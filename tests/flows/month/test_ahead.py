@@ -73,8 +73,8 @@ def test_a_month_takes_its_file_and_the_source_is_asked_once(web: Web, request_f
 def test_a_block_within_another_changes_nothing(web: Web, request_for: LoadRequest) -> None:
     with landing_ahead(MONTHS[:1], request_for):
         with landing_ahead(MONTHS[:1], request_for):
-            assert landed_ahead(MONTHS[0]).file
-        assert landed_ahead(MONTHS[0]) == Ahead()  # taken
+            assert (ahead := landed_ahead(MONTHS[0])).file
+        assert landed_ahead(MONTHS[0]) == ahead  # the inner block has ended nothing
     assert len(web.requests) == 1
 
 
