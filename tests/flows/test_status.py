@@ -131,7 +131,7 @@ def test_rejects_warnings_and_failed_gates_stand_in_it(place: Place, months: Mon
     lines = {iso: line for line in out.splitlines() for iso in ("2021-01", "2021-02") if f" {iso} " in line}
     assert code == 1
     assert "│        2 │ rejected 0.002 > 0.001" in lines["2021-01"]
-    assert "not published: pickup_outside_month 1 > 0.5" in lines["2021-02"]
+    assert "not published: pickup_outside_month" in lines["2021-02"]
     _, report = place.json("--months", "1", "2")
     january, february = report["months"]
     assert january["destinations"]["duckdb"]["warnings"] == "rejected 0.002 > 0.001"
