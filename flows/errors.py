@@ -12,6 +12,7 @@ TaxiError                       one line: what was wrong, the legal values, the 
     ├── SourceCorrupt           not the expected file: HTML, empty, truncated, wrong checksum
     ├── SchemaDrift             undeclared columns, or a table of another shape
     ├── TooManyRejects          more rows rejected than allowed, or no valid row at all
+    ├── GateFailed              a measure of the month is beyond its threshold
     ├── QualityReportFailed     the report of a month that is itself whole
     ├── ReconciliationError     two counts of the same rows differ
     ├── DestinationRefused      wrong password, no such host or database, missing permission
@@ -117,6 +118,10 @@ class ServerNotStarted(Terminal):
 
 class Stopped(Terminal):
     """The run was interrupted."""
+
+
+class GateFailed(Terminal):
+    """The month is readable, but cannot be right."""
 
 
 class QualityReportFailed(Terminal):

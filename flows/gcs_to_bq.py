@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
             "--force",
             "--dry-run",
             "--summary",
+            "--accept",
             "--transform",
         ),
         until="... to this one, or to the newest in the bucket",
@@ -138,7 +139,7 @@ def load_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
         TaxiError: see `flows.month.load_from_bucket`.
     """
     check_stopped()
-    return load_from_bucket(month, request.directory, request.staging.row_transforms, force=request.force)
+    return load_from_bucket(month, request.directory, request.staging, force=request.force)
 
 
 @flow(
@@ -159,6 +160,7 @@ def gcs_to_bq(
     until: IsoMonth | None = None,
     latest: Count | None = None,
     force: bool = False,
+    accept: Sequence[str] = (),
     row_transforms: Sequence[str] = (),
 ) -> RunSummary:
     """Bring months of one dataset from the bucket into BigQuery, side by side.
@@ -173,6 +175,7 @@ def gcs_to_bq(
         until: last month; None: the newest in the bucket.
         latest: how many of the newest months in the bucket.
         force: load even what is unchanged.
+        accept: measures that do not keep a month from being loaded; see docs/gates.md.
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
 
     Returns:

@@ -25,6 +25,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -42,7 +43,7 @@ from flows.cli import (
 from flows.destinations.postgres import Postgres
 from flows.errors import UsageError
 from flows.month import MonthFailed, MonthOutcome, RunSummary
-from flows.request import with_blocks
+from flows.request import check_measures, with_blocks
 from flows.settings import get_settings, override_settings
 from flows.sources import redact
 from transforms.datasets import DATASETS
@@ -80,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "flows/ingest.py",
         "Load one month from a URL into one Postgres table.",
-        *("--data-dir", "--force"),
+        *("--data-dir", "--force", "--accept"),
         data_dir="files that land and are staged; default: %(default)s",
         force="fetch, stage and load even what is unchanged",
     )
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def call() -> int:
         given = parser().parse_args(arguments)
-        month_of(given.url)
+        check_measures(given.accept, month_of(given.url).color)
         check_directory("--data-dir", given.data_dir)
         url = server_url(given)
         with override_settings(postgres_url=url) if url else override_settings():
@@ -158,6 +159,7 @@ def _ingest(given: argparse.Namespace, server_log: Path) -> RunSummary:
                 given.data_dir,
                 keep_zero_passengers=given.keep_zero_passengers,
                 force=given.force,
+                accept=given.accept,
             )
     except MonthFailed as error:
         outcome = error.outcome
@@ -179,11 +181,11 @@ from prefect.logging import get_run_logger
 from flows.alerts import alert_on_crash, alert_on_failure
 from flows.destinations import Receipt
 from flows.errors import error_context
-from flows.month import track_month
+from flows.month import Gates, track_month
 from flows.month.flow import RETRY_OPTIONS, extract, stage_month
 from flows.runtime import Layout, begin_run, reporter
 from flows.sources import locate_source
-from flows.staging import StagedMonth, StagingOptions
+from flows.staging import StagedMonth, StagingOptions, count_rows
 
 
 @flow(name="Subflow")
@@ -228,6 +230,7 @@ def ingest_data(
     *,
     keep_zero_passengers: bool = False,
     force: bool = False,
+    accept: Sequence[str] = (),
 ) -> MonthOutcome:
     """Load the month that a URL names into a Postgres table.
 
@@ -237,6 +240,7 @@ def ingest_data(
         data_dir: where files land; None: the setting.
         keep_zero_passengers: keep the trips with passenger_count 0, which the tutorial drops.
         force: fetch, stage and load even what is unchanged.
+        accept: measures that do not keep the month from being loaded; see docs/gates.md.
 
     Returns:
         What became of the month.
@@ -258,6 +262,10 @@ def ingest_data(
     with track_month(month, layout.lock(month), settings.lock_timeout_seconds) as outcome:
         landed = extract(month, source, layout.raw(month.color), force=force)
         # Beside the parent flow's staged files, which have all rows.
-        outcome.staged = stage_month(landed, month, layout.ingest(month.color), options, force=force)
+        staged = stage_month(landed, month, layout.ingest(month.color), options, force=force)
+        outcome.staged = staged
+        destinations = [partial(_postgres, layout.data_dir, table_name)]
+        with Gates(month, layout.ingest(month.color), destinations) as gates:
+            outcome.staged = gates.check(staged, count_rows(staged), accept, force=force)
         outcome.receipts["postgres"] = load(outcome.staged, table_name, layout.data_dir, force=force)
     return outcome

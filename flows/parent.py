@@ -86,6 +86,7 @@ def etl_parent_flow(
     force: bool = False,
     allow_new_columns: bool = False,
     max_reject_ratio: Ratio | None = None,
+    accept: Sequence[str] = (),
     row_transforms: Sequence[str] = (),
     runner: RunnerName = "threads",
     dask_address: str | None = None,
@@ -109,6 +110,7 @@ def etl_parent_flow(
         force: fetch, stage and publish even what is unchanged.
         allow_new_columns: carry undeclared columns along as text.
         max_reject_ratio: share of a month's rows that may be rejected; None: the setting.
+        accept: measures that do not keep a month from being published; see docs/gates.md.
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
         runner: `threads` here, `direct` here without task runs, `dask` on its workers, `deployment` on the
             workers of a pool.

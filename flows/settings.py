@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import tomllib
@@ -24,11 +25,14 @@ from pydantic_settings import (
 )
 
 from flows.errors import UsageError
+from transforms.gates import EVERY_DATASET, GivenGates, legal_measures, unknown_measures
 
 SETTINGS_FILE = Path("taxi.toml")
 
 MEMORY_OF_A_MONTH = 2**30
 MOST_MONTHS_AT_ONCE = 8
+
+EXAMPLE_OF_GATES = '{"yellow": {"zero_distance": {"warn": 0.1, "fail": 0.5}}}'
 
 
 class Settings(BaseSettings):
@@ -83,6 +87,12 @@ class Settings(BaseSettings):
     the disk."""
     max_reject_ratio: float = Field(default=0.01, ge=0, le=1)
     """Share of a month's rows that may be rejected; with more, the month fails."""
+    gates: Annotated[dict[str, dict[str, dict[Literal["warn", "fail"], float | None]]], NoDecode] = Field(
+        default_factory=dict
+    )
+    """Thresholds beyond which a month is worth a warning, or is not published, by dataset (or `all`) and
+    measure, as JSON: {"yellow": {"zero_distance": {"warn": 0.1, "fail": 0.5}}}. What is not given stays at
+    its default; null switches a threshold off. `taxi-etl gates` prints those in force."""
     lock_timeout_seconds: float = Field(default=600.0, ge=0)
     """Maximum time that a month waits for another run of it and for locks in Postgres, in all, or that the
     months of a run wait for another process that has the local warehouse open."""
@@ -156,6 +166,32 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:  # noqa: ANN401 - anything may be given
         """A list as the environment has it, `duckdb postgres`; `taxi.toml` has lists of its own."""
         return re.findall(r"[^\s,]+", value) if isinstance(value, str) else value
+
+    @field_validator("gates", mode="before")
+    @classmethod
+    def _read_gates(cls, given: object) -> object:
+        try:
+            return json.loads(given) if isinstance(given, str) else given
+        except ValueError as error:
+            raise ValueError(f"this is no JSON ({error}); legal is {EXAMPLE_OF_GATES}") from None
+
+    @field_validator("gates")
+    @classmethod
+    def _check_gates(cls, given: GivenGates) -> GivenGates:
+        from transforms.datasets import DATASETS  # here, because it imports Polars
+
+        for name, gates in given.items():
+            if name not in (EVERY_DATASET, *DATASETS):
+                raise ValueError(
+                    f"unknown dataset {name!r}; legal are {EVERY_DATASET}, {', '.join(DATASETS)}"
+                )
+            datasets = DATASETS.values() if name == EVERY_DATASET else [DATASETS[name]]
+            columns = {column for dataset in datasets for column in dataset.column}
+            if unknown := unknown_measures(gates, columns):
+                raise ValueError(
+                    f"unknown measure {', '.join(unknown)} of {name}; legal are {', '.join(legal_measures())}"
+                )
+        return given
 
 
 def default_concurrency(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

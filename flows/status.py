@@ -1,4 +1,4 @@
-"""Which month is loaded where, how many rows, from which file, and what is missing.
+"""Which month is loaded where, how many rows, from which file, what is odd about it, and what is missing.
 
     python flows/status.py --color yellow --since 2019-01 --until 2021-07 --to duckdb postgres
 
@@ -44,6 +44,7 @@ from flows.cli import (
 )
 from flows.request import Selection, check_color, check_destinations, configured_destination
 from flows.sources import SYNTHETIC
+from transforms.datasets import DATASETS
 
 STYLES = {"loaded": "", "differs": "bold red", "missing": "yellow", "unknown": "red"}
 
@@ -55,37 +56,71 @@ def parser() -> argparse.ArgumentParser:
         "Say which months are loaded where, by the ledgers. Without any months: all that one of the "
         "destinations knows.",
         *("--color", *MONTH_OPTIONS, "--to", "--data-dir"),
+        required=(),
+        color="dataset; default: all of them",
         to="where to look; default: where months go (TAXI_TO)",
         data_dir="default: %(default)s",
+    )
+    parser.add_argument(
+        "--complete",
+        action="store_true",
+        help="exit with 1 also if a month between the first and the last is missing",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
 
-def _inventory(options: argparse.Namespace) -> Inventory:
-    """Check the options and query the destinations."""
+def _inventories(options: argparse.Namespace) -> list[Inventory]:
+    """Check the options and query the destinations: one inventory for each dataset."""
     check_directory("--data-dir", options.data_dir)
-    check_color(options.color)
     selection = selection_from(options)
-    months = None if selection == Selection() else selection
-    if months:
-        months.check(options.color)
+    if options.color:
+        check_color(options.color)
+        selections = {options.color: selection}
+    else:
+        selections = {color: selection.since_first_month(color) for color in DATASETS}
+    if selection != Selection():
+        for color, months in selections.items():
+            if months:
+                months.check(color)
     names = tuple(dict.fromkeys(options.to))
     check_destinations(names, options.data_dir)
     destinations = [configured_destination(name, options.data_dir) for name in names]
-    return take_inventory(options.color, months, destinations, options.data_dir)
+    return [
+        take_inventory(color, None if months == Selection() else months, destinations, options.data_dir)
+        for color, months in selections.items()
+        if months
+    ]
 
 
 def _table(inventory: Inventory) -> Table:
-    """One row per month; one column per destination, with rows and time of the load or what is wrong."""
+    """One row per month; one column per destination, with rows and time of the load or what is wrong.
+
+    The columns `rejected` and `warnings` are there only if there is anything in them.
+    """
     table = Table(title=f"{inventory.color}: rows and time (UTC) of each load", title_justify="left")
     table.add_column("month")
-    for name in (*inventory.destinations, "from"):
-        table.add_column(name, overflow="fold")
-    for month in inventory.months:
+    columns = {"from": _origin, "rejected": _rejected, "warnings": _warnings}
+    texts = {name: [text_of(month) for month in inventory.months] for name, text_of in columns.items()}
+    texts = {name: column for name, column in texts.items() if any(column)}
+    for name in (*inventory.destinations, *texts):
+        table.add_column(name, overflow="fold", justify="right" if name == "rejected" else "left")
+    for at, month in enumerate(inventory.months):
         cells = [_cell(month.destinations[name]) for name in inventory.destinations]
-        table.add_row(month.month.iso, *cells, escape(_origin(month)))
+        table.add_row(month.month.iso, *cells, *(escape(column[at]) for column in texts.values()))
     return table
+
+
+def _rejected(month: MonthInventory) -> str:
+    counts = {f"{load.rejected_rows:,}" for load in month.loads if load.rejected_rows}
+    return " or ".join(sorted(counts))
+
+
+def _warnings(month: MonthInventory) -> str:
+    """What the ledgers say is odd about a month, and the gates that a staged file fails."""
+    warnings = dict.fromkeys(load.warnings for load in month.loads if load.warnings)
+    failed = [f"not published: {month.failed_gates}"] if month.failed_gates else []
+    return "; ".join([*warnings, *failed])
 
 
 def _cell(state: MonthInDestination) -> str:
@@ -124,6 +159,8 @@ def _print(inventory: Inventory) -> None:
     if inventory.months:
         out.print(_table(inventory))
         out.print(_totals(inventory), highlight=False)
+        if gaps := inventory.gaps:
+            out.print(f"gaps: {', '.join(month.iso for month in gaps)}", highlight=False)
     elif empty := [name for name in inventory.destinations if name not in inventory.refusals]:
         out.print(f"no month of {inventory.color} in {', '.join(empty)}", highlight=False)
 
@@ -135,20 +172,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None: those of the process.
 
     Returns:
-        The exit code: 0 if all is loaded, 1 if a month is missing or differs, 2 for wrong usage.
+        The exit code: 0 if all is loaded, 1 if a month is missing or differs (with `--complete` also one in a
+        gap), 2 for wrong usage.
     """
 
     def command() -> int:
         options = parser().parse_args(arguments)
         with messages_to(Console(stderr=True)):  # such as a warehouse that another process has locked
-            inventory = _inventory(options)
+            inventories = _inventories(options)
         if options.json:
-            print(json.dumps(inventory.to_json(), indent=2))
+            found = [inventory.to_json() for inventory in inventories]
+            print(json.dumps(found[0] if options.color else found, indent=2))
         else:
-            _print(inventory)
-        for name, reason in inventory.refusals.items():
+            for inventory in inventories:
+                _print(inventory)
+        refusals = {name: reason for inventory in inventories for name, reason in inventory.refusals.items()}
+        for name, reason in refusals.items():
             print_line(f"error: {name}: {reason}")
-        return 0 if inventory.is_fine else 1
+        is_fine = all(one.is_fine and not (options.complete and one.gaps) for one in inventories)
+        return 0 if is_fine else 1
 
     return run_command_line(command)
 

@@ -152,6 +152,13 @@ def _shared_options() -> dict[str, dict[str, Any]]:
             "help": "share of a month's rows that may be rejected before the month fails, 0 to 1; default: "
             f"{settings.max_reject_ratio:g}",
         },
+        "--accept": {
+            "nargs": "+",
+            "default": [],
+            "metavar": "MEASURE",
+            "help": "publish a month although this measure of it is beyond its threshold; default: none; "
+            "see taxi-etl gates",
+        },
         "--transform": {
             "dest": "row_transforms",
             "nargs": "+",
@@ -189,6 +196,7 @@ LOAD_OPTIONS = (
         "--summary",
         "--allow-new-columns",
         "--max-reject-ratio",
+        "--accept",
         "--transform",
         "--runner",
         "--dask-address",

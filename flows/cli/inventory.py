@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flows.destinations import ALL_MONTHS, Destination, Holding, Load
 from flows.errors import TaxiError
+from flows.month import failed_gates
 from flows.runtime import Layout
 from flows.staging import StagedMonth, read_staged
 from transforms.datasets import DATASETS
@@ -49,6 +50,7 @@ class MonthInDestination:
             "ledger_rows": load and load.row_count,
             "source_rows": load and load.source_rows,
             "rejected_rows": load and load.rejected_rows,
+            "warnings": load and load.warnings,
             "loaded_at": load and load.loaded_at.isoformat(),
             "source": load and load.source,
             "source_sha256": load and load.source_sha256,
@@ -66,11 +68,18 @@ class MonthInventory:
         month: the month.
         staged: the staged file in the data directory; None if there is none.
         destinations: the state of the month, by destination.
+        failed_gates: of a staged file that is not loaded everywhere: why it is not published, in words.
     """
 
     month: TripMonth
     staged: StagedMonth | None
     destinations: Mapping[str, MonthInDestination]
+    failed_gates: str = ""
+
+    @property
+    def loads(self) -> list[Load]:
+        """The ledgers' rows of the month."""
+        return [state.load for state in self.destinations.values() if state.load]
 
     def to_json(self) -> dict[str, Any]:
         """The month's entry in the JSON of the inventory."""
@@ -85,6 +94,7 @@ class MonthInventory:
                 "rejected_rows": staged.rejected_rows,
                 "source_sha256": staged.source_sha256,
             },
+            "failed_gates": self.failed_gates or None,
             "destinations": {name: state.to_json() for name, state in self.destinations.items()},
         }
 
@@ -106,6 +116,16 @@ class Inventory:
     refusals: Mapping[str, str]
 
     @property
+    def gaps(self) -> list[TripMonth]:
+        """The months between the first and the last that none of the destinations has."""
+        have = {
+            month.month
+            for month in self.months
+            if any(s.status != "missing" for s in month.destinations.values())
+        }
+        return [month for month in months_between(min(have), max(have)) if month not in have] if have else []
+
+    @property
     def is_fine(self) -> bool:
         """Whether every month is loaded in every destination, and all counts agree."""
         return not self.refusals and all(
@@ -119,6 +139,7 @@ class Inventory:
             "fine": self.is_fine,
             "destinations": list(self.destinations),
             "months": [month.to_json() for month in self.months],
+            "gaps": [month.iso for month in self.gaps],
             "errors": dict(self.refusals),
         }
 
@@ -152,7 +173,9 @@ def take_inventory(
             else MonthInDestination("unknown")
             for name in names
         }
-        months.append(MonthInventory(month, staged, states))
+        is_loaded = all(state.status == "loaded" for state in states.values())
+        failed = failed_gates(staged) if staged and not is_loaded else ""
+        months.append(MonthInventory(month, staged, states, failed))
     return Inventory(color, names, tuple(months), refusals)
 
 
@@ -201,7 +224,8 @@ def _by_month(color: str, holdings: Iterable[Holding]) -> dict[TripMonth, Holdin
         month = TripMonth.of_date(color, holding.file_month)
         other = merged.get(month, Holding(month.first_day, None, 0))
         rows = None if holding.rows is None or other.rows is None else holding.rows + other.rows
-        merged[month] = Holding(month.first_day, other.load or holding.load, rows)
+        rejects = holding.rejects + other.rejects
+        merged[month] = Holding(month.first_day, other.load or holding.load, rows, rejects)
     return merged
 
 
@@ -235,6 +259,8 @@ def _difference(holding: Holding, files: Sequence[StagedMonth]) -> str:
         return f"the ledger says {load.row_count:,} rows, {rows:,} are there"
     if not load.row_transforms and load.source_rows != load.row_count + load.rejected_rows:
         return f"of {load.source_rows:,} rows, {load.row_count:,} loaded and {load.rejected_rows:,} rejected"
+    if holding.rejects != load.rejected_rows:
+        return f"the ledger says {load.rejected_rows:,} rejects, {holding.rejects:,} are there"
     reasons = [_difference_from_file(load, file) for file in files]
     return reasons[0] if reasons and all(reasons) else ""  # it was loaded from one of them
 

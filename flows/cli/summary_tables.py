@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -26,7 +27,7 @@ def summary_tables(summary: RunSummary, seconds: float, screen: Console) -> Rend
     """What the months' rows are like, and what became of the months.
 
     The months come last, nearest to the next prompt. On a terminal that they would scroll out of, there is a
-    row for each year instead, and only the months that failed or have rejected rows are listed.
+    row for each year instead, and only the months that failed or have rejected rows or warnings are listed.
 
     Args:
         summary: of the run.
@@ -44,7 +45,11 @@ def summary_tables(summary: RunSummary, seconds: float, screen: Console) -> Rend
     if shown:
         more = len(unusual) - len(shown)
         rest = f" ({more} more: see --summary)" if more else ""
-        quality += [Text(f"months that failed or have rejected rows{rest}"), _month_table(shown), Text()]
+        quality += [
+            Text(f"months that failed, or have rejected rows or warnings{rest}"),
+            _month_table(shown),
+            Text(),
+        ]
     return Group(*quality, _title(summary, seconds), _year_table(months))
 
 
@@ -53,7 +58,8 @@ def _rejected(outcome: MonthOutcome) -> int:
 
 
 def _is_unusual(outcome: MonthOutcome) -> bool:
-    return outcome.status == "failed" or _rejected(outcome) > 0
+    warned = outcome.staged and outcome.staged.warnings
+    return bool(outcome.status == "failed" or _rejected(outcome) or warned)
 
 
 def _title(summary: RunSummary, seconds: float) -> Text:
@@ -73,8 +79,9 @@ def _table(first: str, *numbers: str, last: str) -> Table:
 
 
 def _month_table(months: Sequence[MonthOutcome]) -> Table:
-    """One row per month; the column `dropped` only if row transforms dropped any rows."""
+    """One row per month; the columns `dropped` and `warnings` only if there are any."""
     dropped = ["dropped"] if _has_dropped(months) else []
+    warnings = [", ".join(outcome.staged.warnings) if outcome.staged else "" for outcome in months]
     table = _table(
         "month",
         "source rows",
@@ -85,14 +92,16 @@ def _month_table(months: Sequence[MonthOutcome]) -> Table:
         "rows/s",
         last=_destinations(months),
     )
-    for outcome in months:
+    if any(warnings):
+        table.add_column("warnings")
+    for outcome, warning in zip(months, warnings, strict=True):
         # An unchanged month was not loaded, so it has no speed.
         loaded = outcome.staged if outcome.status == "published" else None
         rate = f"{loaded.rows / outcome.seconds:,.0f}" if loaded and outcome.seconds else "-"
         counts = _counts([outcome], has_dropped=bool(dropped))
         style = "red" if outcome.status == "failed" else None
         cells = (outcome.month.iso, *counts, f"{outcome.seconds:.1f}", rate, _published(outcome))
-        table.add_row(*cells, style=style)
+        table.add_row(*cells, *([escape(warning)] if any(warnings) else []), style=style)
     return table
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 LEDGER = "taxi_loads"
 """The name of the ledger table in every warehouse."""
 
+REJECTS = "taxi_rejects"
+"""The name of the table with the rejected rows in every warehouse; a bucket has a folder `rejects`."""
+
 ALL_MONTHS = (dt.date.min, dt.date.max)
 """The range of every file month."""
 
@@ -45,6 +48,8 @@ class Load:
         schema_version, row_transforms: how it was staged; names of transforms, joined by commas.
         source_rows, rejected_rows, row_count: rows in the file, refused, loaded.
         loaded_at: in UTC.
+        warnings: measures beyond their `warn` threshold when the month was loaded, see `transforms.gates`;
+            None: there were none, or a version without gates has loaded it.
     """
 
     dataset: str = field(metadata={"description": "yellow, green, fhv or fhvhv"})
@@ -57,6 +62,7 @@ class Load:
     rejected_rows: int = field(metadata={"description": "rows refused"})
     row_count: int = field(metadata={"description": "rows loaded"})
     loaded_at: dt.datetime = field(metadata={"description": "when"})
+    warnings: str | None = field(default=None, metadata={"description": "what was odd about the month"})
 
     @classmethod
     def of(cls, staged: StagedMonth) -> Self:
@@ -76,6 +82,7 @@ class Load:
             rejected_rows=staged.rejected_rows,
             row_count=staged.rows,
             loaded_at=dt.datetime.now(dt.UTC),
+            warnings="; ".join(staged.warnings) or None,
         )
 
     def is_of(self, source_sha256: str | None, schema_version: str, row_transforms: Sequence[str]) -> bool:
@@ -117,23 +124,26 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a destination has of a month: the row of its ledger, and the rows of its table.
+    """What a destination has of a month: the row of its ledger, its trips and its rejected rows.
 
     Attributes:
         file_month: first day of the month.
         load: the ledger's row; None: there are rows without a row in the ledger.
         rows: rows of the month as the destination itself counts them now; None: it has something for the
             month that cannot be counted, because it is not what was published.
+        rejects: rejected rows that it keeps of the month, as it counts them now.
     """
 
     file_month: dt.date
     load: Load | None
     rows: int | None
+    rejects: int = 0
 
     @property
     def reconciles(self) -> bool:
-        """Whether the ledger's count equals the rows counted, which is what makes a month loaded."""
-        return self.load is not None and self.load.row_count == self.rows
+        """Whether the ledger's counts equal those of the rows, which is what makes a month loaded."""
+        load = self.load
+        return load is not None and (load.row_count, load.rejected_rows) == (self.rows, self.rejects)
 
 
 class Destination(Protocol):
@@ -211,6 +221,24 @@ def reconcile(destination: str, staged_rows: int, counted_rows: int) -> None:
         raise ReconciliationError(
             f"{staged_rows:,} rows staged, {counted_rows:,} counted in {destination}; the month "
             "that was there before stays. Run it again with --force"
+        )
+
+
+def reconcile_rejects(destination: str, rejected_rows: int, counted_rows: int) -> None:
+    """Check that the destination keeps the rows that were rejected.
+
+    Args:
+        destination: its name, for the message.
+        rejected_rows: rows that the staging rejected.
+        counted_rows: rejected rows of the month in the destination.
+
+    Raises:
+        ReconciliationError: the two differ.
+    """
+    if rejected_rows != counted_rows:
+        raise ReconciliationError(
+            f"{rejected_rows:,} rows rejected, {counted_rows:,} of them in {REJECTS} of {destination}; the "
+            "month that was there before stays. Run it again with --force"
         )
 
 

@@ -1,13 +1,13 @@
-"""The ledger `taxi_loads` in SQL: its columns and its statements, in the dialect of each warehouse."""
+"""The tables `taxi_loads` and `taxi_rejects` in SQL: their columns and statements, in each dialect."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, NamedTuple, get_type_hints
 
-from flows.destinations.base import LEDGER, Holding, Load
+from flows.destinations.base import LEDGER, REJECTS, Holding, Load
 from transforms.dataset import FILE_MONTH, ColumnType
 
 
@@ -21,16 +21,31 @@ class SqlType(NamedTuple):
 
 SQL_TYPES: Mapping[object, ColumnType | SqlType] = {
     str: ColumnType.TEXT,
+    str | None: ColumnType.TEXT,
     int: ColumnType.INTEGER,
     dt.date: ColumnType.DATE,
     dt.datetime: SqlType("TIMESTAMP WITH TIME ZONE", "timestamp with time zone", "TIMESTAMP"),
 }
 NAMES = [field.name for field in fields(Load)]
+NULLABLE = [field.name for field in fields(Load) if field.default is None]
+"""Columns that came later: a ledger without them is read as if they were null."""
+
+REJECT_COLUMNS: Mapping[str, tuple[ColumnType, str]] = {
+    "dataset": (ColumnType.TEXT, "yellow, green, fhv or fhvhv"),
+    FILE_MONTH: (ColumnType.DATE, "first day of the month of the file"),
+    "line_number": (ColumnType.INTEGER, "line of a CSV file, the header being 1; row of a Parquet file"),
+    "text": (ColumnType.TEXT, "the row as the file has it"),
+    "reason": (ColumnType.TEXT, "why it was not loaded"),
+}
+"""Type and description of each column of `taxi_rejects`; none is ever null."""
+
+REJECTS_FILE_COLUMNS = ("line", "raw", "reason")
+"""The last three of them in the file of rejects next to a staged file."""
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger of one warehouse, over an open connection.
+    """The ledger and the rejects of one warehouse, over an open connection.
 
     Attributes:
         query: runs a statement, given with the values of its placeholders, and returns the rows.
@@ -52,6 +67,11 @@ class Ledger:
     def columns(self) -> dict[str, str]:
         """The ledger's columns: type by name, in order."""
         return {name: self.type_name(SQL_TYPES[hint]) for name, hint in get_type_hints(Load).items()}
+
+    @property
+    def reject_columns(self) -> dict[str, str]:
+        """The columns of `taxi_rejects`: type by name, in order."""
+        return {name: self.type_name(kind) for name, (kind, _) in REJECT_COLUMNS.items()}
 
     def is_month(self, dataset: str, month: dt.date) -> str:
         """The condition that selects the row of a month; its values are the statement's first and second.
@@ -75,6 +95,29 @@ class Ledger:
             (f"INSERT INTO {ledger} ({', '.join(NAMES)}) VALUES ({written})", values),
         ]
 
+    def delete_rejects(self, load: Load) -> tuple[str, tuple[Any, ...]]:
+        """The statement that deletes the rejects of a month, with the values of its placeholders.
+
+        Args:
+            load: the month's row in the ledger.
+        """
+        key = (load.dataset, load.file_month)
+        return f"DELETE FROM {self.qualified(REJECTS)} WHERE {self.is_month(*key)}", key
+
+    def insert_rejects(self, load: Load, source: str) -> tuple[str, tuple[Any, ...]]:
+        """The statement that adds the rejects of a month, with the values of its placeholders.
+
+        Args:
+            load: the month's row in the ledger.
+            source: what it selects from, with `REJECTS_FILE_COLUMNS`.
+        """
+        key = (load.dataset, load.file_month)
+        values = ", ".join(self.value(n, value) for n, value in enumerate(key, 1))
+        return (
+            f"INSERT INTO {self.qualified(REJECTS)} ({', '.join(REJECT_COLUMNS)}) "
+            f"SELECT {values}, {', '.join(REJECTS_FILE_COLUMNS)} FROM {source}"
+        ), key
+
     def read(self, table: str, dataset: str, month: dt.date) -> Load | None:
         """The row of a month, if the table has the rows it records; otherwise None.
 
@@ -89,8 +132,8 @@ class Ledger:
     def holdings(self, table: str, dataset: str, between: tuple[dt.date, dt.date]) -> list[Holding]:
         """The months that the ledger or the table has; see `Destination.holdings`.
 
-        NOTE: one statement reads both, so that it sees them at the same moment. If one is missing, or has
-        another shape, it counts as empty.
+        NOTE: one statement reads all tables, so that it sees them at the same moment. If one is missing, or
+        has another shape, it counts as empty.
 
         Args:
             table: the table with the dataset's trips.
@@ -98,31 +141,46 @@ class Ledger:
             between: first and last month, both included.
         """
         month_column = {FILE_MONTH: self.columns[FILE_MONTH]}
-        has_ledger = self.columns.items() <= self.describe(LEDGER).items()
+        in_ledger = self.describe(LEDGER)
+        required = {name: kind for name, kind in self.columns.items() if name not in NULLABLE}
+        has_ledger = required.items() <= in_ledger.items()
         has_table = month_column.items() <= self.describe(table).items()
         if not has_ledger and not has_table:
             return []
+        has_rejects = has_ledger and self.reject_columns.items() <= self.describe(REJECTS).items()
+        selected = {name: name for name in NAMES} | {"loaded_at": self.loaded_at}
+        if has_ledger:
+            missing = {name: self.columns[name] for name in NULLABLE if name not in in_ledger}
+            selected |= {name: f"CAST(NULL AS {kind})" for name, kind in missing.items()}
         key, first, last = (self.value(n, value) for n, value in enumerate((dataset, *between), 1))
         rows = self.query(
             f"""
             WITH recorded AS (
-                SELECT {", ".join(NAMES[:-1])}, {self.loaded_at} AS {NAMES[-1]}
+                SELECT {", ".join(f"{value} AS {name}" for name, value in selected.items())}
                 FROM {self.qualified(LEDGER) if has_ledger else _no_rows(self.columns)}
                 WHERE dataset = {key} AND {FILE_MONTH} BETWEEN {first} AND {last}
             ), counted AS (
                 SELECT {FILE_MONTH}, count(*) AS row_count
                 FROM {self.qualified(table) if has_table else _no_rows(month_column)}
                 WHERE {FILE_MONTH} BETWEEN {first} AND {last} GROUP BY {FILE_MONTH}
+            ), refused AS (
+                SELECT {FILE_MONTH}, count(*) AS row_count
+                FROM {self.qualified(REJECTS) if has_rejects else _no_rows(self.reject_columns)}
+                WHERE dataset = {key} AND {FILE_MONTH} BETWEEN {first} AND {last} GROUP BY {FILE_MONTH}
             )
             SELECT coalesce(recorded.{FILE_MONTH}, counted.{FILE_MONTH}), coalesce(counted.row_count, 0),
-                   {", ".join(f"recorded.{name}" for name in NAMES)}
+                   coalesce(refused.row_count, 0), {", ".join(f"recorded.{name}" for name in NAMES)}
             FROM recorded FULL JOIN counted ON recorded.{FILE_MONTH} = counted.{FILE_MONTH}
+            LEFT JOIN refused ON recorded.{FILE_MONTH} = refused.{FILE_MONTH}
             ORDER BY 1
             """,
             dataset,
             *between,
         )
-        return [Holding(month, to_load(row) if row[-1] else None, count) for month, count, *row in rows]
+        return [
+            Holding(month, to_load(row) if row[0] else None, count, rejects)
+            for month, count, rejects, *row in rows
+        ]
 
 
 def to_load(row: Sequence[Any]) -> Load:
@@ -131,9 +189,9 @@ def to_load(row: Sequence[Any]) -> Load:
     Args:
         row: the columns of `Load`, in order; a time without a zone is in UTC.
     """
-    *values, loaded_at = row
-    in_utc = loaded_at.astimezone(dt.UTC) if loaded_at.tzinfo else loaded_at.replace(tzinfo=dt.UTC)
-    return Load(*values, loaded_at=in_utc)
+    load = Load(*row)
+    at = load.loaded_at
+    return replace(load, loaded_at=at.astimezone(dt.UTC) if at.tzinfo else at.replace(tzinfo=dt.UTC))
 
 
 def _no_rows(columns: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from flows.month.ahead import landing_ahead
 from flows.month.from_bucket import BUCKET, WAREHOUSE, load_from_bucket, months_in_bucket
 from flows.month.from_source import load_from_source
+from flows.month.gates import Gates, failed_gates, measures_of
 from flows.month.outcome import (
     MonthFailed,
     MonthOutcome,
@@ -18,14 +19,17 @@ __all__ = [
     "BUCKET",
     "WAREHOUSE",
     "DirectSteps",
+    "Gates",
     "MonthFailed",
     "MonthOutcome",
     "MonthsFailed",
     "RunSummary",
     "describe_error",
+    "failed_gates",
     "landing_ahead",
     "load_from_bucket",
     "load_from_source",
+    "measures_of",
     "months_in_bucket",
     "seems_unchanged",
     "track_month",

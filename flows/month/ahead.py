@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,6 +56,17 @@ class _Landing:
         self._files: dict[TripMonth, Future[Ahead]] = {
             month: self._pool.submit(copy_context().run, self._land, month) for month in months
         }
+        self._all = dict(self._files)
+
+    def rows_of(self, month: TripMonth, seconds: float) -> int | None:
+        future = self._all.get(month)
+        if future is None or not (future.running() or future.done()):
+            return None
+        try:
+            file = future.result(seconds).file
+        except (TimeoutError, CancelledError):
+            return None
+        return None if file is None or isinstance(file, Terminal) else file.most_rows
 
     def take(self, month: TripMonth) -> Ahead:
         with self._changed:
@@ -143,3 +154,17 @@ def landed_ahead(month: TripMonth) -> Ahead:
     """
     landing = _landing.get()
     return landing.take(month) if landing else Ahead()
+
+
+def rows_ahead(month: TripMonth, seconds: float) -> int | None:
+    """The rows of a month's file that has landed ahead, or is on its way.
+
+    Args:
+        month: which one.
+        seconds: how long to wait for a file that is on its way.
+
+    Returns:
+        The rows, see `LandedFile.most_rows`; None if they are not known.
+    """
+    landing = _landing.get()
+    return landing.rows_of(month, seconds) if landing else None

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from flows.destinations import ALL_MONTHS, Receipt
-from flows.errors import SourceNotFound, error_context
+from flows.errors import SourceNotFound, TaxiError, error_context
+from flows.month.gates import Neighbours, pass_gates
 from flows.month.outcome import MonthOutcome
 from flows.request import LoadRequest, configured_destination, with_blocks
 from flows.runtime import Layout, ProgressCallback, atomic_write, file_lock, reporter
 from flows.settings import get_settings
-from flows.staging import StagedMonth, metadata_of, write_parquet
+from flows.staging import StagedMonth, StagingOptions, count_rows, metadata_of, write_parquet
 from transforms.cleaning import apply_row_transforms
 from transforms.datasets import DATASETS
+from transforms.gates import LEAST_ROWS, RowCounts
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -31,15 +36,15 @@ BATCH_ROWS = 131_072
 
 
 def load_from_bucket(
-    month: TripMonth, data_dir: Path, row_transforms: tuple[str, ...] = (), *, force: bool = False
+    month: TripMonth, data_dir: Path, staging: StagingOptions | None = None, *, force: bool = False
 ) -> MonthOutcome:
     """Load one month from the bucket into BigQuery.
 
     Args:
         month: the month.
         data_dir: for the lock, and for the rows if they are transformed here.
-        row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`; with any, the month is downloaded,
-            transformed here and streamed to BigQuery.
+        staging: its row transforms, with any of which the month is downloaded, transformed here and streamed
+            to BigQuery, and the measures that are accepted.
         force: load the month even if BigQuery already has it.
 
     Returns:
@@ -53,10 +58,11 @@ def load_from_bucket(
     from flows.destinations.gcs import MonthsInBucket
 
     started, settings = time.perf_counter(), get_settings()
-    layout = Layout(data_dir)
+    layout, staging = Layout(data_dir), staging or StagingOptions()
+    row_transforms = staging.row_transforms
     with error_context(month.label), file_lock(layout.lock(month), settings.lock_timeout_seconds):
         months = MonthsInBucket.from_settings(data_dir, with_blocks(settings, [BUCKET]))
-        in_bucket = months.find(month)
+        in_bucket = _pass_gates(months, months.find(month), layout, staging, force=force)
         outcome = MonthOutcome(month, staged=in_bucket.as_staged(Path(in_bucket.stored.name)))
         with error_context(f"{month.label} -> {WAREHOUSE}"):
             if row_transforms:
@@ -100,6 +106,46 @@ def months_in_bucket(request: LoadRequest) -> list[TripMonth]:
         return [TripMonth.of_date(color, holding.file_month) for holding in held[-count:]]
 
     return request.selection.resolve_by(color, newest)
+
+
+def _pass_gates(
+    months: MonthsInBucket,
+    in_bucket: MonthInBucket,
+    layout: Layout,
+    staging: StagingOptions,
+    *,
+    force: bool,
+) -> MonthInBucket:
+    """Hold the month against its gates; the result has its warnings."""
+    month, load = in_bucket.month, in_bucket.load
+    staged = in_bucket.as_staged(Path(in_bucket.stored.name), more=staging.row_transforms)
+    odd: Mapping[str, int] = dict(staged.odd)
+    nulls_before = None
+    if load.row_count >= LEAST_ROWS:
+        odd = odd or _count_odd_rows(months, in_bucket, layout)
+        with contextlib.suppress(TaxiError):  # there is no month before
+            before = months.find(month.later(-1))
+            nulls_before = before.load.row_count, before.nulls
+    counts = RowCounts(load.row_count, load.source_rows, load.rejected_rows, odd, in_bucket.nulls)
+    held = months.holdings(month.dataset, (month.later(-1).first_day, month.later(1).first_day))
+    rows = {
+        TripMonth.of_date(month.color, one.file_month): one.rows
+        for one in held
+        if one.rows and one.file_month != month.first_day
+    }
+    warehouse = [] if force else [partial(configured_destination, WAREHOUSE, layout.data_dir)]
+    judged = pass_gates(staged, counts, Neighbours(rows, nulls_before), staging.accept, warehouse)
+    return replace(in_bucket, load=replace(load, warnings="; ".join(judged.warnings) or None))
+
+
+def _count_odd_rows(months: MonthsInBucket, in_bucket: MonthInBucket, layout: Layout) -> Mapping[str, int]:
+    """Count what the object does not say, because an earlier version has uploaded it."""
+    path = layout.transformed(in_bucket.month.color) / f"{in_bucket.month.stem}.original.parquet"
+    try:
+        months.download(in_bucket.stored, path)
+        return count_rows(in_bucket.as_staged(path)).odd
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _transform_locally(
@@ -152,9 +198,12 @@ def transformed(
     """
     original = directory / f"{in_bucket.month.stem}.original.parquet"
     path = directory / f"{in_bucket.month.stem}.parquet"
+    rejects = directory / f"{in_bucket.month.stem}.rejects.parquet"
     schema = in_bucket.month.dataset.arrow_schema(in_bucket.new_columns)
     try:
-        months.download(in_bucket, original, report)
+        months.download(in_bucket.stored, original, report)
+        if in_bucket.rejects:
+            months.download(in_bucket.rejects, rejects)
         frame = apply_row_transforms(pl.scan_parquet(original), row_transforms)
         with atomic_write(path) as temporary:
             parts = frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
@@ -162,4 +211,6 @@ def transformed(
             written = write_parquet(temporary, schema, parts, metadata_of(planned))
     finally:
         original.unlink(missing_ok=True)
-    return in_bucket.as_staged(path, written.rows, tuple(row_transforms))
+    return in_bucket.as_staged(
+        path, written.rows, tuple(row_transforms), rejects if in_bucket.rejects else None
+    )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
+from flows.errors import GateFailed
 from flows.month import steps
 from flows.month.ahead import landed_ahead
+from flows.month.gates import Gates
 from flows.month.outcome import MonthOutcome, describe_error, track_month
+from flows.request import configured_destination
 from flows.runtime import Layout
 from flows.settings import get_settings
 from flows.sources import locate_source
+from flows.staging import count_rows
 
 if TYPE_CHECKING:
     from flows.month.steps import Pending, Steps
@@ -24,7 +29,8 @@ logger = logging.getLogger(__name__)
 def load_from_source(month: TripMonth, request: LoadRequest, runs: Steps) -> MonthOutcome:
     """Extract, stage and publish one month; a destination that fails does not stop the others.
 
-    The destinations and the quality report need the staged file and not each other: they run side by side.
+    A month that fails a gate is not published anywhere. The destinations and the quality report need the
+    staged file and not each other: they run side by side.
 
     Args:
         month: which one.
@@ -46,15 +52,26 @@ def load_from_source(month: TripMonth, request: LoadRequest, runs: Steps) -> Mon
         landed = runs.run(
             steps.extract, month, source, layout.raw(month.color), force=force, ahead=ahead.file
         )
-        staged = runs.run(
-            steps.stage, landed, month, layout.staged(month.color), request.staging, force=force
-        )
+        destinations = [
+            partial(configured_destination, name, layout.data_dir) for name in dict.fromkeys(request.to)
+        ]
+        with Gates(month, layout.staged(month.color), destinations) as gates:
+            staged = runs.run(
+                steps.stage, landed, month, layout.staged(month.color), request.staging, force=force
+            )
+            outcome.staged = staged
+            counts = count_rows(staged)
+            try:
+                staged = gates.check(staged, counts, request.staging.accept, force=force)
+            except GateFailed:
+                outcome.quality = _counts(month, runs.start(steps.quality, staged, counts))
+                raise
         outcome.staged = staged
         publishing = {
             name: runs.start(steps.publish, staged, name, layout.data_dir, force=force)
             for name in dict.fromkeys(request.to)
         }
-        report = runs.start(steps.quality, staged)
+        report = runs.start(steps.quality, staged, counts)
         for name, receipt in publishing.items():
             with outcome.publishing_to(name):
                 outcome.receipts[name] = receipt.result()

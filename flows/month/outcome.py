@@ -105,6 +105,7 @@ class MonthOutcome:
             "staged_rows": staged and staged.rows,
             "rejected_rows": staged and staged.rejected_rows,
             **({"dropped_rows": staged.dropped_rows} if staged and staged.dropped_rows else {}),
+            **({"warnings": list(staged.warnings)} if staged and staged.warnings else {}),
             "destinations": destinations,
             "error": self.error,
         }

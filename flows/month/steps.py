@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flows.destinations import Receipt
     from flows.sources import LandedFile, SourceFile
     from flows.staging import QualityReport, StagedMonth, StagingOptions
+    from transforms.gates import RowCounts
     from transforms.trip_month import TripMonth
 
 logger = logging.getLogger(__name__)
@@ -169,11 +170,14 @@ def publish(
     return receipt
 
 
-def quality(staged: StagedMonth, *, log: Log = logger.debug) -> QualityReport:
+def quality(
+    staged: StagedMonth, counts: RowCounts | None = None, *, log: Log = logger.debug
+) -> QualityReport:
     """Count what is odd in the month; the report is kept as JSON beside the staged file.
 
     Args:
         staged: the month.
+        counts: of its rows, if they are known.
         log: receives what was found.
 
     Returns:
@@ -183,7 +187,7 @@ def quality(staged: StagedMonth, *, log: Log = logger.debug) -> QualityReport:
         TaxiError: see `flows.staging.report_quality`.
     """
     with error_context(staged.month.label):
-        report = report_quality(staged)
+        report = report_quality(staged, counts)
     log(_event("checked", staged.month, **report.measures, exact_duplicates=report.exact_duplicates))
     return report
 

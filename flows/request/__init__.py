@@ -5,6 +5,7 @@ from flows.request.load_request import (
     already_checked,
     check_color,
     check_destinations,
+    check_measures,
     checked_request,
 )
 from flows.request.parameters import Color, Count, IsoMonth, Month, Ratio, Year, with_parameters_of
@@ -40,6 +41,7 @@ __all__ = [
     "before_reading_blocks",
     "check_color",
     "check_destinations",
+    "check_measures",
     "checked_request",
     "configured_destination",
     "has_google_key",

@@ -18,6 +18,7 @@ from flows.settings import get_settings
 from flows.sources import check_months, check_open_ended, locate_source
 from flows.staging import StagingOptions, check_row_transforms
 from transforms.datasets import DATASETS
+from transforms.gates import legal_measures, unknown_measures
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class LoadRequest:
         }
 
     def check_rows(self) -> None:
-        """Refuse a dataset, months or row transforms that do not exist; nothing is connected to.
+        """Refuse a dataset, months, row transforms or measures that do not exist; nothing is connected to.
 
         Raises:
             UsageError: what is wrong, and the legal values.
@@ -97,6 +98,7 @@ class LoadRequest:
         self.selection.check(self.color)
         columns = tuple(DATASETS[self.color].column)
         check_row_transforms(self.staging.row_transforms, self.color, columns)
+        check_measures(self.staging.accept, self.color)
 
     def check(self) -> None:
         """Refuse a request that makes no sense as a whole; the source is not asked for anything.
@@ -165,6 +167,19 @@ def check_color(color: str) -> None:
     """
     if color not in DATASETS:
         raise UsageError(f"unknown color {color!r}; legal are {', '.join(DATASETS)}")
+
+
+def check_measures(names: Iterable[str], color: str) -> None:
+    """Raise `UsageError` unless all of these are measures of a dataset.
+
+    Args:
+        names: as the user gave them.
+        color: the dataset.
+    """
+    if unknown := unknown_measures(names, tuple(DATASETS[color].column)):
+        raise UsageError(
+            f"--accept {' '.join(unknown)}: no such measure; legal are {', '.join(legal_measures())}"
+        )
 
 
 def check_destinations(names: Iterable[str], data_dir: Path) -> None:

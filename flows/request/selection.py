@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from flows.errors import UsageError
 from flows.settings import get_settings
 from flows.sources import newest_months
+from transforms.datasets import DATASETS
 from transforms.trip_month import TripMonth, months_between
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,19 @@ class Selection:
         """This selection; without any months those of the tutorial, January to March."""
         has_months = any(given is not None for given in (self.months, self.since, self.until, self.latest))
         return self if has_months else replace(self, months=(1, 2, 3))
+
+    def since_first_month(self, color: str) -> Selection | None:
+        """The months of this selection that there can be of a dataset; None if there are none.
+
+        Args:
+            color: dataset.
+        """
+        first = DATASETS[color].first_month
+        if self.since is not None and self.since < first:
+            is_over = self.until is not None and self.until < first
+            return None if is_over else replace(self, since=first)
+        months = self.months and tuple(n for n in self.months if f"{self.one_year:04}-{n:02}" >= first)
+        return None if self.months and not months else replace(self, months=months)
 
     def check(self, color: str) -> None:
         """Refuse a selection that makes no sense, without asking the source.

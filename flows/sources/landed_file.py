@@ -40,6 +40,11 @@ class LandedFile:
     modified_ns: int
     fetched: bool = True
 
+    @property
+    def most_rows(self) -> int:
+        """The rows of the file; of an irregular CSV file an upper bound, because blank lines count."""
+        return self.census.lines - 1 if self.census else self.rows or 0
+
     def is_intact(self) -> bool:
         """Whether size and modification time are still those of the verified file."""
         try:

@@ -2,7 +2,13 @@
 
 from flows.staging.header import check_row_transforms
 from flows.staging.parquet_writer import write_parquet
-from flows.staging.quality_report import QualityReport, report_quality
+from flows.staging.quality_report import (
+    QualityReport,
+    count_duplicates,
+    count_rows,
+    null_counts,
+    report_quality,
+)
 from flows.staging.stage_file import stage
 from flows.staging.staged_month import StagedMonth, StagingOptions, metadata_of, read_staged, schema_version
 
@@ -11,7 +17,10 @@ __all__ = [
     "StagedMonth",
     "StagingOptions",
     "check_row_transforms",
+    "count_duplicates",
+    "count_rows",
     "metadata_of",
+    "null_counts",
     "read_staged",
     "report_quality",
     "schema_version",

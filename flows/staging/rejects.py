@@ -76,15 +76,16 @@ class Rejects:
         self._temporary.unlink(missing_ok=True)
 
     def add(self, reject: Reject) -> None:
-        """Add one.
+        r"""Add one.
 
         Args:
-            reject: of its text, only the first 16,384 characters are kept.
+            reject: of its text, only the first 16,384 characters are kept. The character NUL, which Postgres
+                cannot store, is written as `\x00`.
 
         Raises:
             LocalStorageError: the disk is full.
         """
-        kept = replace(reject, raw=reject.raw[:LONGEST_RAW])
+        kept = replace(reject, raw=_storable(reject.raw[:LONGEST_RAW]), reason=_storable(reject.reason))
         self.count += 1
         if len(self._first) < NAMED_REJECTS:
             self._first.append(kept)
@@ -143,3 +144,7 @@ class Rejects:
         if self._writer:
             writer, self._writer = self._writer, None
             writer.close()
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "\\x00")

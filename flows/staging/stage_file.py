@@ -132,7 +132,7 @@ class _Stager:
         self._match = match_header(landed, month, allow_new=options.allow_new_columns)
         self._rows_read = 0
         # Of an irregular CSV file an upper bound until its blank lines are known.
-        self._source_rows = landed.census.lines - 1 if landed.census else landed.rows or 0
+        self._source_rows = landed.most_rows
         if not self._source_rows:
             raise TooManyRejects(NO_ROWS)
 

@@ -31,17 +31,19 @@ CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class StagingOptions:
-    """How a file is staged.
+    """How a file is staged, and what may be odd about it.
 
     Attributes:
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`, in order.
         allow_new_columns: keep undeclared columns as text.
         max_reject_ratio: share of the rows that may be rejected, 0 to 1.
+        accept: measures from `transforms.gates.MEASURES` that do not keep the month from being published.
     """
 
     row_transforms: tuple[str, ...] = ()
     allow_new_columns: bool = False
     max_reject_ratio: float = 0.01
+    accept: tuple[str, ...] = ()
 
     def most_rejects(self, source_rows: int) -> int:
         """Compute how many rows may be rejected.
@@ -76,6 +78,8 @@ class StagedMonth:
         new_columns: columns that not every month has: historic ones, and undeclared ones as text.
         missing_columns: declared columns that the source lacks; null in every row.
         reused: whether it was staged earlier, from the same bytes in the same way.
+        odd: rows by what is odd about them, see `transforms.quality`; empty until they have been counted.
+        warnings: measures beyond their `warn` threshold, in words; see `transforms.gates`.
     """
 
     month: TripMonth
@@ -92,6 +96,8 @@ class StagedMonth:
     new_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
     reused: bool = False
+    odd: tuple[tuple[str, int], ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def schema_version(month: TripMonth) -> str:

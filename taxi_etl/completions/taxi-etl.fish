@@ -50,8 +50,8 @@ function _shtab_taxi_etl_using
   test "$_shtab_taxi_etl_cmdpath" = "$argv"
 end
 
-set -g _shtab_taxi_etl_commands load status settings psql ingest web-to-gcs gcs-to-bq maintain server deploy worker serve blocks automations alerts completion
-set -g _shtab_taxi_etl_opts_with_value --color --concurrency --dask-address --data-dir --db --host --keep-days --latest --limit --log-format --max-reject-ratio --months --pool --port --runner --since --source --summary --table-name --temporary --to --transform --until --url --user --year
+set -g _shtab_taxi_etl_commands load status gates settings psql ingest web-to-gcs gcs-to-bq maintain server deploy worker serve blocks automations alerts completion
+set -g _shtab_taxi_etl_opts_with_value --accept --color --concurrency --dask-address --data-dir --db --host --keep-days --latest --limit --log-format --max-reject-ratio --months --pool --port --runner --since --source --summary --table-name --temporary --to --transform --until --url --user --year
 
 complete -c taxi-etl -e
 complete -c taxi-etl -f
@@ -76,6 +76,7 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l dry-run -d 'say what wou
 complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l summary -xka "(__fish_complete_path (commandline -ct))" -d 'write what was done as JSON, to a file or a FIFO'
 complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l allow-new-columns -d 'carry columns that the dataset does not declare along as text instead of failing'
 complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l max-reject-ratio -x -d 'share of a month'"'"'s rows that may be rejected before the month fails, 0 to 1'
+complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l accept -x -d 'publish a month although this measure of it is beyond its threshold'
 complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l transform -xka "drop-zero-passengers fill-missing-passengers" -d 'change rows as the tutorial does: drop-zero-passengers, fill-missing-passengers'
 complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l runner -xka "threads direct dask deployment" -d 'who works on the months: threads of this process'
 complete -c taxi-etl -n '_shtab_taxi_etl_using load' -l dask-address -x -d 'the scheduler, for --runner dask'
@@ -95,7 +96,21 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l data-dir -xka "(__fish
 complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l quiet -d 'print warnings and errors only'
 complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l verbose -d 'print details and tracebacks too'
 complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l log-format -xka "text json" -d 'of standard error'
+complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l complete -d 'exit with 1 also if a month between the first and the last is missing'
 complete -c taxi-etl -n '_shtab_taxi_etl_using status' -l json -d 'print JSON instead of a table'
+complete -c taxi-etl -n '_shtab_taxi_etl_using; and test $_shtab_taxi_etl_npos -eq 0' -a gates -d 'print the gates that a month has to pass, and what months measure'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -s h -l help -d 'show this help message and exit'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l version -d 'print the version and stop'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l color -xka "yellow green fhv fhvhv" -d dataset
+complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l months -x -d '1 to 12, one or more, or ranges such as 3-5'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l year -x -d 'of all of --months'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l since -x -d 'instead: every month from this one on, ...'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l until -x -d '... to this one, or to the newest that there is'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l data-dir -xka "(__fish_complete_directories)" -d 'with the staged files'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l quiet -d 'print warnings and errors only'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l verbose -d 'print details and tracebacks too'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l log-format -xka "text json" -d 'of standard error'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l json -d 'print JSON instead of tables'
 complete -c taxi-etl -n '_shtab_taxi_etl_using; and test $_shtab_taxi_etl_npos -eq 0' -a settings -d 'print every setting with its value and where it comes from'
 complete -c taxi-etl -n '_shtab_taxi_etl_using settings' -s h -l help -d 'show this help message and exit'
 complete -c taxi-etl -n '_shtab_taxi_etl_using settings' -l version -d 'print the version and stop'
@@ -115,6 +130,7 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using ingest' -s h -l help -d 'show thi
 complete -c taxi-etl -n '_shtab_taxi_etl_using ingest' -l version -d 'print the version and stop'
 complete -c taxi-etl -n '_shtab_taxi_etl_using ingest' -l data-dir -xka "(__fish_complete_directories)" -d 'files that land and are staged'
 complete -c taxi-etl -n '_shtab_taxi_etl_using ingest' -l force -d 'fetch, stage and load even what is unchanged'
+complete -c taxi-etl -n '_shtab_taxi_etl_using ingest' -l accept -x -d 'publish a month although this measure of it is beyond its threshold'
 complete -c taxi-etl -n '_shtab_taxi_etl_using ingest' -l quiet -d 'print warnings and errors only'
 complete -c taxi-etl -n '_shtab_taxi_etl_using ingest' -l verbose -d 'print details and tracebacks too'
 complete -c taxi-etl -n '_shtab_taxi_etl_using ingest' -l log-format -xka "text json" -d 'of standard error'
@@ -142,6 +158,7 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using web-to-gcs' -l dry-run -d 'say wh
 complete -c taxi-etl -n '_shtab_taxi_etl_using web-to-gcs' -l summary -xka "(__fish_complete_path (commandline -ct))" -d 'write what was done as JSON, to a file or a FIFO'
 complete -c taxi-etl -n '_shtab_taxi_etl_using web-to-gcs' -l allow-new-columns -d 'carry columns that the dataset does not declare along as text instead of failing'
 complete -c taxi-etl -n '_shtab_taxi_etl_using web-to-gcs' -l max-reject-ratio -x -d 'share of a month'"'"'s rows that may be rejected before the month fails, 0 to 1'
+complete -c taxi-etl -n '_shtab_taxi_etl_using web-to-gcs' -l accept -x -d 'publish a month although this measure of it is beyond its threshold'
 complete -c taxi-etl -n '_shtab_taxi_etl_using web-to-gcs' -l transform -xka "drop-zero-passengers fill-missing-passengers" -d 'change rows as the tutorial does: drop-zero-passengers, fill-missing-passengers'
 complete -c taxi-etl -n '_shtab_taxi_etl_using web-to-gcs' -l runner -xka "threads direct dask deployment" -d 'who works on the months: threads of this process'
 complete -c taxi-etl -n '_shtab_taxi_etl_using web-to-gcs' -l dask-address -x -d 'the scheduler, for --runner dask'
@@ -162,6 +179,7 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l concurrency -x -d '
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l force -d 'load even what is unchanged'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l dry-run -d 'say what would be fetched and replaced, and stop'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l summary -xka "(__fish_complete_path (commandline -ct))" -d 'write what was done as JSON, to a file or a FIFO'
+complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l accept -x -d 'publish a month although this measure of it is beyond its threshold'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l transform -xka "drop-zero-passengers fill-missing-passengers" -d 'change rows on the way: drop-zero-passengers, fill-missing-passengers'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l quiet -d 'print warnings and errors only'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l verbose -d 'print details and tracebacks too'

@@ -15,6 +15,7 @@ _shtab_taxi_etl_commands() {
     blocks:'save Prefect blocks for what the settings configure'
     completion:'print the script for completion in bash, zsh or fish'
     deploy:'bring all deployments to the Prefect server'
+    gates:'print the gates that a month has to pass, and what months measure'
     gcs-to-bq:'load months from the bucket into BigQuery'
     ingest:'load one month from a URL into one Postgres table'
     load:'load months of a dataset into one or more destinations'
@@ -91,6 +92,24 @@ _shtab_taxi_etl_deploy_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_taxi_etl_deploy_defaults_added=0
 
+_shtab_taxi_etl_gates_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--version[print the version and stop]"
+  "--color[dataset]:color:(yellow green fhv fhvhv)"
+  "--months[1 to 12, one or more, or ranges such as 3-5]:M:"
+  "--year[of all of --months]:year:"
+  "--since[instead\: every month from this one on, ...]:YYYY-MM:"
+  "--until[... to this one, or to the newest that there is]:YYYY-MM:"
+  "--data-dir[with the staged files]:DIR:_files -/"
+  "--quiet[print warnings and errors only]"
+  "--verbose[print details and tracebacks too]"
+  "--log-format[of standard error]:log_format:(text json)"
+  "--json[print JSON instead of tables]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_taxi_etl_gates_defaults_added=0
+
 _shtab_taxi_etl_gcs_to_bq_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--version[print the version and stop]"
@@ -105,6 +124,7 @@ _shtab_taxi_etl_gcs_to_bq_options=(
   "--force[load even what is unchanged]"
   "--dry-run[say what would be fetched and replaced, and stop]"
   "--summary[write what was done as JSON, to a file or a FIFO]:FILE:_files"
+  "--accept[publish a month although this measure of it is beyond its threshold]:MEASURE:"
   "--transform[change rows on the way\: drop-zero-passengers, fill-missing-passengers]:NAME:(drop-zero-passengers fill-missing-passengers)"
   "--quiet[print warnings and errors only]"
   "--verbose[print details and tracebacks too]"
@@ -119,6 +139,7 @@ _shtab_taxi_etl_ingest_options=(
   "--version[print the version and stop]"
   "--data-dir[files that land and are staged]:DIR:_files -/"
   "--force[fetch, stage and load even what is unchanged]"
+  "--accept[publish a month although this measure of it is beyond its threshold]:MEASURE:"
   "--quiet[print warnings and errors only]"
   "--verbose[print details and tracebacks too]"
   "--log-format[of standard error]:log_format:(text json)"
@@ -152,6 +173,7 @@ _shtab_taxi_etl_load_options=(
   "--summary[write what was done as JSON, to a file or a FIFO]:FILE:_files"
   "--allow-new-columns[carry columns that the dataset does not declare along as text instead of failing]"
   "--max-reject-ratio[share of a month\'s rows that may be rejected before the month fails, 0 to 1]:R:"
+  "--accept[publish a month although this measure of it is beyond its threshold]:MEASURE:"
   "--transform[change rows as the tutorial does\: drop-zero-passengers, fill-missing-passengers]:NAME:(drop-zero-passengers fill-missing-passengers)"
   "--runner[who works on the months\: threads of this process]:runner:(threads direct dask deployment)"
   "--dask-address[the scheduler, for --runner dask]:tcp://HOST:PORT:"
@@ -235,6 +257,7 @@ _shtab_taxi_etl_status_options=(
   "--quiet[print warnings and errors only]"
   "--verbose[print details and tracebacks too]"
   "--log-format[of standard error]:log_format:(text json)"
+  "--complete[exit with 1 also if a month between the first and the last is missing]"
   "--json[print JSON instead of a table]"
 )
 
@@ -258,6 +281,7 @@ _shtab_taxi_etl_web_to_gcs_options=(
   "--summary[write what was done as JSON, to a file or a FIFO]:FILE:_files"
   "--allow-new-columns[carry columns that the dataset does not declare along as text instead of failing]"
   "--max-reject-ratio[share of a month\'s rows that may be rejected before the month fails, 0 to 1]:R:"
+  "--accept[publish a month although this measure of it is beyond its threshold]:MEASURE:"
   "--transform[change rows as the tutorial does\: drop-zero-passengers, fill-missing-passengers]:NAME:(drop-zero-passengers fill-missing-passengers)"
   "--runner[who works on the months\: threads of this process]:runner:(threads direct dask deployment)"
   "--dask-address[the scheduler, for --runner dask]:tcp://HOST:PORT:"
@@ -305,6 +329,7 @@ _shtab_taxi_etl() {
         blocks) _arguments -C -s $_shtab_taxi_etl_blocks_options ;;
         completion) _arguments -C -s $_shtab_taxi_etl_completion_options ;;
         deploy) _arguments -C -s $_shtab_taxi_etl_deploy_options ;;
+        gates) _arguments -C -s $_shtab_taxi_etl_gates_options ;;
         gcs-to-bq) _arguments -C -s $_shtab_taxi_etl_gcs_to_bq_options ;;
         ingest) _arguments -C -s $_shtab_taxi_etl_ingest_options ;;
         load) _arguments -C -s $_shtab_taxi_etl_load_options ;;

@@ -22,12 +22,13 @@ from support.load_job_kills import MOMENTS, die_while_loading
 from support.prefect_server import free_port
 from support.trips import assert_equals_pandas, needs_real_trips, read_with_pandas, real_month
 
-from flows.destinations import LEDGER, Load
+from flows.destinations import LEDGER, REJECTS, Load
 from flows.destinations.bigquery.load_job import PENDING, LoadJobs
 from flows.destinations.gcs.month_object import MonthsInBucket
 from flows.errors import (
     DestinationBusy,
     DestinationRefused,
+    GateFailed,
     ReconciliationError,
     SchemaDrift,
     SourceCorrupt,
@@ -72,7 +73,7 @@ class Cloud:
 
     def load(self, month: TripMonth = MONTH, *transforms: str, force: bool = False) -> MonthOutcome:
         with override_settings(**self.settings):
-            return load(month, self.data_dir, transforms, force=force)
+            return load(month, self.data_dir, StagingOptions(transforms), force=force)
 
     def receipt(self, month: TripMonth = MONTH, *transforms: str, force: bool = False) -> Receipt:
         return self.load(month, *transforms, force=force).receipts["bigquery"]
@@ -416,9 +417,52 @@ def test_with_a_transform_the_rows_come_here(cloud: Cloud, months: Months) -> No
     assert cloud.load_jobs() == []
     downloads = len(cloud.bucket.front.requests)
     assert cloud.receipt(MONTH, FILL).status == "unchanged"
-    assert [seen.kind for seen in cloud.bucket.front.requests[downloads:]] == ["object", "read"]
+    assert [seen.kind for seen in cloud.bucket.front.requests[downloads:]] == ["object", "read", "list"]
     assert cloud.receipt().status == "published"  # without the transform it is other data
     cloud.assert_holds(staged)
+
+
+@pytest.mark.parametrize("transforms", [(), (FILL,)], ids=["load job", "transformed here"])
+def test_rejects_come_along_and_are_replaced(
+    cloud: Cloud, months: Months, transforms: tuple[str, ...]
+) -> None:
+    many, one = months.with_rejects(MONTH, b"1,2", b"NUL \0", b"\xff"), months.with_rejects(MONTH, b"?")
+    for staged in (many, one):
+        cloud.upload(staged)
+        assert cloud.receipt(MONTH, *transforms).status == "published"
+        found = cloud.fake.rows(
+            cloud.table(REJECTS), ["dataset", "file_month", "line_number", "text", "reason"]
+        )
+        rejects = pq.read_table(staged.rejects_path).rename_columns(["line_number", "text", "reason"])
+        assert found.select(rejects.column_names).sort_by("line_number") == rejects
+        assert set(found["dataset"].to_pylist()) == {"yellow"}
+        assert set(found["file_month"].to_pylist()) == {MONTH.first_day}
+        assert cloud.loaded().rejected_rows == staged.rejected_rows
+        assert cloud.receipt(MONTH, *transforms).status == "unchanged"
+
+
+def test_a_month_that_cannot_be_right_is_not_loaded(cloud: Cloud, months: Months) -> None:
+    good = months.with_rejects(MONTH, b"?")
+    cloud.upload(replace(good, odd=(("pickup_outside_month", 0),)))
+    cloud.load()
+    odd = replace(good, odd=(("pickup_outside_month", 900),), source_sha256="f" * 64)
+    cloud.upload(odd)
+    with pytest.raises(GateFailed, match=r"pickup_outside_month 0\.9 > 0\.5.*--accept pickup_outside_month"):
+        cloud.load()
+    assert cloud.loaded().source_sha256 == good.source_sha256
+    with override_settings(**cloud.settings):
+        accepted = load(MONTH, cloud.data_dir, StagingOptions(accept=("pickup_outside_month",)))
+    assert accepted.to_json()["warnings"][0] == "pickup_outside_month 0.9 > 0.5"
+    assert cloud.loaded().warnings.startswith("pickup_outside_month 0.9 > 0.5")
+    assert cloud.receipt().status == "unchanged"
+
+
+def test_an_object_without_counts_is_measured_here(cloud: Cloud, months: Months) -> None:
+    outside = months.outside(MONTH)
+    cloud.upload(outside)
+    with pytest.raises(GateFailed, match=r"pickup_outside_month 0\.999 > 0\.5"):
+        cloud.load()
+    assert not list((cloud.data_dir / "gcs_to_bq").rglob("*.parquet"))
 
 
 @needs_real_trips

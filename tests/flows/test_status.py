@@ -6,9 +6,10 @@ import datetime as dt
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -92,6 +93,53 @@ def test_everything_that_is_there_is_shown_with_rows_time_and_file(place: Place,
     assert "2 months: duckdb 2 loaded; postgres 2 loaded" in out
 
 
+def test_without_a_color_every_dataset_is_shown(place: Place, months: Months) -> None:
+    for color in ("yellow", "fhv"):
+        place.publish(months.trips(TripMonth(color, 2021, 1)), "duckdb")
+    assert main(["--data-dir", str(place.data_dir)]) == 0
+    out = place.capsys.readouterr().out
+    for said in ("yellow: rows", "fhv: rows", "no month of green in duckdb", "no month of fhvhv in duckdb"):
+        assert said in out
+    assert (
+        main(["--data-dir", str(place.data_dir), "--since", "2018-12", "--until", "2019-02", "--json"]) == 1
+    )
+    found = json.loads(place.capsys.readouterr().out)
+    months_of = {one["dataset"]: len(one["months"]) for one in found}
+    assert months_of == {"yellow": 3, "green": 3, "fhv": 3, "fhvhv": 1}, "fhvhv begins in February"
+
+
+def test_gaps_are_said_and_fail_if_all_has_to_be_there(place: Place, months: Months) -> None:
+    place.publish(months.trips(DECEMBER), "duckdb")
+    place.publish(months.trips(TripMonth("yellow", 2021, 3)), "duckdb")
+    code, out, _ = place.status()
+    assert (code, "gaps: 2021-01, 2021-02" in out) == (0, True)
+    assert place.status("--complete")[0] == 1
+    assert place.json()[1]["gaps"] == ["2021-01", "2021-02"]
+    for month in (JANUARY, FEBRUARY):
+        place.publish(months.trips(month), "duckdb")
+    assert place.status("--complete")[:2] == (0, place.status()[1])
+
+
+def test_rejects_warnings_and_failed_gates_stand_in_it(place: Place, months: Months) -> None:
+    staged = months.with_rejects(JANUARY, b"?", b"!")
+    place.publish(replace(staged, warnings=("rejected 0.002 > 0.001",)), "duckdb", "postgres")
+    outside = months.outside(FEBRUARY)
+    directory = Layout(place.data_dir).staged("yellow")
+    directory.mkdir(parents=True)
+    shutil.copy(outside.path, directory / outside.path.name)
+    code, out, _ = place.status("--months", "1", "2", "--to", "duckdb", "postgres")
+    lines = {iso: line for line in out.splitlines() for iso in ("2021-01", "2021-02") if f" {iso} " in line}
+    assert code == 1
+    assert "│        2 │ rejected 0.002 > 0.001" in lines["2021-01"]
+    assert "not published: pickup_outside_month" in lines["2021-02"]
+    _, report = place.json("--months", "1", "2")
+    january, february = report["months"]
+    assert january["destinations"]["duckdb"]["warnings"] == "rejected 0.002 > 0.001"
+    assert february["failed_gates"] == "pickup_outside_month 1 > 0.5"
+    place.execute(f"DELETE FROM taxi_rejects WHERE {OF_JANUARY}")
+    assert "the ledger says 2 rejects, 0 are there" in place.status("--months", "1")[1]
+
+
 def test_json_has_the_ledger_beside_the_counted_rows(place: Place, months: Months) -> None:
     staged = months.trips(JANUARY, 1234)
     place.publish(staged, "duckdb", "postgres")
@@ -109,6 +157,7 @@ def test_json_has_the_ledger_beside_the_counted_rows(place: Place, months: Month
             "ledger_rows": 1234,
             "source_rows": 1234,
             "rejected_rows": 0,
+            "warnings": None,
             "source": staged.source,
             "source_sha256": staged.source_sha256,
             "schema_version": staged.schema_version,

@@ -24,9 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from support.recording import Recording
 
-from flows.destinations import LEDGER, Destination, Load, make_destination
+from flows.destinations import LEDGER, REJECTS, Destination, Load, make_destination
 from flows.settings import Settings
 from flows.sources import SourceFile, land
+from flows.sources.synthetic import synthetic_csv
 from flows.staging import StagingOptions, stage
 from transforms.dataset import ColumnType
 from transforms.dimensions import dimensions
@@ -81,6 +82,23 @@ class Months:
             ),
             source,
         )
+        return self._stage(SourceFile(source.as_uri(), source.name), month)
+
+    def with_rejects(self, month: TripMonth, *lines: bytes) -> StagedMonth:
+        """A CSV month of 1,000 trips, and lines that do not fit."""
+        key = (month, lines)
+        if key not in self._made:
+            source = self._new_directory() / f"{month.stem}.csv"
+            good = b"".join(synthetic_csv(month.dataset, month.year, month.month, rows=1000))
+            source.write_bytes(good + b"".join(line + b"\n" for line in lines))
+            self._made[key] = self._stage(SourceFile(source.as_uri(), source.name), month)
+        return self._made[key]
+
+    def outside(self, month: TripMonth) -> StagedMonth:
+        """A month of 1,000 trips that all begin in the month before."""
+        other = month.later(-1)
+        source = self._new_directory() / f"{month.stem}.csv"
+        source.write_bytes(b"".join(synthetic_csv(month.dataset, other.year, other.month, rows=1000)))
         return self._stage(SourceFile(source.as_uri(), source.name), month)
 
     def synthetic(self, month: TripMonth, rows: int) -> StagedMonth:
@@ -186,6 +204,10 @@ class Harness:
         """Every row of a table, in any order; the columns in the table's order."""
         raise NotImplementedError
 
+    def rejects(self) -> list[tuple[Any, ...]]:
+        """Every row of `taxi_rejects`, sorted."""
+        return sorted(zip(*self.read(REJECTS).to_pydict().values(), strict=True))
+
     def ledger(self) -> list[Load]:
         """Every row of the ledger; none if it does not exist."""
         raise NotImplementedError
@@ -245,7 +267,7 @@ class DuckDBHarness(Harness):
             query("SET TimeZone = 'UTC'")
             names = ", ".join(f.name for f in fields(Load) if f.name != "loaded_at")
             rows = query(f"SELECT {names}, loaded_at::TIMESTAMP FROM {LEDGER}")
-        return [Load(*row[:-1], loaded_at=row[-1].replace(tzinfo=dt.UTC)) for row in rows]
+        return [Load(*row[:9], loaded_at=row[-1].replace(tzinfo=dt.UTC), warnings=row[9]) for row in rows]
 
     def create_table(self, name: str, columns: Mapping[str, ColumnType]) -> None:
         defined = ", ".join(f'"{column}" {kind.duckdb}' for column, kind in columns.items())
@@ -285,7 +307,7 @@ def assert_holds(harness: Harness, *months: StagedMonth) -> None:
     by_table: dict[str, list[StagedMonth]] = defaultdict(list)
     for staged in months:
         by_table[staged.month.dataset.table].append(staged)
-    assert harness.tables() == {LEDGER, *by_table}
+    assert harness.tables() == {LEDGER, REJECTS, *by_table}
     for table, its_months in by_table.items():
         _assert_same_rows(harness, harness.read(table), [pq.read_table(m.path) for m in its_months])
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import os
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from support.destinations import Harness, Place
 from support.gcs import GRAIN_BYTES
 
-from flows.destinations import LEDGER, Load
+from flows.destinations import LEDGER, REJECTS, Load
 from flows.destinations.gcs import upload as gcs_upload
 from flows.destinations.gcs.ledger import from_metadata
 
@@ -46,8 +47,11 @@ class GcsHarness(Harness):
         self.bucket.front.settle()
 
     def tables(self) -> set[str]:
-        colors = {name.split("/")[-2] for name in self.bucket.names()}
-        return {LEDGER, *(f"{color}_taxi_trips" for color in colors)} if colors else set()
+        colors = {name.split("/")[-2] for name in self._months()}
+        return {LEDGER, REJECTS, *(f"{color}_taxi_trips" for color in colors)} if colors else set()
+
+    def _months(self) -> set[str]:
+        return {name for name in self.bucket.names() if not name.startswith("rejects/")}
 
     def read(self, table: str) -> pa.Table:
         folder = f"data/{table.removesuffix('_taxi_trips')}/"
@@ -55,8 +59,16 @@ class GcsHarness(Harness):
         files = [pq.read_table(io.BytesIO(self.bucket.read(name))) for name in names]
         return pa.concat_tables(files, promote_options="default")
 
+    def rejects(self) -> list[tuple[Any, ...]]:
+        files = {name: self.bucket.read(name) for name in self.bucket.names() if name.startswith("rejects/")}
+        return sorted(
+            (name.split("/")[1], dt.date.fromisoformat(f"{name[-23:-16]}-01"), *row)
+            for name, content in files.items()
+            for row in zip(*pq.read_table(io.BytesIO(content)).to_pydict().values(), strict=True)
+        )
+
     def ledger(self) -> list[Load]:
-        resources = map(self.bucket.resource, self.bucket.names())
+        resources = map(self.bucket.resource, self._months())
         loads = [from_metadata(resource["metadata"]) for resource in resources if resource]
         return [load for load in loads if load]
 

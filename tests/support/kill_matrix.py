@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.destinations import LEDGER
+from flows.destinations import LEDGER, REJECTS
 from flows.settings import Settings
 from flows.staging.staged_month import checksum_matches
 from transforms.trip_month import TripMonth
@@ -216,7 +216,7 @@ class KillMatrix:
             month.first_day: rows.num_rows for month, rows in state.months.items()
         }
         tables = harness.tables()
-        assert tables == {LEDGER, self._months[0].dataset.table}, f"after {kill_at}: {tables}"
+        assert tables == {LEDGER, REJECTS, self._months[0].dataset.table}, f"after {kill_at}: {tables}"
 
     def _rows(self, harness: Harness, month: TripMonth) -> pa.Table:
         types = month.dataset.arrow_schema()

@@ -7,7 +7,8 @@ import datetime as dt
 import os
 import signal
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -69,7 +70,7 @@ class PostgresHarness(Harness):
         if LEDGER not in self.tables():
             return []
         rows = self.database.rows(f"SELECT {', '.join(f.name for f in fields(Load))} FROM {LEDGER}")
-        return [Load(*row[:-1], loaded_at=row[-1].astimezone(dt.UTC)) for row in rows]
+        return [replace(load, loaded_at=load.loaded_at.astimezone(dt.UTC)) for load in starmap(Load, rows)]
 
     def create_table(self, name: str, columns: Mapping[str, ColumnType]) -> None:
         defined = ", ".join(f'"{column}" {kind.postgres}' for column, kind in columns.items())

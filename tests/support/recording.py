@@ -60,7 +60,7 @@ class Recording:
         """See `Destination.holdings`."""
         first, last = between
         return [
-            Holding(load.file_month, load, load.row_count)
+            Holding(load.file_month, load, load.row_count, load.rejected_rows)
             for month, load in sorted(self.ledger.items())
             if month.dataset is dataset and first <= load.file_month <= last
         ]

@@ -5,16 +5,27 @@ How it works, what it costs, which roles it needs: docs/google.md.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
 import threading
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 
-from flows.destinations.base import ALL_MONTHS, LEDGER, Holding, Load, Receipt, reconcile
+from flows.destinations.base import (
+    ALL_MONTHS,
+    LEDGER,
+    REJECTS,
+    Holding,
+    Load,
+    Receipt,
+    reconcile,
+    reconcile_rejects,
+)
 from flows.destinations.bigquery.append_requests import AppendTarget
 from flows.destinations.bigquery.connection import (
     BigQueryAddress,
@@ -23,7 +34,14 @@ from flows.destinations.bigquery.connection import (
     emulator_endpoints,
     transaction,
 )
-from flows.destinations.bigquery.ledger import ledger_of, ledger_table, read_load
+from flows.destinations.bigquery.ledger import (
+    REJECTS_FILE_SCHEMA,
+    ledger_of,
+    ledger_table,
+    read_load,
+    rejects_table,
+    replace_rejects,
+)
 from flows.destinations.bigquery.staging_table import drop_orphaned_tables, staging_table
 from flows.destinations.bigquery.tables import (
     Tables,
@@ -39,6 +57,7 @@ from flows.destinations.bigquery.tables import (
 )
 from flows.destinations.bigquery.views import publish_views
 from flows.destinations.bigquery.write_streams import write
+from flows.destinations.ledger import REJECTS_FILE_COLUMNS
 from flows.destinations.staged_batches import staged_batches, staged_schema
 from flows.errors import DestinationBusy, UsageError
 from flows.gcp import google_credentials
@@ -52,6 +71,7 @@ if TYPE_CHECKING:
     from flows.staging import StagedMonth
     from transforms.trip_month import TripMonth
 
+REJECTS_IN_BATCH = 256  # decoded at once, each with a text of up to 64 kB
 BATCH_ROWS = 16_384  # about 2.5 MB of yellow trips; a batch that is too large for a request is split
 
 # A connection to Google carries about 10 MB/s: one stream for each 32 MiB of Parquet, up to four.
@@ -131,12 +151,16 @@ class BigQuery:
         with connected(self._address) as session:
             session.ensure_dataset()
             drop_orphaned_tables(session, dataset.table)
-            tables = describe_tables(session, dataset.table, LEDGER)
+            tables = describe_tables(session, dataset.table, LEDGER, REJECTS)
             before = None if force else read_load(session, staged.month, tables)
             if before and before.is_same_data(Load.of(staged)):
                 self._publish_views(session)
                 return Receipt(self.name, before.row_count, "unchanged", time.perf_counter() - started)
-            definitions = [trips_table(session, dataset, staged.new_columns), ledger_table(session)]
+            definitions = [
+                trips_table(session, dataset, staged.new_columns),
+                ledger_table(session),
+                rejects_table(session),
+            ]
             check_tables(definitions, tables)
             tables = self._replace(session, staged, definitions, tables, report)
             load = read_load(session, staged.month, tables)
@@ -180,7 +204,10 @@ class BigQuery:
         streams = min(MOST_STREAMS, 1 + staged.path.stat().st_size // STREAM_BYTES)
         with (
             staged_batches(staged.path, arriving, BATCH_ROWS) as batches,
-            staging_table(session, staged.month, staged.new_columns) as staging,
+            staging_table(
+                session, staged.month, staged.month.dataset.bigquery_schema(staged.new_columns)
+            ) as staging,
+            _staged_rejects(session, staged) as rejects,
         ):
             check_batches(staging, columns, batches.schema)
             target = AppendTarget.of(session, staging, _with_required_month(batches.schema))
@@ -191,7 +218,7 @@ class BigQuery:
                 tables = ensure_tables(session, definitions, tables)
                 # The job's name comes from the staging table, so that a job is never sent twice.
                 session.run_with_retry(
-                    _swap_script(session, staging, staged),
+                    _swap_script(session, staging, rejects, staged),
                     staged.month.dataset.table,
                     self._lock_timeout_seconds,
                     f"taxi_etl_{staging}",
@@ -199,18 +226,38 @@ class BigQuery:
         return tables
 
 
-def _swap_script(session: BigQuerySession, staging: str, staged: StagedMonth) -> str:
-    """The transaction that replaces the month and its ledger row.
+@contextlib.contextmanager
+def _staged_rejects(session: BigQuerySession, staged: StagedMonth) -> Generator[str | None]:
+    """Load the rejects into a staging table, and count them; most months have none."""
+    path = staged.rejects_path
+    if path is None:
+        reconcile_rejects("bigquery", staged.rejected_rows, 0)
+        yield None
+        return
+    with (
+        staged_batches(path, REJECTS_FILE_COLUMNS, REJECTS_IN_BATCH) as batches,
+        staging_table(session, staged.month, REJECTS_FILE_SCHEMA) as staging,
+    ):
+        write(session, AppendTarget.of(session, staging, batches.schema), batches, 1, None)
+        [[rows]] = session.rows(f"SELECT count(*) FROM {qualified(session, staging)}")
+        reconcile_rejects("bigquery", staged.rejected_rows, rows)
+        yield staging
+
+
+def _swap_script(session: BigQuerySession, staging: str, rejects: str | None, staged: StagedMonth) -> str:
+    """The transaction that replaces the month, its ledger row and its rejects.
 
     NOTE: it has the same effect however often it runs.
     """
     dataset = staged.month.dataset
     table = qualified(session, dataset.table)
     names = ", ".join(map(quoted, dataset.bigquery_columns(staged.new_columns)))
+    load = Load.of(staged)
     return transaction(
         f"DELETE FROM {table} WHERE {FILE_MONTH} = {literal(staged.month.first_day)}",
         f"INSERT INTO {table} ({names}) SELECT {names} FROM {qualified(session, staging)}",
-        *(statement for statement, _ in ledger_of(session).replace_row(Load.of(staged))),
+        *(statement for statement, _ in ledger_of(session).replace_row(load)),
+        *replace_rejects(session, load, rejects),
     )
 
 

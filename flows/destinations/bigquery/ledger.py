@@ -1,4 +1,4 @@
-"""The ledger `taxi_loads` in BigQuery."""
+"""The ledger `taxi_loads` and the table `taxi_rejects` in BigQuery."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flows.destinations.base import LEDGER, Load
+from google.cloud import bigquery
+
+from flows.destinations.base import LEDGER, REJECTS, Load
 from flows.destinations.bigquery.tables import Tables, describe_tables, literal, new_table, qualified
-from flows.destinations.ledger import Ledger
+from flows.destinations.ledger import NULLABLE, REJECT_COLUMNS, REJECTS_FILE_COLUMNS, Ledger
+from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
-    from google.cloud import bigquery
-
     from flows.destinations.bigquery.connection import BigQuerySession
     from transforms.trip_month import TripMonth
 
@@ -57,7 +58,49 @@ def ledger_table(session: BigQuerySession) -> bigquery.Table:
     """
     types = ledger_of(session).columns
     schema = [
-        {"name": field.name, "type": types[field.name], "mode": "REQUIRED", **field.metadata}
+        {
+            "name": field.name,
+            "type": types[field.name],
+            "mode": "NULLABLE" if field.name in NULLABLE else "REQUIRED",
+            **field.metadata,
+        }
         for field in fields(Load)
     ]
     return new_table(session, LEDGER, schema, "which month was loaded from what")
+
+
+REJECTS_FILE_SCHEMA = [
+    {"name": name, "type": kind.bigquery, "mode": "NULLABLE", "description": text}
+    for name, (kind, text) in zip(REJECTS_FILE_COLUMNS, [*REJECT_COLUMNS.values()][-3:], strict=True)
+]
+"""The columns of a file of rejects."""
+
+
+def rejects_table(session: BigQuerySession) -> bigquery.Table:
+    """The definition of the table of rejects.
+
+    Args:
+        session: in whose BigQuery dataset.
+    """
+    schema = [
+        {"name": name, "type": kind.bigquery, "mode": "REQUIRED", "description": text}
+        for name, (kind, text) in REJECT_COLUMNS.items()
+    ]
+    table = new_table(session, REJECTS, schema, "which rows were not loaded, and why")
+    table.time_partitioning = bigquery.TimePartitioning("MONTH", FILE_MONTH)
+    return table
+
+
+def replace_rejects(session: BigQuerySession, load: Load, staging: str | None) -> list[str]:
+    """The statements that replace the rejects of a month.
+
+    Args:
+        session: whose BigQuery dataset exists.
+        load: the month's row in the ledger.
+        staging: the table with the new ones, in the columns of `REJECTS_FILE_SCHEMA`; None: there are none.
+    """
+    ledger = ledger_of(session)
+    statements = [ledger.delete_rejects(load)]
+    if staging:
+        statements.append(ledger.insert_rejects(load, qualified(session, staging)))
+    return [statement for statement, _ in statements]

@@ -7,27 +7,37 @@ ledger never describes other rows than those in the table, whenever a run is kil
    here on the month is not loaded. Its `loaded_at` identifies this load.
 2. The load job runs under an id derived from that row. A run after a crash reads the pending row, uses the
    same id, and gets the job that exists already: the month is not loaded twice.
-3. The rows are counted, and the pending row becomes a final one, unless another run has begun meanwhile.
+3. The rows are counted. One transaction then replaces the rejects and turns the pending row into a final one,
+   unless another run has begun meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as google_errors
 from google.cloud import bigquery
 
-from flows.destinations.base import LEDGER, Load, Receipt
+from flows.destinations.base import LEDGER, REJECTS, Load, Receipt, reconcile_rejects
 from flows.destinations.bigquery.connection import REST_LIMITS, BigQuerySession, connected, transaction
 from flows.destinations.bigquery.destination import BigQuery
 from flows.destinations.bigquery.errors import translate_errors
-from flows.destinations.bigquery.ledger import ledger_of, ledger_table, read_load
+from flows.destinations.bigquery.ledger import (
+    REJECTS_FILE_SCHEMA,
+    ledger_of,
+    ledger_table,
+    read_load,
+    rejects_table,
+    replace_rejects,
+)
+from flows.destinations.bigquery.staging_table import staging_table
 from flows.destinations.bigquery.tables import (
     CLUSTERED_BY,
     check_names,
@@ -75,7 +85,7 @@ class LoadJobs(BigQuery):
         started, month = time.perf_counter(), source.month
         with connected(self._address) as session:
             session.ensure_dataset()
-            tables = describe_tables(session, month.dataset.table, LEDGER)
+            tables = describe_tables(session, month.dataset.table, LEDGER, REJECTS)
             before = None if force else read_load(session, month, tables)
             if before and before.is_same_data(source.load):
                 self._publish_views(session)
@@ -84,6 +94,7 @@ class LoadJobs(BigQuery):
             definitions = [
                 trips_table(session, month.dataset, source.new_columns),
                 ledger_table(session),
+                rejects_table(session),
             ]
             tables = ensure_tables(session, definitions, tables)
             pending = self._begin(session, source)
@@ -123,31 +134,55 @@ class LoadJobs(BigQuery):
         return row
 
     def _finish(self, session: BigQuerySession, source: MonthInBucket, pending: Load) -> None:
-        """Make the pending row final; without effect if another run has replaced it."""
-        self._change_ledger(
-            session,
-            f"UPDATE {qualified(session, LEDGER)} SET row_count = {source.load.row_count}, "
-            f"source = {literal(source.load.source)}, loaded_at = {literal(dt.datetime.now(dt.UTC))} "
-            f"WHERE {ledger_of(session).is_month(pending.dataset, pending.file_month)} "
-            f"AND row_count = {PENDING} AND loaded_at = {literal(pending.loaded_at)}",
+        """Replace the rejects and make the pending row final, unless another run has replaced it."""
+        ledger = qualified(session, LEDGER)
+        is_ours = (
+            f"{ledger_of(session).is_month(pending.dataset, pending.file_month)} "
+            f"AND row_count = {PENDING} AND loaded_at = {literal(pending.loaded_at)}"
         )
+        final = (
+            f"UPDATE {ledger} SET row_count = {source.load.row_count}, "
+            f"source = {literal(source.load.source)}, loaded_at = {literal(dt.datetime.now(dt.UTC))} "
+            f"WHERE {is_ours}"
+        )
+        still_ours = f"EXISTS (SELECT 1 FROM {ledger} WHERE {is_ours})"
+        with _staged_rejects(session, source) as staging:
+            delete, *insert = replace_rejects(session, source.load, staging)
+            statements = [f"{delete} AND {still_ours}", *(f"{one} WHERE {still_ours}" for one in insert)]
+            self._change_ledger(session, transaction(*statements, final))
 
     def _change_ledger(self, session: BigQuerySession, sql: str) -> None:
         session.run_with_retry(sql, LEDGER, self._lock_timeout_seconds)
 
 
-def _job_config(source: MonthInBucket) -> bigquery.LoadJobConfig:
+@contextlib.contextmanager
+def _staged_rejects(session: BigQuerySession, source: MonthInBucket) -> Generator[str | None]:
+    """Load the rejects of the month into a staging table; most months have none."""
+    uri = source.rejects_uri
+    if uri is None:
+        yield None
+        return
+    with staging_table(session, source.month, REJECTS_FILE_SCHEMA) as staging, translate_errors():
+        config = _job_config(REJECTS_FILE_SCHEMA)
+        where: Any = {"location": session.location, **REST_LIMITS}
+        target = f"{session.dataset}.{staging}"
+        job = session.client.load_table_from_uri(uri, target, job_config=config, **where)
+        job.result(retry=REST_LIMITS["retry"], timeout=LOAD_SECONDS)
+        reconcile_rejects("bigquery", source.load.rejected_rows, int(job.output_rows or 0))
+        yield staging
+
+
+def _job_config(schema: Sequence[Mapping[str, str]], **layout: object) -> bigquery.LoadJobConfig:
     """Everything is given explicitly: format, schema, partitioning, what happens to the old rows."""
     options = bigquery.ParquetOptions()
     options.enum_as_string = True  # an ENUM would be loaded as BYTES
     options.enable_list_inference = False
     config: Any = bigquery.LoadJobConfig(
         source_format=bigquery.SourceFormat.PARQUET,
-        schema=source.month.dataset.bigquery_schema(source.new_columns),
+        schema=schema,
         write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
         create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
-        time_partitioning=bigquery.TimePartitioning("MONTH", FILE_MONTH),
-        clustering_fields=CLUSTERED_BY,
+        **layout,
     )
     config.parquet_options = options
     return config
@@ -196,8 +231,13 @@ def _insert(session: BigQuerySession, source: MonthInBucket, name: str) -> tuple
     month = source.month
     target = f"{session.dataset}.{month.dataset.table}${month.year:04}{month.month:02}"
     where: Any = {"job_id": name, "location": session.location, **REST_LIMITS}
+    config = _job_config(
+        month.dataset.bigquery_schema(source.new_columns),
+        time_partitioning=bigquery.TimePartitioning("MONTH", FILE_MONTH),
+        clustering_fields=CLUSTERED_BY,
+    )
     try:
-        job = session.client.load_table_from_uri(source.uri, target, job_config=_job_config(source), **where)
+        job = session.client.load_table_from_uri(source.uri, target, job_config=config, **where)
     except google_errors.Conflict:
         return session.client.get_job(**where), True
     return job, False

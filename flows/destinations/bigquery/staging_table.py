@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flows.destinations.bigquery.connection import REST_LIMITS, BigQuerySession
@@ -42,7 +42,9 @@ def new_name(month: TripMonth) -> str:
 
 
 @contextlib.contextmanager
-def staging_table(session: BigQuerySession, month: TripMonth, new_columns: Sequence[str]) -> Generator[str]:
+def staging_table(
+    session: BigQuerySession, month: TripMonth, schema: Sequence[Mapping[str, str]]
+) -> Generator[str]:
     """Create a staging table, and drop it at the end of the block.
 
     It also expires, in case the process is killed.
@@ -50,12 +52,11 @@ def staging_table(session: BigQuerySession, month: TripMonth, new_columns: Seque
     Args:
         session: whose dataset exists.
         month: which month is loaded into it.
-        new_columns: columns of the file that not every month has.
+        schema: its columns, as `Dataset.bigquery_schema` describes them.
 
     Yields:
         Its name.
     """
-    schema = month.dataset.bigquery_schema(new_columns)
     table = new_table(session, new_name(month), schema, "a month being loaded by taxi-etl; expires by itself")
     table.expires = dt.datetime.now(dt.UTC) + LIFETIME
     create_table(session, table)

@@ -65,12 +65,14 @@ def qualified(session: BigQuerySession, table: str) -> str:
     return quoted(f"{session.dataset}.{table}")
 
 
-def literal(value: str | int | dt.datetime | dt.date) -> str:
+def literal(value: str | int | dt.datetime | dt.date | None) -> str:
     """A value as a GoogleSQL literal, with every character in it allowed.
 
     Args:
-        value: text, a whole number, a date, or a time with its zone.
+        value: text, a whole number, a date, a time with its zone, or None for NULL.
     """
+    if value is None:
+        return "NULL"
     if isinstance(value, dt.datetime):
         return f"TIMESTAMP '{value.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S.%f}+00:00'"
     if isinstance(value, dt.date):

@@ -9,7 +9,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from flows.destinations.base import ALL_MONTHS, LEDGER, Holding, Load, Receipt, reconcile
+from flows.destinations.base import (
+    ALL_MONTHS,
+    LEDGER,
+    REJECTS,
+    Holding,
+    Load,
+    Receipt,
+    reconcile,
+    reconcile_rejects,
+)
 from flows.destinations.duckdb.connection import connected
 from flows.destinations.duckdb.ledger import ledger_of
 from flows.destinations.duckdb.query_progress import progress_reported
@@ -146,8 +155,23 @@ def _replace_month(connection: DuckDBPyConnection, staged: StagedMonth, load: Lo
     )
     [[rows]] = connection.execute(f"SELECT count(*) FROM {table} WHERE {FILE_MONTH} = ?", month).fetchall()
     reconcile("duckdb", staged.rows, rows)
+    _replace_rejects(connection, staged, load)
     ledger = ledger_of(connection)
     ensure_table(connection, LEDGER, ledger.columns)
     for statement, values in ledger.replace_row(load):
         connection.execute(statement, values)
     return int(rows)
+
+
+def _replace_rejects(connection: DuckDBPyConnection, staged: StagedMonth, load: Load) -> None:
+    """Replace the rejected rows of the month; most months have none."""
+    ledger = ledger_of(connection)
+    ensure_table(connection, REJECTS, ledger.reject_columns)
+    connection.execute(*ledger.delete_rejects(load))
+    inserted = 0
+    if staged.rejects_path:
+        source = "read_parquet($3, hive_partitioning = false)"
+        statement, values = ledger.insert_rejects(load, source)
+        path = glob.escape(str(staged.rejects_path.absolute()))
+        [[inserted]] = connection.execute(statement, [*values, path]).fetchall()
+    reconcile_rejects("duckdb", staged.rejected_rows, inserted)

@@ -2,6 +2,11 @@
 
 An object appears whole or not at all, together with its metadata, which is the ledger. How it works, and
 which roles it needs: docs/google.md.
+
+The rejects of a month are an object of their own, outside `data/`, where a wildcard over months would take
+them for trips. Two objects cannot be replaced in one step. The rejects come first, so that a new month never
+lacks its rejects; a run that ends in between leaves the old month as it was beside rejects whose metadata
+belongs to another load: the month then counts as not loaded, and the next run completes it.
 """
 
 from __future__ import annotations
@@ -18,7 +23,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from google.api_core.exceptions import NotFound
 
-from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, ReceiptStatus, reconcile
+from flows.destinations.base import (
+    ALL_MONTHS,
+    Holding,
+    Load,
+    Receipt,
+    ReceiptStatus,
+    reconcile,
+    reconcile_rejects,
+)
 from flows.destinations.gcs.connection import GcsAddress, GcsSession, GenerationConflict, connected
 from flows.destinations.gcs.ledger import StoredObject, crc32c_of, to_metadata
 from flows.destinations.gcs.upload import upload
@@ -94,6 +107,14 @@ class Gcs:
         """
         return f"{self.folder}data/{month.color}/{month.stem}.parquet"
 
+    def rejects_name(self, month: TripMonth) -> str:
+        """The name of the object with a month's rejects, such as `rejects/yellow/...-01.rejects.parquet`.
+
+        Args:
+            month: the month.
+        """
+        return f"{self.folder}rejects/{month.color}/{month.stem}.rejects.parquet"
+
     def publish(
         self, staged: StagedMonth, *, force: bool = False, report: ProgressCallback | None = None
     ) -> Receipt:
@@ -107,14 +128,13 @@ class Gcs:
         load = Load.of(staged)
 
         def attempt() -> tuple[int, ReceiptStatus]:
-            before = self._find(session, staged.month)
-            existing = before.load_of(staged.month) if before else None
+            before = self._find(session, self.object_name(staged.month))
+            existing = self._load_of(session, staged.month, before)
             if existing == load:  # our own: only the answer to its last chunk was lost
                 return load.row_count, "published"
             if existing and existing.is_same_data(load) and not force:
                 return existing.row_count, "unchanged"
-            replaces = before.generation if before else 0
-            return self._upload(session, staged, load, replaces, report), "published"
+            return self._replace(session, staged, load, before, report), "published"
 
         with connected(self._address) as session:
             rows, status = retry_transient(attempt, AFTER_CONFLICTS, retry_on=GenerationConflict)
@@ -125,28 +145,72 @@ class Gcs:
     def loaded(self, month: TripMonth) -> Load | None:
         """See `Destination.loaded`."""
         with connected(self._address) as session:
-            stored = self._find(session, month)
-        return stored.load_of(month) if stored else None
+            return self._load_of(session, month, self._find(session, self.object_name(month)))
 
     def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
         """See `Destination.holdings`."""
         prefix = f"{self.folder}data/{dataset.name}/"
         with connected(self._address) as session:
-            blobs = list(session.bucket.list_blobs(prefix=prefix, fields=LISTED_FIELDS, **session.options))
+            objects = self._list(session, prefix)
+            has_rejects = any(stored.load.rejected_rows for stored in objects if stored.load)
+            rejects = self._list(session, f"{self.folder}rejects/{dataset.name}/") if has_rejects else []
+        by_name = {stored.name: stored for stored in rejects}
         holdings: list[Holding] = []
-        for stored in map(StoredObject.of, blobs):
+        for stored in objects:
             iso = stored.name.removeprefix(f"{prefix}{dataset.name}_tripdata_").removesuffix(".parquet")
             try:
                 month = TripMonth.of_iso(dataset.name, iso)
             except ValueError:  # another object
                 continue
             if stored.name == self.object_name(month) and between[0] <= month.first_day <= between[1]:
-                holdings.append(stored.holding_of(month))
+                holdings.append(stored.holding_of(month, by_name.get(self.rejects_name(month))))
         return sorted(holdings, key=lambda holding: holding.file_month)
 
-    def _find(self, session: GcsSession, month: TripMonth) -> StoredObject | None:
-        blob = session.bucket.get_blob(self.object_name(month), **session.options)
+    def _list(self, session: GcsSession, prefix: str) -> list[StoredObject]:
+        blobs = session.bucket.list_blobs(prefix=prefix, fields=LISTED_FIELDS, **session.options)
+        return [StoredObject.of(blob) for blob in blobs]
+
+    def _find(self, session: GcsSession, name: str) -> StoredObject | None:
+        blob = session.bucket.get_blob(name, **session.options)
         return StoredObject.of(blob) if blob else None
+
+    def _load_of(self, session: GcsSession, month: TripMonth, stored: StoredObject | None) -> Load | None:
+        """The ledger entry of a month; None if its objects are not what was uploaded for that month."""
+        if not stored or not (load := stored.load):
+            return None
+        rejects = self._find(session, self.rejects_name(month)) if load.rejected_rows else None
+        return load if stored.holding_of(month, rejects).reconciles else None
+
+    def _replace(
+        self,
+        session: GcsSession,
+        staged: StagedMonth,
+        load: Load,
+        before: StoredObject | None,
+        report: ProgressCallback | None,
+    ) -> int:
+        """Replace the rejects, then the month; returns the rows that the object then has."""
+        name = self.rejects_name(staged.month)
+        rejects = self._find(session, name) if before or staged.rejects_path else None
+        if staged.rejects_path:
+            self._upload_rejects(session, staged.rejects_path, name, load, rejects)
+        else:
+            reconcile_rejects(self.name, load.rejected_rows, 0)
+        rows = self._upload(session, staged, load, before.generation if before else 0, report)
+        if rejects and not staged.rejects_path:  # only now: until here they belonged to the month
+            with contextlib.suppress(NotFound, GenerationConflict):  # another run has replaced them
+                session.bucket.blob(name).delete(if_generation_match=rejects.generation, **session.options)
+        return rows
+
+    def _upload_rejects(
+        self, session: GcsSession, path: Path, name: str, load: Load, before: StoredObject | None
+    ) -> None:
+        with explain_unreadable(path), path.open("rb") as file:
+            reconcile_rejects(self.name, load.rejected_rows, pq.read_metadata(file).num_rows)
+            blob = session.bucket.blob(name)
+            blob.crc32c = crc32c = crc32c_of(file)
+            blob.metadata = to_metadata(load, crc32c)
+            upload(session, blob, file, before.generation if before else 0, lambda _: None)
 
     def _upload(
         self,
@@ -168,7 +232,7 @@ class Gcs:
             reconcile(self.name, staged.rows, rows)
             blob = session.bucket.blob(self.object_name(staged.month))
             blob.crc32c = crc32c = crc32c_of(file)
-            blob.metadata = to_metadata(load, crc32c)
+            blob.metadata = to_metadata(load, crc32c, staged.odd)
             upload(session, blob, file, replaces, progress)
         stored = StoredObject.of(blob)
         try:

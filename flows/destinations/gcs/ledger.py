@@ -7,7 +7,8 @@ allows 8 KiB of metadata: nothing that grows belongs in it.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 CONTENT_CRC32C = "content_crc32c"
 """Our own copy of the checksum; it differs from the server's if other content has come under the metadata."""
+
+ODD_ROWS = "odd_rows"
+"""Rows by what is odd about them, as JSON; what judges the month on its way out of the bucket."""
 
 LONGEST_SOURCE = 2048
 PIECE_BYTES = 2**18
@@ -63,46 +67,63 @@ class StoredObject:
             metadata=dict(blob.metadata or {}),
         )
 
-    def load_of(self, month: TripMonth) -> Load | None:
-        """The ledger entry of a month; None if the object is not what was uploaded for that month.
+    @property
+    def load(self) -> Load | None:
+        """The ledger entry in the metadata; None if there is none."""
+        return from_metadata(self.metadata)
 
-        Args:
-            month: the month that the object should hold.
-        """
-        holding = self.holding_of(month)
-        return holding.load if holding.reconciles else None
+    @property
+    def odd_rows(self) -> dict[str, int]:
+        """Rows by what is odd about them; empty if an earlier version has uploaded the object."""
+        return json.loads(self.metadata.get(ODD_ROWS, "{}"))
 
-    def holding_of(self, month: TripMonth) -> Holding:
+    @property
+    def is_as_uploaded(self) -> bool:
+        """Whether the content is still that which came with the metadata."""
+        return self.metadata.get(CONTENT_CRC32C) == self.crc32c
+
+    def holding_of(self, month: TripMonth, rejects: StoredObject | None) -> Holding:
         """Describe the object as the holding of a month.
 
         Args:
             month: whose object this should be.
+            rejects: the object with the month's rejects, if there is one.
 
         Returns:
             The ledger entry, if it is one of this month, and the rows that were counted when this very
-            content was uploaded; the rows of any other content are unknown.
+            content was uploaded; the rows of any other content are unknown. Rejects that were uploaded with
+            another load of the month do not count.
         """
-        load = from_metadata(self.metadata)
+        load = self.load
         if load is None or (load.dataset, load.file_month) != (month.color, month.first_day):
             return Holding(month.first_day, None, None)
-        is_ours = self.metadata.get(CONTENT_CRC32C) == self.crc32c
-        return Holding(month.first_day, load, load.row_count if is_ours else None)
+        has_rejects = rejects is not None and rejects.is_as_uploaded and rejects.load == load
+        return Holding(
+            month.first_day,
+            load,
+            load.row_count if self.is_as_uploaded else None,
+            load.rejected_rows if has_rejects else 0,
+        )
 
 
-def to_metadata(load: Load, crc32c: str) -> dict[str, str]:
+def to_metadata(load: Load, crc32c: str, odd: Iterable[tuple[str, int]] = ()) -> dict[str, str]:
     """Turn a ledger entry into the metadata of an object.
 
     Args:
         load: the entry.
         crc32c: checksum of the content, in base64.
+        odd: rows by what is odd about them, see `transforms.quality`.
 
     Returns:
-        Every field of the entry as text, and the checksum.
+        Every field of the entry as text, the checksum, and the counts.
     """
-    fields = {name: str(value) for name, value in asdict(load).items()}
+    fields = {name: str(value) for name, value in asdict(load).items() if value is not None}
     fields["source"] = load.source[:LONGEST_SOURCE]
+    if load.warnings:
+        fields["warnings"] = load.warnings[:LONGEST_SOURCE]
     fields["loaded_at"] = load.loaded_at.isoformat()
-    return {**fields, CONTENT_CRC32C: crc32c}
+    counts = {ODD_ROWS: json.dumps(dict(odd))} if odd else {}
+    return {**fields, CONTENT_CRC32C: crc32c, **counts}
 
 
 def from_metadata(metadata: Mapping[str, str]) -> Load | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from flows.destinations.gcs.destination import Gcs, read_footer, read_part
 from flows.destinations.gcs.ledger import StoredObject, crc32c_of
 from flows.errors import DestinationBusy, ReconciliationError, SchemaDrift, SourceCorrupt, SourceNotFound
 from flows.runtime import ProgressCallback, atomic_write
-from flows.staging import StagedMonth
+from flows.staging import StagedMonth, null_counts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +34,8 @@ class MonthInBucket:
         stored: the object.
         load: its ledger entry.
         new_columns: columns that the dataset does not declare, carried along as text.
+        nulls: rows without a value, by column.
+        rejects: the object with its rejects; None if it has none.
     """
 
     month: TripMonth
@@ -40,19 +43,33 @@ class MonthInBucket:
     stored: StoredObject
     load: Load
     new_columns: tuple[str, ...]
+    nulls: Mapping[str, int] = field(default_factory=dict)
+    rejects: StoredObject | None = None
 
     @property
     def uri(self) -> str:
         """`gs://bucket/name`. NOTE: BigQuery refuses URIs that name a generation."""
         return f"gs://{self.bucket}/{self.stored.name}"
 
-    def as_staged(self, path: Path, rows: int | None = None, more: tuple[str, ...] = ()) -> StagedMonth:
+    @property
+    def rejects_uri(self) -> str | None:
+        """The same of its rejects; None if it has none."""
+        return self.rejects and f"gs://{self.bucket}/{self.rejects.name}"
+
+    def as_staged(
+        self,
+        path: Path,
+        rows: int | None = None,
+        more: tuple[str, ...] = (),
+        rejects_path: Path | None = None,
+    ) -> StagedMonth:
         """Describe the month as a staged one.
 
         Args:
             path: where its rows are.
             rows: how many, if transforms have changed that.
             more: row transforms that were applied after the download.
+            rejects_path: where its rejects are, if they have been downloaded.
 
         Returns:
             The staged month.
@@ -67,12 +84,14 @@ class MonthInBucket:
             source_rows=load.source_rows,
             rejected_rows=load.rejected_rows,
             dropped_rows=load.source_rows - load.rejected_rows - rows,
-            rejects_path=None,
+            rejects_path=rejects_path,
             source=load.source,
             source_sha256=load.source_sha256,
             schema_version=load.schema_version,
             row_transforms=(*before, *more),
             new_columns=self.new_columns,
+            odd=tuple(self.stored.odd_rows.items()),
+            warnings=tuple(filter(None, (load.warnings or "").split("; "))),
         )
 
 
@@ -97,15 +116,16 @@ class MonthsInBucket(Gcs):
         uri = f"gs://{self.bucket}/{self.object_name(month)}"
         upload = f"taxi-etl web-to-gcs --color {month.color} --year {month.year} --months {month.month}"
         with connected(self._address) as session:
-            stored = self._find(session, month)
+            stored = self._find(session, self.object_name(month))
             if stored is None:
                 raise SourceNotFound(f"there is no {uri}; upload the month first: {upload}")
-            load = stored.load_of(month)
+            load = self._load_of(session, month, stored)
             if load is None:
                 raise SourceCorrupt(
-                    f"{uri} does not say what it was made from, or was changed since; upload it again: "
-                    f"{upload} --force"
+                    f"{uri} does not say what it was made from, or it or its rejects were changed since; "
+                    f"upload it again: {upload} --force"
                 )
+            rejects = self._find(session, self.rejects_name(month)) if load.rejected_rows else None
             footer = read_footer(session, stored)
         if footer.num_rows != load.row_count:
             raise ReconciliationError(
@@ -113,7 +133,8 @@ class MonthsInBucket(Gcs):
                 f"again: {upload} --force"
             )
         new_columns = _new_columns(month, footer.schema.to_arrow_schema(), f"{upload} --force")
-        return MonthInBucket(month, self.bucket, stored, load, new_columns)
+        nulls = null_counts(footer)
+        return MonthInBucket(month, self.bucket, stored, load, new_columns, nulls, rejects)
 
     def is_current(self, month_object: MonthInBucket) -> bool:
         """Whether the object has not been replaced since it was found.
@@ -122,23 +143,20 @@ class MonthsInBucket(Gcs):
             month_object: as it was found.
         """
         with connected(self._address) as session:
-            stored = self._find(session, month_object.month)
+            stored = self._find(session, self.object_name(month_object.month))
         return stored is not None and stored.generation == month_object.stored.generation
 
-    def download(
-        self, month_object: MonthInBucket, path: Path, report: ProgressCallback | None = None
-    ) -> None:
+    def download(self, stored: StoredObject, path: Path, report: ProgressCallback | None = None) -> None:
         """Download an object; the file appears only when it is whole and its checksum right.
 
         Args:
-            month_object: the object; another generation is not accepted.
+            stored: the object; another generation is not accepted.
             path: destination file; replaced.
             report: called with (bytes done, total bytes).
 
         Raises:
             DestinationBusy: the object has been replaced meanwhile.
         """
-        stored = month_object.stored
         with (
             connected(self._address) as session,
             atomic_write(path) as temporary,
@@ -150,7 +168,7 @@ class MonthsInBucket(Gcs):
                     report(file.tell(), stored.size)
             if crc32c_of(file) != stored.crc32c:
                 raise DestinationBusy(
-                    f"{month_object.uri} arrived damaged (checksum differs)", "run it again"
+                    f"gs://{self.bucket}/{stored.name} arrived damaged (checksum differs)", "run it again"
                 )
             file.flush()  # atomic_write syncs and renames it before it is closed
 

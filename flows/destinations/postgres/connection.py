@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import psycopg
@@ -154,6 +154,25 @@ class PostgresSession:
         """
         with self._translate_errors():
             return self._connection.execute(sql.encode(), values or None).fetchall()
+
+    def copy(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
+        """Copy rows into a table.
+
+        Args:
+            sql: the statement, `COPY ... FROM STDIN`.
+            rows: read while they are sent.
+
+        Returns:
+            The rows that the server has counted.
+
+        Raises:
+            DestinationBusy, DestinationRefused: the server does not accept them; see `statement_error`.
+        """
+        with self._translate_errors(), self._connection.cursor() as cursor:
+            with cursor.copy(sql.encode()) as copy:
+                for row in rows:
+                    copy.write_row(row)
+            return cursor.rowcount
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[None]:

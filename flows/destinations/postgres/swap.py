@@ -91,7 +91,7 @@ def replace_month(
 
         def swap() -> None:
             with budget.transaction(session, attempt_seconds):
-                _swap(session, names, load, index_count)
+                _swap(session, names, staged, load, index_count)
 
         policy = RetryPolicy(None, 0.05, 0.5, budget.left_seconds, CONTENTION)
         retry_transient(swap, policy, retry_on=LockNotAvailable, before_pause=_announcing(session, names))
@@ -127,12 +127,14 @@ def _prepare_tables(
         ledger.ensure(session)
 
 
-def _swap(session: PostgresSession, names: MonthNames, load: Load, index_count: int) -> None:
-    """Put the loading table and its ledger row in the old ones' place: a transaction of milliseconds."""
+def _swap(
+    session: PostgresSession, names: MonthNames, staged: StagedMonth, load: Load, index_count: int
+) -> None:
+    """Put the loading table, its ledger row and its rejects in the old ones' place, within milliseconds."""
     parent, month, loading = map(session.qualified, (names.parent, names.month, names.loading))
     # One swap at a time. Readers are locked out only from the DROP on, and never by a new month.
     session.execute(f"LOCK TABLE ONLY {parent} IN SHARE UPDATE EXCLUSIVE MODE")
-    ledger.write(session, load)
+    ledger.write(session, load, staged)
     _align_columns(session, names)
     if is_attached(session, names):
         # An autovacuum of the old month gives way to this lock, with which readers still pass.

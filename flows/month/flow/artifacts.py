@@ -170,7 +170,7 @@ def load_table(outcome: MonthOutcome) -> list[dict[str, Any]]:
         outcome: of the month.
 
     Returns:
-        One row per step: `step`, `what` (file or table), `rows` (None if the step failed), `status`, and
+        One row per step: `step`, `what` (file, table, warning), `rows` (None if none), `status`, and
         `seconds` as text (empty if not measured).
     """
     steps: list[dict[str, Any]] = []
@@ -180,6 +180,7 @@ def load_table(outcome: MonthOutcome) -> list[dict[str, Any]]:
             _step("source", staged.source, staged.source_rows, f"{staged.rejected_rows:,} rejected{dropped}"),
             _step("Parquet", str(staged.path), staged.rows, "as before" if staged.reused else "staged"),
         ]
+        steps += [_step("gate", warning, None, "warning") for warning in staged.warnings]
     table = outcome.month.dataset.table
     steps += [
         _step(name, table, receipt.rows, receipt.status, f"{receipt.seconds:.2f}")

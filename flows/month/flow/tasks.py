@@ -24,6 +24,7 @@ from flows.month.steps import STEP_RETRIES
 from flows.runtime import announce_retry
 from flows.sources import LandedFile, SourceFile
 from flows.staging import QualityReport, StagedMonth, StagingOptions
+from transforms.gates import RowCounts
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -183,16 +184,17 @@ def submit_publish(
 
 
 @task(name="quality", task_run_name="quality {staged.month.label}", cache_policy=NO_CACHE)
-def quality(staged: StagedMonth) -> QualityReport:
-    """Count what is odd in the month.
+def quality(staged: StagedMonth, counts: RowCounts) -> QualityReport:
+    """Report what is odd in the month.
 
     Args:
         staged: the month.
+        counts: of its rows.
 
     Returns:
         The report.
     """
-    return steps.quality(staged, log=_log)
+    return steps.quality(staged, counts, log=_log)
 
 
 class _Submitted(Generic[Result]):

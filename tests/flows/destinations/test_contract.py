@@ -10,7 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_type_hints
 
 import pyarrow.parquet as pq
 import pytest
@@ -26,7 +26,8 @@ from support.destinations import (
     rows_of,
 )
 
-from flows.destinations import DESTINATIONS, LEDGER
+from flows.destinations import DESTINATIONS, LEDGER, REJECTS, Load
+from flows.destinations.ledger import SQL_TYPES
 from flows.errors import ReconciliationError, SchemaDrift, TaxiError
 from transforms.dataset import FILE_MONTH, ColumnType
 from transforms.datasets import DATASETS
@@ -225,6 +226,98 @@ def test_columns_with_awkward_names(store: Harness, months: Months, grows: bool)
     for month in staged:
         store.make().publish(month)
     assert_holds(store, *staged)
+
+
+BAD_LINES = (
+    b"1,2",
+    b"NUL \0 and \xff bytes",
+    b"tab\t, 'quote', back\\slash",
+    b'no ""quote"" \xf0\x9f\x98\x80',
+)
+
+
+def _expected_rejects(*months: StagedMonth) -> list[tuple[object, ...]]:
+    return sorted(
+        (staged.month.color, staged.month.first_day, *row)
+        for staged in months
+        if staged.rejects_path
+        for row in zip(*pq.read_table(staged.rejects_path).to_pydict().values(), strict=True)
+    )
+
+
+def test_rejects_are_there_and_replaced_with_their_month(store: Harness, months: Months) -> None:
+    january, february = months.with_rejects(JANUARY, *BAD_LINES), months.with_rejects(FEBRUARY, b"?")
+    for staged in (january, february, months.synthetic(MARCH, 500)):
+        store.make().publish(staged)
+    expected = _expected_rejects(january, february)
+    assert store.rejects() == expected
+    assert [row[3] for row in expected] == [
+        "1,2",
+        "NUL \\x00 and \\xff bytes",
+        "tab\t, 'quote', back\\slash",
+        'no ""quote"" 😀',
+        "?",
+    ]
+    [holding] = store.make().holdings(JANUARY.dataset, (JANUARY.first_day, JANUARY.first_day))
+    assert (holding.rejects, holding.reconciles) == (len(BAD_LINES), True)
+    assert store.make().publish(january).status == "unchanged"
+
+    fewer = months.with_rejects(JANUARY, b"other", b"lines")
+    store.make().publish(fewer)
+    assert store.rejects() == _expected_rejects(fewer, february)
+    assert_holds(store, fewer, february, months.synthetic(MARCH, 500))
+
+    none = months.synthetic(JANUARY, 500)
+    store.make().publish(none)
+    assert store.rejects() == _expected_rejects(february)
+
+
+def test_rejects_that_do_not_add_up_leave_the_month_as_it_was(store: Harness, months: Months) -> None:
+    old = months.with_rejects(JANUARY, b"old")
+    store.make().publish(old)
+    new = months.with_rejects(JANUARY, *BAD_LINES)
+    for wrong in (replace(new, rejected_rows=7), replace(new, rejects_path=None)):
+        with pytest.raises(ReconciliationError, match="taxi_rejects"):
+            store.make().publish(wrong)
+        assert_holds(store, old)
+        assert store.rejects() == _expected_rejects(old)
+
+
+def test_a_month_whose_rejects_are_gone_is_loaded_again(warehouse: Harness, months: Months) -> None:
+    staged = months.with_rejects(JANUARY, *BAD_LINES)
+    for damage in (f"DELETE FROM {REJECTS} WHERE {OF_JANUARY}", f"DROP TABLE {REJECTS}"):
+        warehouse.make().publish(staged)
+        warehouse.execute(damage)
+        assert warehouse.make().loaded(JANUARY) is None
+        assert warehouse.make().publish(staged).status == "published"
+        assert warehouse.rejects() == _expected_rejects(staged)
+
+
+def test_a_ledger_of_an_earlier_version_is_read_and_grows(warehouse: Harness, months: Months) -> None:
+    staged = replace(months.trips(JANUARY), warnings=("zero_distance 0.3 > 0.2",))
+    warehouse.make().publish(staged)
+    load = warehouse.make().loaded(JANUARY)
+    assert load.warnings == "zero_distance 0.3 > 0.2"
+    _make_earlier_ledger(warehouse, load)
+    before = warehouse.make().loaded(JANUARY)
+    assert before == replace(load, warnings=None)
+    assert warehouse.make().publish(staged).status == "unchanged"
+
+    warehouse.make().publish(months.trips(FEBRUARY))
+
+    assert warehouse.make().loaded(JANUARY) == before
+    assert "warnings" in warehouse.read(LEDGER).column_names
+
+
+def _make_earlier_ledger(warehouse: Harness, load: Load) -> None:
+    """Put the ledger of a version without rejects and warnings in place of today's."""
+    hints = {name: hint for name, hint in get_type_hints(Load).items() if name != "warnings"}
+    types = {name: getattr(SQL_TYPES[hint], warehouse.make().name) for name, hint in hints.items()}
+    warehouse.execute(f"DROP TABLE {REJECTS}")
+    warehouse.execute(f"DROP TABLE {LEDGER}")
+    warehouse.execute(f"CREATE TABLE {LEDGER} ({', '.join(map(' '.join, types.items()))})")
+    values = (f"CAST('{getattr(load, name)}' AS {kind})" for name, kind in types.items())
+    warehouse.execute(f"INSERT INTO {LEDGER} ({', '.join(types)}) VALUES ({', '.join(values)})")
 
 
 def test_a_column_that_cannot_be_called_so_is_refused(store: Harness, months: Months) -> None:

@@ -155,7 +155,7 @@ def test_a_line_that_does_not_fit_is_rejected_with_its_number_its_text_and_the_r
 ) -> None:
     repaired = Repaired(lines(GOOD, GOOD, bad, GOOD), tmp_path)
     ((number, raw, why),) = repaired.rejects
-    assert (number, raw) == (4, bad.decode(errors="backslashreplace"))
+    assert (number, raw) == (4, _shown(bad))
     assert why.startswith(reason)
     assert repaired.rows == [GOOD_ROW] * 3
     assert repaired.counts == (3, 0, 0, 1)
@@ -163,7 +163,11 @@ def test_a_line_that_does_not_fit_is_rejected_with_its_number_its_text_and_the_r
 
 def test_bytes_that_are_no_text_are_shown_as_escapes(tmp_path: Path) -> None:
     ((_, raw, _),) = Repaired(lines(GOOD, b"a\xff\xc3b\0"), tmp_path).rejects
-    assert raw == "a\\xff\\xc3b\0"
+    assert raw == "a\\xff\\xc3b\\x00"
+
+
+def _shown(text: bytes) -> str:
+    return text.decode(errors="backslashreplace").replace("\0", "\\x00")
 
 
 # Values that fit
@@ -560,7 +564,7 @@ def test_every_line_is_accounted_for_and_every_value_is_right(
     assert numbers == sorted(set(numbers))
     for number, raw, reason in repaired.rejects:
         assert reason
-        assert raw == texts[number - 2].rstrip(b"\r").decode(errors="backslashreplace")
+        assert raw == _shown(texts[number - 2].rstrip(b"\r"))
         assert not generated[number - 2][1], "a good line was rejected"
     assert repr(repaired.rows) == repr(read_what_was_not_rejected(texts, set(numbers)))
 

@@ -23,7 +23,7 @@ from support.bigquery_harness import BigQueryHarness
 from support.destinations import Place, assert_holds, rows_of
 from support.trips import assert_equals_pandas, needs_real_trips, read_with_pandas, real_month
 
-from flows.destinations import LEDGER, Load, make_destination
+from flows.destinations import LEDGER, REJECTS, Load, make_destination
 from flows.destinations.bigquery.connection import emulator_endpoints
 from flows.destinations.bigquery.errors import to_taxi_error
 from flows.destinations.bigquery.tables import literal
@@ -274,7 +274,7 @@ def _assert_there(emulated: Emulated, *months: StagedMonth) -> None:
         load = emulated.place.make().loaded(month.month)
         assert load is not None
         assert astuple(load)[:-1] == astuple(Load.of(month))[:-1]
-    assert emulated.tables() == {table, LEDGER}
+    assert emulated.tables() == {table, LEDGER, REJECTS}
 
 
 @pytest.mark.parametrize("color", DATASETS)

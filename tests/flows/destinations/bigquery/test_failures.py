@@ -14,7 +14,7 @@ import pytest
 from support.bigquery_harness import MOMENTS, BigQueryHarness, die_at
 from support.destinations import Apart, assert_holds
 
-from flows.destinations import LEDGER
+from flows.destinations import LEDGER, REJECTS
 from flows.destinations.bigquery import (
     connection as bigquery_connection,
 )
@@ -77,7 +77,7 @@ def test_a_killed_process(harness: BigQueryHarness, months: Months, moment: str)
 
     assert harness.make().publish(new).status == ("unchanged" if swapped else "published")
     assert_holds(harness, new, other)
-    assert harness.all_tables() == {TABLE, LEDGER}
+    assert harness.all_tables() == {TABLE, LEDGER, REJECTS}
 
 
 def test_a_staging_table_expires_by_itself(harness: BigQueryHarness, months: Months) -> None:
@@ -106,7 +106,7 @@ def test_only_what_killed_runs_on_this_machine_left_is_dropped(
         harness.create_table(name, JANUARY.dataset.types())
     assert len(harness.all_tables()) == 2 + 1 + len(theirs)
     harness.make().publish(months.trips(JANUARY))
-    assert harness.all_tables() == {TABLE, LEDGER, *theirs}
+    assert harness.all_tables() == {TABLE, LEDGER, REJECTS, *theirs}
 
 
 # The connection breaks, the server fails
@@ -127,7 +127,7 @@ def test_a_stream_is_resumed_where_it_was(
     assert outcomes.count(error) == 2
     # What was written and not answered is sent again, and the server says so.
     assert ("ALREADY_EXISTS" in outcomes) is applied
-    assert harness.all_tables() == {TABLE, LEDGER}
+    assert harness.all_tables() == {TABLE, LEDGER, REJECTS}
 
 
 def test_a_lost_request_is_sent_again_with_everything_after_it(
@@ -312,7 +312,7 @@ def test_other_transactions_are_not_waited_for_for_ever(harness: BigQueryHarness
         harness.make().publish(months.trips(JANUARY, 80))
     harness.server.abort_transactions(0)
     assert_holds(harness, old)
-    assert harness.all_tables() == {TABLE, LEDGER}
+    assert harness.all_tables() == {TABLE, LEDGER, REJECTS}
 
 
 def test_a_large_file_goes_through_several_streams(

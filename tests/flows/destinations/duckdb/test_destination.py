@@ -23,7 +23,7 @@ import pytest
 from support.destinations import Apart, DuckDBHarness, Months, assert_holds
 
 import flows.runtime.files
-from flows.destinations import LEDGER, make_destination
+from flows.destinations import LEDGER, REJECTS, make_destination
 from flows.destinations.duckdb import connection as duckdb_connection
 from flows.destinations.duckdb import destination as duckdb_file
 from flows.destinations.duckdb.destination import DuckDBFile
@@ -521,7 +521,7 @@ def test_spellings_of_a_table_share_it(harness: DuckDBHarness, months: Months) -
     harness.create_table(TABLE.upper(), {"FARE_amount": ColumnType.FLOAT, FILE_MONTH: ColumnType.DATE})
     harness.make().publish(months.trips(JANUARY))
     assert harness.make().loaded(JANUARY)
-    assert harness.tables() == {TABLE.upper(), LEDGER}
+    assert harness.tables() == {TABLE.upper(), LEDGER, REJECTS}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from support.destinations import assert_holds
 from support.postgres_harness import destination
 from support.trips import REAL_YELLOW, assert_equals_pandas, needs_real_trips, read_with_pandas, real_month
 
-from flows.destinations import LEDGER, make_destination
+from flows.destinations import LEDGER, REJECTS, make_destination
 from flows.destinations.postgres.tables import lock_key
 from flows.errors import LockTimeout
 from flows.settings import Settings
@@ -143,7 +143,7 @@ def test_a_swap_that_finds_no_gap_gives_up_and_leaves_nothing(
         with pytest.raises(LockTimeout, match=says):
             destination(postgres, lock_timeout_seconds=0.3, swap_timeout_seconds=0.1).publish(new)
         reader.execute("COMMIT")
-    assert postgres.tables() == {TABLE, MONTH, LEDGER}
+    assert postgres.tables() == {TABLE, MONTH, LEDGER, REJECTS}
     assert_holds(harness, old)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.postgres_harness import destination
 
-from flows.destinations import LEDGER
+from flows.destinations import LEDGER, REJECTS
 from flows.destinations.postgres.address import PostgresAddress
 from flows.settings import Settings
 from transforms.trip_month import TripMonth
@@ -123,7 +123,7 @@ def test_moving_from_the_tutorial(postgres: Database, months: Months, keeps: boo
         assert postgres.rows(compare) == [(1, 50)]
         assert postgres.value(without_passengers) >= 0
         postgres.execute(drop_old)
-    assert postgres.tables() == {TABLE, f"{TABLE}_2021_01", LEDGER}
+    assert postgres.tables() == {TABLE, f"{TABLE}_2021_01", LEDGER, REJECTS}
 
 
 def test_settings_and_defaults_are_those_of_the_program() -> None:

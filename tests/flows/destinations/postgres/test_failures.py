@@ -13,7 +13,7 @@ from support.destinations import Apart, assert_holds
 from support.postgres_harness import MOMENTS, PostgresHarness, destination, die_at
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from flows.destinations import LEDGER
+from flows.destinations import LEDGER, REJECTS
 from flows.destinations.postgres.loading_table import LOADING_COMMENT
 from flows.destinations.postgres.tables import lock_key
 from flows.errors import DestinationBusy, Transient
@@ -60,7 +60,7 @@ def test_a_process_killed_around_the_swap(
 
     assert harness.make().publish(new).status == ("unchanged" if swapped else "published")
     assert_holds(harness, new, other)
-    assert postgres.tables() == {TABLE, MONTH, f"{TABLE}_2021_02", LEDGER}
+    assert postgres.tables() == {TABLE, MONTH, f"{TABLE}_2021_02", LEDGER, REJECTS}
 
 
 def test_the_next_run_removes_what_others_left_and_nothing_else(
@@ -83,11 +83,11 @@ def test_the_next_run_removes_what_others_left_and_nothing_else(
         holder.fetchall()
         harness.make().publish(months.trips(FEBRUARY))
         theirs = {under_way, lookalike, unnamed}
-        assert postgres.tables() == {TABLE, f"{TABLE}_2021_02", LEDGER, *theirs}
+        assert postgres.tables() == {TABLE, f"{TABLE}_2021_02", LEDGER, REJECTS, *theirs}
     while postgres.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"):
         pass
     assert harness.make().publish(months.trips(FEBRUARY)).status == "unchanged"
-    assert postgres.tables() == {TABLE, f"{TABLE}_2021_02", LEDGER, lookalike, unnamed}
+    assert postgres.tables() == {TABLE, f"{TABLE}_2021_02", LEDGER, REJECTS, lookalike, unnamed}
 
 
 # The connection is cut
@@ -189,7 +189,7 @@ def test_a_connection_that_is_cut(
 
     assert harness.make().publish(new).status == "published"
     assert_holds(harness, new)
-    assert postgres.tables() == {TABLE, MONTH, LEDGER}
+    assert postgres.tables() == {TABLE, MONTH, LEDGER, REJECTS}
 
 
 def test_a_connection_that_is_cut_before_the_commit_is_answered(
@@ -232,11 +232,11 @@ def test_a_killed_server(own_server: WheelServer, killable: Database, months: Mo
 
     own_server.embedded.start()
     assert target.loaded(JANUARY) == loaded
-    assert killable.tables() == {TABLE, MONTH, LOADING, LEDGER}
+    assert killable.tables() == {TABLE, MONTH, LOADING, LEDGER, REJECTS}
     assert killable.value(f"SELECT count(*) FROM {TABLE}") == old.rows
     assert target.publish(new).status == "published"
     assert killable.value(f"SELECT count(*) FROM {TABLE}") == new.rows
-    assert killable.tables() == {TABLE, MONTH, LEDGER}
+    assert killable.tables() == {TABLE, MONTH, LEDGER, REJECTS}
 
 
 def test_a_server_that_starts_again_is_tried_again(

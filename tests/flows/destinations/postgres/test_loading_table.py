@@ -8,7 +8,7 @@ import pytest
 from support.destinations import assert_holds
 from support.postgres_harness import destination
 
-from flows.destinations import LEDGER
+from flows.destinations import LEDGER, REJECTS
 from flows.errors import DestinationBusy, DestinationRefused, SchemaDrift
 from transforms.trip_month import TripMonth
 
@@ -119,7 +119,7 @@ def test_a_row_that_breaks_a_rule_is_said_with_its_number(
     with pytest.raises(DestinationRefused, match=rf"row 40001 of {new.path}: .*{says}") as refused:
         destination(filled).publish(new)
     assert "\n" not in refused.value.message
-    assert filled.tables() == {TABLE, MONTH, LEDGER}
+    assert filled.tables() == {TABLE, MONTH, LEDGER, REJECTS}
     assert filled.value(f"SELECT count(*) FROM {TABLE}") == old.rows
 
 

@@ -12,7 +12,7 @@ import pytest
 from support.destinations import assert_holds
 from support.postgres_harness import destination
 
-from flows.destinations import LEDGER
+from flows.destinations import LEDGER, REJECTS
 from flows.destinations.postgres.address import PostgresAddress
 from flows.destinations.postgres.connection import connected
 from flows.destinations.postgres.loading_table import check_target
@@ -142,7 +142,7 @@ def test_a_view_on_a_months_own_table_is_not_dropped(
     postgres.execute(f"CREATE VIEW mine AS SELECT * FROM {MONTH}")
     with pytest.raises(DestinationRefused, match=r"other objects depend on it.*view mine.*2BP01"):
         destination(postgres).publish(months.trips(JANUARY, 80, first=500))
-    assert postgres.tables() == {TABLE, MONTH, LEDGER}
+    assert postgres.tables() == {TABLE, MONTH, LEDGER, REJECTS}
     assert_holds(harness, old)
 
 
@@ -172,7 +172,7 @@ def test_whole_numbers_do_not_get_into_a_double_column(
     says = "fare_amount is double precision, in the file bigint"
     with pytest.raises(SchemaDrift, match=says):
         destination(postgres).publish(wrong, force=True)
-    assert postgres.tables() == {TABLE, MONTH, LEDGER}
+    assert postgres.tables() == {TABLE, MONTH, LEDGER, REJECTS}
     assert_holds(harness, old)
 
 
@@ -211,7 +211,7 @@ def test_a_nul_in_a_text_is_refused_clearly(
     with pytest.raises(DestinationRefused, match=r"cannot store the character \\x00 in text") as refused:
         destination(postgres).publish(wrong, force=True)
     assert "\n" not in str(refused.value)
-    assert postgres.tables() == {TABLE, MONTH, LEDGER}
+    assert postgres.tables() == {TABLE, MONTH, LEDGER, REJECTS}
     assert_holds(harness, old)
 
 
@@ -239,7 +239,7 @@ def test_any_name_a_user_may_choose(postgres: Database, months: Months, table: s
     target.publish(months.trips(JANUARY, 80, first=500, new=["tip_jar"]))
     assert target.publish(months.trips(FEBRUARY)).status == "published"
     assert postgres.value(f"SELECT count(*) FROM {quoted}") == 130
-    assert postgres.tables() == {LEDGER, table, f"{table}_2021_01", f"{table}_2021_02"}
+    assert postgres.tables() == {LEDGER, REJECTS, table, f"{table}_2021_01", f"{table}_2021_02"}
     load = target.loaded(JANUARY)
     assert load is not None
     assert (load.dataset, load.row_count) == ("yellow", 80)
