@@ -72,7 +72,8 @@ coverage: $(STAMP) ## the same, and the share of flows and transforms that it ru
 	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --cov --cov-report=term
 
 torture: $(STAMP) ## the long mode of kills, faults, hostile files and soak; writes docs/reliability.json
-	TAXI_TEST_TORTURE=1 $(RUN)python -m pytest tests/torture tests/flows/staging/test_hostile_files.py
+	TAXI_TEST_TORTURE=1 $(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder \
+		tests/torture tests/flows/staging/test_hostile_files.py tests/flows/staging/test_generated_files.py
 
 check: $(STAMP) ## format, lint, types, layers, lock
 	$(RUN)ruff format --check .
