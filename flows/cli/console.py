@@ -28,7 +28,14 @@ from flows.cli.process_time import seconds_since_start
 from flows.cli.signals import interruptible, print_interrupted, received_interrupt
 from flows.errors import LocalStorageError, TaxiError, UsageError, error_context
 from flows.month import MonthOutcome, RunSummary, describe_error
-from flows.runtime import Layout, LogProgress, clear_stop, request_stop, set_progress_listener
+from flows.runtime import (
+    Layout,
+    LogProgress,
+    clear_stop,
+    create_directory,
+    request_stop,
+    set_progress_listener,
+)
 
 logger = logging.getLogger("flows.cli.console")
 
@@ -195,7 +202,7 @@ def console_output(data_dir: Path, summary_file: Path | None = None) -> Generato
     """
     logs = Layout(data_dir).logs
     with error_context(f"--data-dir {data_dir}"):
-        logs.mkdir(parents=True, exist_ok=True)
+        create_directory(logs)
     log = logs / f"etl-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S.%fZ}.log"
     screen = Console(stderr=True)
     clear_stop()

@@ -205,7 +205,24 @@ def _with_a_stray_quote(header: bytes, lines: list[Line], _: Sequence[Column]) -
     return header, [*lines, Line(b'"' + lines[0].text, BAD), *lines]
 
 
-WHOLE_FILE = [None, None, _quoted, _with_commas, _with_row_numbers, _spreadsheet_dates, _with_a_stray_quote]
+def _with_two_stray_quotes(
+    header: bytes, lines: list[Line], columns: Sequence[Column]
+) -> tuple[bytes, list[Line]]:
+    """The valid lines between them are no text."""
+    header, lines = _with_a_stray_quote(header, lines, columns)
+    return header, [*lines, lines[len(lines) // 2], *lines[: len(lines) // 2]]
+
+
+WHOLE_FILE = [
+    None,
+    None,
+    _quoted,
+    _with_commas,
+    _with_row_numbers,
+    _spreadsheet_dates,
+    _with_a_stray_quote,
+    _with_two_stray_quotes,
+]
 
 
 def _packed(randoms: random.Random, content: bytes) -> bytes:

@@ -228,6 +228,16 @@ def test_rights_views_and_indexes_survive_a_replacement(postgres: Database, mont
         postgres.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
+def test_indexes_whose_new_names_would_be_cut_keep_theirs(postgres: Database, months: Months) -> None:
+    destination(postgres).publish(months.trips(JANUARY))
+    names = [f"{'long' * 12}_{number}" for number in (1, 2)]
+    postgres.execute(*(f"CREATE INDEX {name} ON {TABLE} (fare_amount)" for name in names))
+    for first in (1000, 2000):
+        new = months.trips(JANUARY, 80, first=first)
+        assert destination(postgres).publish(new).status == "published"
+    assert postgres.value(f"SELECT count(*) FROM pg_index WHERE indrelid = '{MONTH}'::regclass") == 2
+
+
 @pytest.mark.parametrize("method", ["brin", "btree"])
 def test_an_index_on_the_pickup_time(postgres: Database, months: Months, tmp_path: Path, method: str) -> None:
     destination(postgres).publish(months.trips(JANUARY))

@@ -139,3 +139,13 @@ def test_a_swap_has_what_the_waits_before_it_have_left(
     [policy] = policies
     assert policy.total_seconds is not None
     assert 0 < policy.total_seconds <= 29.8
+
+
+def test_a_month_of_another_schema_is_another_month(postgres: Database, months: Months) -> None:
+    with postgres.connect() as another_run:
+        another_run.execute("SELECT pg_advisory_lock(%s)", [lock_key(f"{TABLE}_2021_01_loading")])
+        elsewhere = destination(postgres, schema="etl", lock_timeout_seconds=2)
+        try:
+            assert elsewhere.publish(months.trips(JANUARY)).status == "published"
+        finally:
+            postgres.execute("DROP SCHEMA IF EXISTS etl CASCADE")
