@@ -19,13 +19,18 @@ from filelock import FileLock
 if TYPE_CHECKING:
     import pytest
 
-TORTURE = os.environ.get("TAXI_TEST_TORTURE", "") not in ("", "0")
-"""Whether the long mode is on."""
+TORTURE = float(os.environ.get("TAXI_TEST_TORTURE") or 0)
+"""The share of the long mode's points, files and reads to take; 0: the short mode."""
 
 DOCS = Path(__file__).parents[2] / "docs"
 FIGURES, DOCUMENT = DOCS / "reliability.json", DOCS / "reliability.md"
 LOCK = Path(tempfile.gettempdir()) / "taxi-etl-reliability.lock"
 BEGIN, END = "<!-- figures: written by make torture -->", "<!-- end of figures -->"
+
+
+def share(count: int) -> int:
+    """The share of a number in the long mode that is to be taken."""
+    return max(1, round(count * TORTURE))
 
 
 def note(what: str, figures: Any) -> None:  # noqa: ANN401 - a dataclass or a dictionary of numbers

@@ -17,7 +17,7 @@ from support.destinations import DuckDBHarness
 from support.kill_matrix import KillMatrix, Undisturbed, comparable
 from support.power_loss import FORGETS, Recording
 from support.prefect_server import clean_environment
-from support.torture import TORTURE, note
+from support.torture import TORTURE, note, share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("kills")
 
-POINTS = 100 if TORTURE else 4
+POINTS = share(100) if TORTURE else 4
 
 
 @pytest.mark.timeout(3600)

@@ -19,7 +19,7 @@ from support.bigquery_harness import BigQueryHarness
 from support.destinations import DuckDBHarness, Harness, Months
 from support.gcs_harness import GcsHarness
 from support.postgres_harness import PostgresHarness
-from support.torture import TORTURE, note
+from support.torture import TORTURE, note, share
 
 from flows.destinations import LEDGER
 from transforms.trip_month import TripMonth
@@ -27,7 +27,7 @@ from transforms.trip_month import TripMonth
 if TYPE_CHECKING:
     from pathlib import Path
 
-READS, REPLACEMENTS = (10_000, 100) if TORTURE else (200, 6)
+READS, REPLACEMENTS = (share(10_000), share(100)) if TORTURE else (200, 6)
 READERS = 4
 JANUARY = TripMonth("yellow", 2021, 1)
 OLD, NEW = (1_000, 0), (1_500, 5_000)

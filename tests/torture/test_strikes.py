@@ -18,7 +18,7 @@ from support.gcs_harness import GcsHarness
 from support.kill_matrix import KillMatrix, Undisturbed, points_in_time
 from support.postgres_harness import PostgresHarness
 from support.strikes import FAILED, KILLED, OwnPostgresHarness, Strike
-from support.torture import TORTURE, note
+from support.torture import TORTURE, note, share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,7 +105,7 @@ def test_struck_anywhere_and_run_again_is_as_if_nothing_had_been(
     started = time.monotonic()
     matrix.run(data_dir, 1, runner="direct")
     life = time.monotonic() - started
-    count = case.points if TORTURE else case.short_points
+    count = share(case.points) if TORTURE else case.short_points
     for at, seconds in enumerate(points_in_time(count, life if case.is_at_once else life / 2)):
         strike = case.strike(harnesses, seconds)
         matrix.kill_and_run_again(data_dir, at % 2, seconds if case.is_at_once else 0.0, strike, case.codes)

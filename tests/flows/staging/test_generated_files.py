@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from support.generated_files import GeneratedFile, generate
-from support.torture import TORTURE, note_sum
+from support.torture import TORTURE, note_sum, share
 
 from flows.errors import TooManyRejects
 from flows.settings import Settings
@@ -30,7 +30,7 @@ from flows.staging import StagingOptions, parquet_writer, stage, stage_file
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FILES, SHARDS = 100_000 if TORTURE else 10_000, 8
+FILES, SHARDS = share(100_000) if TORTURE else 10_000, 8
 OPTIONS = StagingOptions(max_reject_ratio=1.0)
 
 
