@@ -6,13 +6,14 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from support.postgres_harness import destination
 
 from flows.destinations import LEDGER
-from flows.destinations.postgres import swap
+from flows.destinations.postgres import locks, swap
 from flows.destinations.postgres.address import PostgresAddress
 from flows.destinations.postgres.connection import LockNotAvailable, connected
 from flows.destinations.postgres.locks import LockBudget
@@ -116,7 +117,9 @@ def test_a_wait_in_vain_leaves_nothing_for_the_next(postgres: Database, months: 
 def test_a_swap_has_what_the_waits_before_it_have_left(
     postgres: Database, months: Months, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policies = list[RetryPolicy]()
+    policies, hours_ahead = list[RetryPolicy](), list[int]()
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * len(hours_ahead))
+    monkeypatch.setattr(locks, "time", clock)
 
     def note_policy(swap_in: Callable[[], None], policy: RetryPolicy, **options: object) -> None:
         policies.append(policy)
@@ -130,15 +133,15 @@ def test_a_swap_has_what_the_waits_before_it_have_left(
         def let_go() -> None:
             while not postgres.value("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 time.sleep(0.01)
-            time.sleep(0.2)
+            hours_ahead.append(1)
             another_run.execute("SELECT pg_advisory_unlock(%s)", [key])
 
         with ThreadPoolExecutor(1) as pool:
             pool.submit(let_go)
-            destination(postgres, lock_timeout_seconds=30).publish(months.trips(JANUARY))
+            destination(postgres, lock_timeout_seconds=2 * 3600).publish(months.trips(JANUARY))
     [policy] = policies
     assert policy.total_seconds is not None
-    assert 0 < policy.total_seconds <= 29.8
+    assert 0 < policy.total_seconds <= 3600
 
 
 def test_a_month_of_another_schema_is_another_month(postgres: Database, months: Months) -> None:
