@@ -10,7 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from support.postgres import Database, _free_port, short_lived_directory
+from support.postgres import Database, short_lived_directory
+from support.prefect_server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -39,7 +40,7 @@ def _major_version(programs: Path) -> str:
 def server_of(programs: Path) -> Generator[Database]:
     """A server made with these programs, with PostgreSQL's own settings, for as long as the block."""
     user = next((name for name in USERS if _exists(name)), None) if os.geteuid() == 0 else None
-    port = str(_free_port())
+    port = str(free_port())
     with short_lived_directory() as directory:
         if user:
             shutil.chown(directory, user)
