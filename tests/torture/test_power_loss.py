@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("kills")
 
-POINTS = share(100) if TORTURE else 4
+POINTS = share(100) if TORTURE else 3
 
 
 @pytest.mark.timeout(3600)
