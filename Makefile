@@ -71,8 +71,9 @@ test: $(STAMP) ## the whole test suite
 coverage: $(STAMP) ## the same, and the share of flows and transforms that it runs; fails below 90 %
 	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --cov --cov-report=term
 
-torture: $(STAMP) ## the long mode of kills, faults, hostile files and soak; writes docs/reliability.json
-	TAXI_TEST_TORTURE=1 $(RUN)python -m pytest tests/torture tests/flows/staging/test_hostile_files.py
+torture: $(STAMP) ## the long mode of kills, faults, readers, files and soak; writes docs/reliability.json; SHARE=0.1
+	TAXI_TEST_TORTURE=$(or $(SHARE),1) $(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder \
+		tests/torture tests/flows/staging/test_hostile_files.py tests/flows/staging/test_generated_files.py
 
 check: $(STAMP) ## format, lint, types, layers, lock, packages
 	$(RUN)ruff format --check .

@@ -12,6 +12,7 @@ LONG_FIRST = (
     "deployments",
     "benchmarks",
     "kills",
+    "strikes",
     "workers of a pool",
     "workers of dask",
     "the wheel",

@@ -25,7 +25,7 @@ from flows.cli.signals import interruptible, print_interrupted, received_interru
 from flows.cli.summary_tables import summary_tables
 from flows.errors import LocalStorageError, TaxiError, UsageError, error_context
 from flows.month import RunSummary, describe_error
-from flows.runtime import Layout, clear_stop, request_stop
+from flows.runtime import Layout, clear_stop, create_directory, request_stop
 
 logger = logging.getLogger("flows.cli.console")
 
@@ -169,7 +169,7 @@ def console_output(data_dir: Path, summary_file: Path | None = None) -> Generato
     """
     logs = Layout(data_dir).logs
     with error_context(f"--data-dir {data_dir}"):
-        logs.mkdir(parents=True, exist_ok=True)
+        create_directory(logs)
     log = logs / f"etl-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S.%fZ}.log"
     screen = Console(stderr=True)
     clear_stop()

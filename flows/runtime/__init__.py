@@ -4,6 +4,7 @@ from flows.runtime.duckdb_memory import in_memory_duckdb, limit_memory
 from flows.runtime.files import (
     atomic_write,
     commit_file,
+    create_directory,
     describe_free_space,
     explain_full_disk,
     file_lock,
@@ -46,6 +47,7 @@ __all__ = [
     "check_stopped",
     "clear_stop",
     "commit_file",
+    "create_directory",
     "describe_free_space",
     "explain_full_disk",
     "file_lock",

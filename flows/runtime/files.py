@@ -113,6 +113,19 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def create_directory(path: Path) -> None:
+    """Create a directory and its parents, durably; harmless if it exists.
+
+    Args:
+        path: the directory.
+    """
+    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for directory in missing:
+        with contextlib.suppress(PermissionError):  # above the data directory, which may not be ours to read
+            fsync(directory.parent)
+
+
 def commit_file(temporary: Path, path: Path) -> None:
     """Replace `path` by a finished temporary file, durably and in one step.
 
@@ -139,7 +152,7 @@ def atomic_write(path: Path) -> Generator[Path]:
     Raises:
         LocalStorageError: the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    create_directory(path.parent)
     temporary = temporary_path(path)
     try:
         with explain_full_disk(path.parent):
@@ -163,7 +176,7 @@ def file_lock(
     Raises:
         LockTimeout: the lock was not free in time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    create_directory(path.parent)
     lock = FileLock(path, thread_local=False)
     try:
         with contextlib.suppress(Timeout):

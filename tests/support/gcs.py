@@ -160,10 +160,22 @@ class Front:
         self.replacing = threading.Lock()
         self._misbehaviours: list[_Misbehaviour] = []
         self._lock = threading.Lock()
-        self._server = _Server(self)
+        self._listen(port=0)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def _listen(self, port: int) -> None:
+        self._server = _Server(self, port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,))
         self._thread.start()
+
+    def restart(self) -> None:
+        """Drop every connection and every upload that is under way, and listen again on the same port."""
+        port, errors = self._server.server_port, self._server.errors
+        self.stop()
+        self.uploads.clear()
+        self.closing.clear()
+        self._listen(port)
+        self._server.errors = errors
 
     def misbehave(
         self,
@@ -324,13 +336,13 @@ def _range_header(first: int, last: int, total: int | None) -> str:
 class _Server(ThreadingHTTPServer):
     daemon_threads = False  # so that closing waits for the connections, and none is left behind
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, port: int) -> None:
         self.front = front
         self.errors: list[BaseException] = []
         self.busy = 0
         self._counting = threading.Lock()
         self._open: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", port), _Handler)
 
     def count(self, change: int) -> None:
         with self._counting:

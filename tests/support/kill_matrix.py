@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import os
 import shutil
 import signal
 import time
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from support.strikes import KILLED, Strike, kill_process
 
 from flows.destinations import LEDGER, REJECTS
 from flows.settings import Settings
@@ -21,7 +20,7 @@ from flows.staging.staged_month import checksum_matches
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from support.destinations import Harness
@@ -73,6 +72,7 @@ class Figures:
     kill_points: int = 0
     reruns: int = 0
     died: int = 0
+    struck: int = 0
     rows_checked: int = 0
     rows_lost: int = 0
     rows_duplicated: int = 0
@@ -104,13 +104,22 @@ class KillMatrix:
         harnesses: Sequence[Harness],
         directory: Path,
         undisturbed: dict[int, Undisturbed],
+        runners: Sequence[tuple[str, str]] = (("threads", "direct"), ("direct", "threads")),
     ) -> None:
-        """`undisturbed` is shared by all jobs of the session: each seed runs undisturbed only once."""
+        """Prepare the job.
+
+        Args:
+            zygote: runs it.
+            harnesses: where it loads.
+            directory: for its files.
+            undisturbed: shared by all jobs of the session: each seed runs undisturbed only once.
+            runners: pairs that take turns: who works when it is struck, and who heals.
+        """
         self.figures = Figures()
         self._zygote, self._harnesses, self._directory = zygote, harnesses, directory
         self._months = [TripMonth(COLOR, YEAR, 1)]
         self._undisturbed = undisturbed
-        self._runners = itertools.cycle([("threads", "direct"), ("direct", "threads")])
+        self._runners = itertools.cycle(runners)
         self._environment = OPTIONS | {
             name: value for harness in harnesses for name, value in environment_of(harness).items()
         }
@@ -151,8 +160,9 @@ class KillMatrix:
         kill_at: str | float | None = None,
         with_signal: signal.Signals = signal.SIGKILL,
         max_file_bytes: int | None = None,
+        strike: Strike = kill_process,
     ) -> tuple[int, str]:
-        """Run the job, and kill it at a step or after some seconds; returns exit code and output."""
+        """Run the job, and kill it at a step or strike after some seconds; returns exit code and output."""
         log = self._directory / "output.txt"
         to = to or [harness.place.name for harness in self._harnesses]
         pid = self._zygote.start(
@@ -163,21 +173,31 @@ class KillMatrix:
             with_signal=with_signal,
             max_file_bytes=max_file_bytes,
         )
-        if isinstance(kill_at, float):
-            time.sleep(kill_at)
-            with contextlib.suppress(ProcessLookupError):  # it had already ended
-                os.kill(pid, with_signal)
-        return self._zygote.wait(), log.read_text()
+        try:
+            if isinstance(kill_at, float):
+                time.sleep(kill_at)
+                self.figures.struck += strike(pid)
+        finally:
+            code = self._zygote.wait()
+        return code, log.read_text()
 
-    def kill_and_run_again(self, data_dir: Path, seed: int, kill_at: str | float) -> None:
-        """Kill the job at one point: no month is there in part. Run it again: everything is there, once.
+    def kill_and_run_again(
+        self,
+        data_dir: Path,
+        seed: int,
+        kill_at: str | float,
+        strike: Strike = kill_process,
+        codes: Collection[int] = KILLED,
+    ) -> None:
+        """Strike the job at one point: no month is there in part. Run it again: everything is there, once.
 
-        The two runners that work in the command's own process take turns to be killed and to heal.
+        The two runners that work in the command's own process take turns to be struck and to heal.
         """
         old, new = self.undisturbed(1 - seed), self.undisturbed(seed)
         killed, healing = next(self._runners)
-        code, output = self.run(data_dir, seed, runner=killed, kill_at=kill_at)
-        assert code in (0, -signal.SIGKILL), output
+        code, output = self.run(data_dir, seed, runner=killed, kill_at=kill_at, strike=strike)
+        assert code in codes, output
+        assert "Traceback" not in output
         self.figures.kill_points += 1
         self.figures.died += code != 0
         self.figures.by_runner[killed] = self.figures.by_runner.get(killed, 0) + 1

@@ -225,3 +225,10 @@ def own_server() -> Generator[WheelServer]:
     """A server that a test may stop and kill; it has to start it again."""
     with wheel_server() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def own_durable_server() -> Generator[WheelServer]:
+    """The same with PostgreSQL's own defaults: it forgets nothing that it has committed."""
+    with wheel_server(DURABLE) as server:
+        yield server

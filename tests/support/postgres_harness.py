@@ -36,9 +36,12 @@ class PostgresHarness(Harness):
     module = "flows.destinations.postgres.swap"
     drop = "DROP TABLE {} CASCADE"
 
-    def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:
+    def __init__(
+        self, directory: Path, request: pytest.FixtureRequest, database: Database | None = None
+    ) -> None:
+        """Prepare an empty destination: this database, or one of the session's server."""
         super().__init__(directory, request)
-        self.database: Database = request.getfixturevalue("postgres")
+        self.database: Database = database or request.getfixturevalue("postgres")
         settings = {"postgres_url": self.database.url, "lock_timeout_seconds": 30}
         self._place = Place("postgres", directory, settings)
         self._left: set[str] = set()

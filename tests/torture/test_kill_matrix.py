@@ -17,7 +17,7 @@ from support.gcs_harness import GcsHarness
 from support.iceberg_harness import IcebergHarness
 from support.kill_matrix import STEPS, KillMatrix, comparable, points_in_time
 from support.postgres_harness import PostgresHarness
-from support.torture import TORTURE, note
+from support.torture import TORTURE, note, share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,7 @@ GOOGLE_MOMENTS = 95
 def test_killed_anywhere_and_run_again_is_as_if_nothing_had_been(matrix: KillMatrix, tmp_path: Path) -> None:
     life = matrix.undisturbed(0).seconds
     steps = STEPS if TORTURE else SHORT_STEPS
-    moments = points_in_time(LONG_MOMENTS if TORTURE else SHORT_MOMENTS, life)
+    moments = points_in_time(share(LONG_MOMENTS) if TORTURE else SHORT_MOMENTS, life)
     seeds = itertools.cycle((1, 0))
     for step in [*steps, *moments]:
         matrix.kill_and_run_again(tmp_path / "data", next(seeds), step)
@@ -98,7 +98,7 @@ GOOGLE_STEPS = [
 def test_killed_on_the_way_to_google_and_run_again(matrix: KillMatrix, tmp_path: Path) -> None:
     life = matrix.undisturbed(0).seconds
     seeds = itertools.cycle((1, 0))
-    for step in [*GOOGLE_STEPS, *points_in_time(GOOGLE_MOMENTS, life * 1.5)]:
+    for step in [*GOOGLE_STEPS, *points_in_time(share(GOOGLE_MOMENTS), life * 1.5)]:
         matrix.kill_and_run_again(tmp_path / "data", next(seeds), step)
     figures = matrix.figures
     assert (figures.rows_lost, figures.rows_duplicated) == (0, 0)

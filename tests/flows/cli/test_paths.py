@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -106,6 +107,14 @@ def test_a_summary_that_cannot_be_looked_at_is_a_line(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_bytes(b"[" * 100_000)
     with pytest.raises(UsageError, match="no summary"):
         check_summary(tmp_path / "summary.json", tmp_path / "data")
+
+
+def test_a_file_that_is_far_too_large_for_a_summary_is_not_read(tmp_path: Path) -> None:
+    empty = b'{"dataset": null, "year": null, "months": []}'
+    for size, is_taken in ((2**20, True), (2**24 + 1, False)):
+        (tmp_path / "summary.json").write_bytes(empty.ljust(size))
+        with contextlib.nullcontext() if is_taken else pytest.raises(UsageError, match="no summary"):
+            check_summary(tmp_path / "summary.json", tmp_path / "data")
 
 
 def test_a_fifo_is_written_through(load: list[str], tmp_path: Path) -> None:

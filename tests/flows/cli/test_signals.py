@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support.cli import ROOT
 
+from flows.cli.signals import Terminated, interruptible, signals_deferred
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -140,3 +142,19 @@ def test_an_interruption_that_a_library_swallows_is_still_one(
     assert (code, lines[-1].partition(":")[0]) == (status, word), lines
     assert not [line for line in lines if "Traceback" in line or "rror" in line]
     assert not (tmp_path / "data" / "warehouse.duckdb").exists()
+
+
+@BOTH
+def test_what_is_deferred_comes_once_the_block_is_over(number: signal.Signals) -> None:
+    """So that no import is left half done."""
+    done = list[str]()
+
+    def deferring() -> None:
+        with signals_deferred():
+            os.kill(os.getpid(), number)
+            done.append("the rest of the block")
+
+    with interruptible(loads_months=True), pytest.raises(KeyboardInterrupt) as interrupt:
+        deferring()
+    assert done
+    assert (interrupt.type is Terminated) == (number is signal.SIGTERM)

@@ -41,6 +41,16 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_anything_
     assert forced == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
 
 
+def test_the_directories_of_a_new_file_are_on_the_disk_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, forced, fsync = tmp_path / "new" / "newer" / "file", set[int](), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: forced.add(os.fstat(fd).st_ino) or fsync(fd))
+    with atomic_write(path) as temporary:
+        temporary.write_text("x")
+    assert {tmp_path.stat().st_ino, path.parent.parent.stat().st_ino} <= forced
+
+
 def test_leftovers_of_killed_runs_are_cleared_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     leftover = tmp_path / ".a.parquet.99999.tmp"

@@ -5,7 +5,6 @@ The files are made of pieces whose meaning is known when they are made, so that 
 
 from __future__ import annotations
 
-import datetime as dt
 import gzip
 import itertools
 import math
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.odd_values import BAD, FLOATS, GARBAGE, INTEGERS, TEXTS, TIMESTAMPS, at
 from support.torture import TORTURE, note
 
 from flows.errors import SchemaDrift, SourceCorrupt, TaxiError, TooManyRejects
@@ -30,62 +30,6 @@ from transforms.trip_month import TripMonth
 MONTH = TripMonth("yellow", 2021, 1)
 EXAMPLES = 1_000 if TORTURE else 30
 patient = pytest.mark.timeout(1800 if TORTURE else 300)
-at = dt.datetime.fromisoformat
-BAD = object()
-"""The value of a text that is none: its line is a reject."""
-
-INTEGERS = [
-    ("1", 1),
-    ("", None),
-    ("-7", -7),
-    ("1.0", 1),
-    ("007", 7),
-    (" 2 ", 2),
-    ('"3"', 3),
-    ("1.", 1),
-    (str(2**63 - 1), 2**63 - 1),
-    (str(-(2**63)), -(2**63)),
-    (str(2**63), BAD),
-    ("9" * 400, BAD),
-    *((text, BAD) for text in ("1.5", "x", "1e3", "0x1", "NaN", "٣", "1\0", "--1", "1 2", "True")),
-]
-FLOATS = [
-    ("1.5", 1.5),
-    ("", None),
-    ("-0.0", -0.0),
-    (".5", 0.5),
-    ("1e3", 1000.0),
-    ("5e-324", 5e-324),
-    ("1.7976931348623157e308", 1.7976931348623157e308),
-    ("0.1", 0.1),
-    ("12345678901234567890", 12345678901234567890.0),
-    *((text, BAD) for text in ("1e309", "-1e309", "inf", "NaN", "1,5", "$1", "1_000", "½", ".", "1..2")),
-]
-TIMESTAMPS = [
-    ("2021-01-31 23:59:59", at("2021-01-31 23:59:59")),
-    ("0001-01-01 00:00:00", at("0001-01-01")),
-    ("9999-12-31 23:59:59", at("9999-12-31 23:59:59")),
-    ("2020-02-29 00:00:00", at("2020-02-29")),
-    ("2021-01-01 00:00:00.5", at("2021-01-01 00:00:00.500000")),
-    ("2021-01-01 00:00:00.000001", at("2021-01-01 00:00:00.000001")),
-    ('"2021-01-02 03:04:05"', at("2021-01-02 03:04:05")),
-    *((text, BAD) for text in ("", "2021-02-29 00:00:00", "0000-01-01 00:00:00", "10000-01-01 00:00:00")),
-    *((text, BAD) for text in ("2021-01-01 24:00:00", "2021-13-01 00:00:00", "01/02/2019 00:00", "soon")),
-    *((text, BAD) for text in ("2021-01-01 00:00:00Z", "19-01-01 00:00:00")),
-]
-TEXTS = [
-    ("N", "N"),
-    ("", None),
-    (" ", " "),
-    ('"a,b"', "a,b"),
-    ('"say ""hi"""', 'say "hi"'),
-    ("é😀", "é😀"),
-    ("'; DROP TABLE yellow_taxi_trips; --", "'; DROP TABLE yellow_taxi_trips; --"),
-    ("=cmd()", "=cmd()"),
-    ("a\0b", BAD),
-    ('"two\nlines"', "two\nlines"),
-    ('"a"b', BAD),
-]
 COLUMNS = {
     "VendorID": INTEGERS,
     "tpep_pickup_datetime": TIMESTAMPS,
@@ -95,7 +39,6 @@ COLUMNS = {
 }
 ENDS = [b"\n", b"\r\n"]
 SPELLINGS = [str, str.upper, str.lower, " {}".format, "{} ".format, '"{}"'.format]
-GARBAGE = [b"\xff\xfe", b"\x80abc", b"a;b;c", b"<html>", b"\0\0\0", b"1,2", b",,,,,,,,", b"\x1b[2J"]
 
 
 @dataclass(frozen=True)

@@ -296,6 +296,7 @@ def test_dates_with_slashes_are_read_as_the_month_of_the_file_tells(
     [
         ["01/02/2020 0:30"],  # of another year: either may be meant
         ["01/02/2021 0:30", "02/01/2021 0:30"],  # both orders in one file
+        ["13/01/2021 0:30", "14/01/2021 0:30", "01/15/2021 0:30"],  # neither in nine of ten
         ["01/31/2021 24:30", "01/32/2021 0:30", "01/31/2021 13:00 PM", "01/31/21 0:30"],
     ],
 )

@@ -851,8 +851,11 @@ def test_when_no_row_fits_that_is_what_is_said(bench: Workbench) -> None:
     assert not bench.files()
 
 
-def test_rejects_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rejects_module, "WAITING_REJECTS", 1000)
+@pytest.mark.parametrize(("limit", "most"), [("WAITING_REJECTS", 1000), ("WAITING_CHARACTERS", 2**20)])
+def test_rejects_are_written_as_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(rejects_module, limit, most)
     path, raw = tmp_path / "rejects.parquet", "x" * 1000
     tracemalloc.start()
     with Rejects(path) as found:

@@ -252,10 +252,10 @@ def _fail(rule: Rule, call: Call, context: grpc.ServicerContext) -> None:
     context.abort(code, f"{rule.error}, as the test asked for")
 
 
-def start(fake: BigQueryFake) -> tuple[grpc.Server, int]:
-    """A server on a free port of this machine."""
+def start(fake: BigQueryFake, port: int = 0) -> tuple[grpc.Server, int]:
+    """A server on a port of this machine; 0: on a free one."""
     server = grpc.server(ThreadPoolExecutor(32, "bigquery-fake"), options=OPTIONS)
     server.add_generic_rpc_handlers((WriteService(fake).handler(),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     return server, port

@@ -66,21 +66,32 @@ class BigQueryFake:
         self.streams = Streams(self.catalog, self._engine)
 
     def __enter__(self) -> Self:
+        self._listen(0, 0)
+        return self
+
+    def _listen(self, http_port: int, grpc_port: int) -> None:
         handler = type("BoundHandler", (Handler,), {"fake": self, "rest": Rest(self)})
-        self._http = HttpServer(("127.0.0.1", 0), handler)
+        self._http = HttpServer(("127.0.0.1", http_port), handler)
         threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True, name="bigquery-fake"
         ).start()
-        self._grpc, port = grpc_server.start(self)
+        self._grpc, port = grpc_server.start(self, grpc_port)
         self.rest_url = f"http://127.0.0.1:{self._http.server_address[1]}"
         self.grpc_address = f"127.0.0.1:{port}"
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.failures.clear()
+    def _hang_up(self) -> None:
         self._grpc.stop(grace=None).wait()
         self._http.shutdown()
         self._http.server_close()
+
+    def restart(self) -> None:
+        """Drop every connection, and listen again on the same ports; a job that has begun goes on."""
+        self._hang_up()
+        self._listen(self._http.server_address[1], int(self.grpc_address.rpartition(":")[2]))
+
+    def __exit__(self, *_: object) -> None:
+        self.failures.clear()
+        self._hang_up()
         self._database.close()
         # DuckDB complains when the process ends if anybody still refers to a connection.
         for holder in (self, self.catalog, self._engine):

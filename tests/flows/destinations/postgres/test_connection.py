@@ -231,6 +231,20 @@ def test_a_standby_and_a_role_that_only_reads_get_different_advice() -> None:
     assert "default_transaction_read_only" in advice[False]
 
 
+def test_a_standby_is_recognised(own_server: WheelServer, months: Months) -> None:
+    signal_file = own_server.embedded.directory / "standby.signal"
+    own_server.embedded.stop()
+    try:
+        signal_file.touch()
+        own_server.embedded.start()
+        with pytest.raises(DestinationRefused, match="is a standby; name the primary"):
+            destination(own_server.database).publish(months.trips(JANUARY))
+    finally:
+        own_server.embedded.stop()
+        signal_file.unlink()
+        own_server.embedded.start()
+
+
 class _Web(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         self.request.recv(10_000)

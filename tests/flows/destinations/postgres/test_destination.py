@@ -12,7 +12,7 @@ from support.postgres_harness import destination
 from support.trips import REAL_YELLOW, assert_equals_pandas, needs_real_trips, read_with_pandas, real_month
 
 from flows.destinations import LEDGER, REJECTS, make_destination
-from flows.destinations.postgres.tables import lock_key
+from flows.destinations.postgres.tables import LONGEST_NAME_BYTES, lock_key
 from flows.errors import LockTimeout
 from flows.settings import Settings
 from flows.sources import land, locate_source
@@ -226,6 +226,18 @@ def test_rights_views_and_indexes_survive_a_replacement(postgres: Database, mont
         assert max(numbers.values()) < by_attach, "ATTACH locks the table; they have to be there before"
     finally:
         postgres.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_indexes_whose_new_names_would_be_cut_keep_theirs(postgres: Database, months: Months) -> None:
+    destination(postgres).publish(months.trips(JANUARY))
+    names = [f"{'long' * 12}_{number}" for number in (1, 2)]
+    postgres.execute(*(f"CREATE INDEX {name} ON {TABLE} (fare_amount)" for name in names))
+    for first in (1000, 2000):
+        new = months.trips(JANUARY, 80, first=first)
+        assert destination(postgres).publish(new).status == "published"
+    indexes = postgres.rows(f"SELECT indexname::text FROM pg_indexes WHERE tablename = '{MONTH}'")
+    assert len(indexes) == 2
+    assert (f"{MONTH}_{names[0]}"[:LONGEST_NAME_BYTES],) not in indexes
 
 
 @pytest.mark.parametrize("method", ["brin", "btree"])

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from support.postgres_harness import destination
 
 from flows.destinations import LEDGER
+from flows.destinations.postgres import locks, swap
 from flows.destinations.postgres.address import PostgresAddress
 from flows.destinations.postgres.connection import LockNotAvailable, connected
 from flows.destinations.postgres.locks import LockBudget
+from flows.destinations.postgres.tables import lock_key
 from flows.errors import LockTimeout
+from flows.runtime import RetryPolicy, retry_transient
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -105,3 +112,43 @@ def test_a_wait_in_vain_leaves_nothing_for_the_next(postgres: Database, months: 
         with budget.transaction(session):
             [[limit]] = session.rows("SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'")
     assert (budget.left_seconds, limit) == (0, 1)
+
+
+def test_a_swap_has_what_the_waits_before_it_have_left(
+    postgres: Database, months: Months, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policies, hours_ahead = list[RetryPolicy](), list[int]()
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * len(hours_ahead))
+    monkeypatch.setattr(locks, "time", clock)
+
+    def note_policy(swap_in: Callable[[], None], policy: RetryPolicy, **options: object) -> None:
+        policies.append(policy)
+        retry_transient(swap_in, policy, **options)
+
+    monkeypatch.setattr(swap, "retry_transient", note_policy)
+    key = lock_key(f"{TABLE}_2021_01_loading")
+    with postgres.connect() as another_run:
+        another_run.execute("SELECT pg_advisory_lock(%s)", [key])
+
+        def let_go() -> None:
+            while not postgres.value("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                time.sleep(0.01)
+            hours_ahead.append(1)
+            another_run.execute("SELECT pg_advisory_unlock(%s)", [key])
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(let_go)
+            destination(postgres, lock_timeout_seconds=2 * 3600).publish(months.trips(JANUARY))
+    [policy] = policies
+    assert policy.total_seconds is not None
+    assert 0 < policy.total_seconds <= 3600
+
+
+def test_a_month_of_another_schema_is_another_month(postgres: Database, months: Months) -> None:
+    with postgres.connect() as another_run:
+        another_run.execute("SELECT pg_advisory_lock(%s)", [lock_key(f"{TABLE}_2021_01_loading")])
+        elsewhere = destination(postgres, schema="etl", lock_timeout_seconds=2)
+        try:
+            assert elsewhere.publish(months.trips(JANUARY)).status == "published"
+        finally:
+            postgres.execute("DROP SCHEMA IF EXISTS etl CASCADE")
