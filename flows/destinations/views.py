@@ -177,7 +177,6 @@ def statements(plan: ViewPlan, relations: Relations, dialect: Dialect) -> Iterat
     Yields:
         Statements, to be run in one transaction.
     """
-    from transforms.sql import render  # it imports sqlglot
 
     def is_kept(item: Dimension | View) -> bool:
         """Whether the object can get the declared columns in place; views can get more of them at the end."""
@@ -195,9 +194,16 @@ def statements(plan: ViewPlan, relations: Relations, dialect: Dialect) -> Iterat
         yield from _fill(dimension, dialect)
         yield from _comments("TABLE", dimension, plan.mark, dialect)
     for view in plan.views:
-        query = render(view.query, dialect.name, dialect.schema)
-        yield f"CREATE OR REPLACE VIEW {dialect.qualified(view.name)} AS\n{query}"
+        yield f"CREATE OR REPLACE VIEW {dialect.qualified(view.name)} AS\n{_query(view, dialect)}"
         yield from _comments("VIEW", view, plan.mark, dialect)
+
+
+def _query(view: View, dialect: Dialect) -> str:
+    if dialect.name == "duckdb":  # in which views are declared
+        return view.query
+    from transforms.sql import render  # it imports sqlglot
+
+    return render(view.query, dialect.name, dialect.schema)
 
 
 def _fill(dimension: Dimension, dialect: Dialect) -> Iterator[str]:
