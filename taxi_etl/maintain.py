@@ -18,6 +18,7 @@ import datetime as dt
 from collections.abc import Sequence
 
 from flows.cli import check_directory, command_parser, exit_with, run_command_line
+from flows.destinations import REJECTS
 from flows.settings import get_settings
 from transforms.datasets import DATASETS
 
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         "Remove expired snapshots of Iceberg tables, and the files that nothing names any more.",
         *("--color", "--data-dir"),
         required=(),
-        color="only this dataset; default: all",
+        color="only the trips of this dataset; default: all, and the rejects",
         data_dir="default: %(default)s",
     )
     parser.add_argument(
@@ -68,9 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from flows.destinations.iceberg import Iceberg  # late: `--help` needs none of it
 
         tables = Iceberg.from_settings(options.data_dir, get_settings())
-        for color in [options.color] if options.color else DATASETS:
-            if done := tables.maintain(DATASETS[color], options.keep_days):
-                table = DATASETS[color].table
+        datasets = [DATASETS[options.color]] if options.color else [*DATASETS.values(), None]
+        for dataset in datasets:
+            if done := tables.maintain(dataset, options.keep_days):
+                table = dataset.table if dataset else REJECTS
                 print(f"taxi.{table}: {done.snapshots} snapshots expired, {done.files} files removed")
         return 0
 

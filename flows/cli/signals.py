@@ -82,13 +82,15 @@ def interruptible(*, loads_months: bool) -> Generator[None]:
     previous_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     has_ended = threading.Event()
     arguments = (reader, has_ended, loads_months)
-    threading.Thread(target=_watch, args=arguments, name="signals", daemon=True).start()
+    watching = threading.Thread(target=_watch, args=arguments, name="signals", daemon=True)
+    watching.start()
     try:
         yield
     finally:
         has_ended.set()
         signal.set_wakeup_fd(previous_fd)
         writer.close()
+        watching.join()  # else it could take a signal of this block for one of the next
         for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 

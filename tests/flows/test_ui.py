@@ -58,7 +58,7 @@ def test_the_page_of_a_month_shows_its_artifacts(deployed: Deployed, browser: Br
     month = deployed.months_of(two_runs[0]["id"])[0]
     browser.show(f"{deployed.ui}/runs/flow-run/{month['id']}", MONTHS[0], "Completed", "Artifacts")
     click(browser, "Artifacts")
-    browser.wait_for(*(f"{kind}-{MONTHS[0]}" for kind in ("load", "quality", "data")))
+    browser.wait_for(*(f"{kind}-{MONTHS[0]}" for kind in ("progress", "load", "quality", "data")))
     browser.show(f"{deployed.ui}/runs/flow-run/{month['id']}", "event=published dataset=green month=2020-04")
 
 

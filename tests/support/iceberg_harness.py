@@ -17,7 +17,7 @@ from pyiceberg.utils.config import Config
 from support.destinations import Harness, Place
 from support.iceberg_rest import rest_catalog
 
-from flows.destinations import LEDGER, Destination, Load
+from flows.destinations import LEDGER, REJECTS, Destination, Load
 from flows.destinations.iceberg.storage import referenced_files
 from transforms.datasets import DATASETS
 
@@ -67,8 +67,8 @@ class IcebergHarness(Harness):
             return set()
         with self.catalog() as catalog:
             tables = [catalog.load_table(name) for name in catalog.list_tables("taxi")]
-        names = {table.name()[-1] for table in tables if table.current_snapshot()}
-        return {LEDGER, *names} if names else set()
+        names = {table.name()[-1] for table in tables if table.current_snapshot()} - {REJECTS}
+        return {LEDGER, REJECTS, *names} if names else set()
 
     def read(self, table: str) -> pa.Table:
         rows = self.table(table).scan().to_arrow()
@@ -111,5 +111,5 @@ class IcebergRestHarness(IcebergHarness):
     def tables(self) -> set[str]:
         with sqlite3.connect(self.directory / "catalog.db") as connection:
             names = {name for (name,) in connection.execute("SELECT table_name FROM iceberg_tables")}
-        found = {name for name in names if self.table(name).current_snapshot()}
-        return {LEDGER, *found} if found else set()
+        found = {name for name in names - {REJECTS} if self.table(name).current_snapshot()}
+        return {LEDGER, REJECTS, *found} if found else set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -17,6 +18,12 @@ from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, ReceiptS
 from flows.destinations.iceberg import ledger
 from flows.destinations.iceberg.connection import COMMIT_CONFLICTS, CatalogAddress, check_catalog, connected
 from flows.destinations.iceberg.maintenance import Maintained, maintain_table
+from flows.destinations.iceberg.rejects import (
+    count_rejects,
+    ensure_rejects,
+    find_rejects,
+    replace_rejects,
+)
 from flows.destinations.iceberg.storage import add_data_file, exclusive
 from flows.destinations.iceberg.tables import add_columns, ensure_table, find_table
 from flows.destinations.staged_batches import explain_unreadable
@@ -25,6 +32,7 @@ from flows.runtime import CONTENTION, Layout, ProgressCallback, RetryPolicy, ret
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
     from flows.settings import Settings
@@ -89,24 +97,30 @@ class Iceberg:
         started = time.perf_counter()
         load, month = Load.of(staged), staged.month
         with _turn, connected(self.address) as catalog:
-            table = ensure_table(catalog, month.dataset)
+            table, rejects = ensure_table(catalog, month.dataset), ensure_rejects(catalog)
             data_file = ""
 
             def attempt() -> tuple[int, ReceiptStatus]:
                 nonlocal data_file
                 table.refresh()
-                before = _loaded(table, month)
+                before = _loaded(catalog, table, month)
                 if before == load:  # our own: only the answer to its commit was lost
                     return load.row_count, "published"
                 if before and before.is_same_data(load) and not force:
                     return before.row_count, "unchanged"
                 if report:
                     report(0, staged.rows)
+                retry_transient(attempt_rejects, AFTER_CONFLICTS, retry_on=COMMIT_CONFLICTS)
                 commit = None if data_file else run
                 data_file = data_file or add_data_file(table, staged, run)
                 return _replace_month(table, staged, load, data_file, commit), "published"
 
-            with exclusive(table, self.address.lock_timeout_seconds) as run:
+            def attempt_rejects() -> None:
+                rejects.refresh()
+                replace_rejects(rejects, staged, load, rejects_run)
+
+            seconds = self.address.lock_timeout_seconds
+            with exclusive(table, seconds) as run, exclusive(rejects, seconds) as rejects_run:
                 rows, status = retry_transient(attempt, AFTER_CONFLICTS, retry_on=COMMIT_CONFLICTS)
         if report and status == "published":
             report(rows, staged.rows)
@@ -118,7 +132,7 @@ class Iceberg:
             return None
         with connected(self.address) as catalog:
             table = find_table(catalog, month.dataset)
-            return _loaded(table, month) if table else None
+            return _loaded(catalog, table, month) if table else None
 
     def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
         """See `Destination.holdings`."""
@@ -126,13 +140,13 @@ class Iceberg:
             return []
         with connected(self.address) as catalog:
             table = find_table(catalog, dataset)
-            return ledger.holdings(table.metadata, table.io, dataset.name, between) if table else []
+            return _holdings(catalog, table, dataset.name, between) if table else []
 
-    def maintain(self, dataset: Dataset, keep: dt.timedelta | None = None) -> Maintained | None:
+    def maintain(self, dataset: Dataset | None, keep: dt.timedelta | None = None) -> Maintained | None:
         """Remove the snapshots of a table that are past their time, and the files that nothing names.
 
         Args:
-            dataset: whose table.
+            dataset: whose table; None: that of the rejects.
             keep: how long a snapshot is kept; None: as the table's property says, by default five days.
 
         Returns:
@@ -144,15 +158,22 @@ class Iceberg:
         if not self.address.exists:
             return None
         with _turn, connected(self.address) as catalog:
-            if not (table := find_table(catalog, dataset)):
+            if not (table := find_table(catalog, dataset) if dataset else find_rejects(catalog)):
                 return None
             with exclusive(table, self.address.lock_timeout_seconds):
                 return maintain_table(table, keep)
 
 
-def _loaded(table: Table, month: TripMonth) -> Load | None:
-    between = (month.first_day, month.first_day)
-    holdings = ledger.holdings(table.metadata, table.io, month.color, between)
+def _holdings(
+    catalog: Catalog, table: Table, dataset: str, between: tuple[dt.date, dt.date]
+) -> list[Holding]:
+    counts = count_rejects(catalog, dataset, between)
+    months = ledger.holdings(table.metadata, table.io, dataset, between)
+    return [replace(holding, rejects=counts[holding.file_month]) for holding in months]
+
+
+def _loaded(catalog: Catalog, table: Table, month: TripMonth) -> Load | None:
+    holdings = _holdings(catalog, table, month.color, (month.first_day, month.first_day))
     return holdings[0].load if holdings and holdings[0].reconciles else None
 
 

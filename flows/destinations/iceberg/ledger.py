@@ -43,7 +43,8 @@ def to_summary(load: Load) -> dict[str, str]:
     Args:
         load: the row.
     """
-    return {f"{PREFIX}{name}": str(value) for name, value in _LOAD.dump_python(load, mode="json").items()}
+    values = _LOAD.dump_python(load, mode="json", exclude_none=True)
+    return {f"{PREFIX}{name}": str(value) for name, value in values.items()}
 
 
 def to_property(load: Load, snapshot_id: int) -> dict[str, str]:
@@ -69,7 +70,7 @@ def holdings(
     """
     entries: dict[dt.date, list[ManifestEntry]] = defaultdict(list)
     for entry in live_entries(metadata, io, between):
-        entries[_month_of(entry)].append(entry)
+        entries[month_of(entry)].append(entry)
     recorded = [name.removeprefix(PROPERTY) for name in metadata.properties if name.startswith(PROPERTY)]
     months = entries.keys() | {
         month for month in map(dt.date.fromisoformat, recorded) if between[0] <= month <= between[1]
@@ -100,7 +101,7 @@ def live_entries(
         spec = specs[manifest.partition_spec_id]
         if manifest_evaluator(spec, schema, in_months(between))(manifest):
             for entry in manifest.fetch_manifest_entry(io, discard_deleted=True):
-                if between[0] <= _month_of(entry) <= between[1]:
+                if between[0] <= month_of(entry) <= between[1]:
                     yield entry
 
 
@@ -113,7 +114,12 @@ def in_months(between: tuple[dt.date, dt.date]) -> BooleanExpression:
     return parse(f"{FILE_MONTH} >= '{between[0]}' and {FILE_MONTH} <= '{between[1]}'")
 
 
-def _month_of(entry: ManifestEntry) -> dt.date:
+def month_of(entry: ManifestEntry) -> dt.date:
+    """The month that a file belongs to.
+
+    Args:
+        entry: of a file, partitioned by its month first.
+    """
     days = entry.data_file.partition[0]
     return EPOCH + dt.timedelta(days=days)
 
@@ -142,6 +148,7 @@ def _load_of(
 
 def _from_summary(summary: Mapping[str, str]) -> Load | None:
     try:
-        return _LOAD.validate_strings({name: summary.get(f"{PREFIX}{name}") for name in NAMES})
+        keys = {name: f"{PREFIX}{name}" for name in NAMES}
+        return _LOAD.validate_strings({name: summary[key] for name, key in keys.items() if key in summary})
     except ValidationError:
         return None

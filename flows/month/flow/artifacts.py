@@ -1,4 +1,4 @@
-"""What a month shows on its page in the Prefect UI: two tables, a link, and a progress bar if it takes long.
+"""What a month shows on its page in the Prefect UI: a progress bar, and at the end two tables and a link.
 
 Artifacts are written in the background, by one thread per month. One that cannot be written costs a line in
 the log and never fails the month.
@@ -47,7 +47,7 @@ class MonthPage:
     """
 
     def __init__(self, month: TripMonth, to: Sequence[str], data_dir: Path) -> None:
-        """Show nothing yet; a progress bar appears once the month has been at work for a while.
+        """Create the progress bar.
 
         Args:
             month: the month.
@@ -64,6 +64,7 @@ class MonthPage:
         self._bar: Any = None
         self._updating, self._updated = threading.Event(), time.monotonic()
         self._has_warned = False
+        self._submit(self._create_bar)
 
     def update(self, month: str, phase: str, done: int, total: int | None) -> None:
         """Move the bar, at most every `EVERY_SECONDS`; see `flows.runtime.progress.ProgressListener`."""
@@ -73,7 +74,7 @@ class MonthPage:
         if now - self._updated >= EVERY_SECONDS and not self._updating.is_set():
             self._updated = now
             self._updating.set()  # a slow server gets the newest state later instead of a queue of old ones
-            self._submit(self._show_bar, self._percent, f"{month}: {phase}")
+            self._submit(self._move_bar, self._percent, f"{month}: {phase}")
 
     def quality(self, report: QualityReport) -> None:
         """Show the quality report as a table.
@@ -92,7 +93,7 @@ class MonthPage:
         """
         percent = self._percent if outcome.error else 100.0
         description = f"{self._month.label}: {outcome.error or outcome.status}"
-        self._submit(self._end_bar, percent, outcome.error or description)
+        self._submit(self._move_bar, percent, outcome.error or description)
         self._submit(lambda: create_table_artifact(load_table(outcome), f"load-{self._key}", description))
         self._submit(self._create_link, outcome)
 
@@ -104,18 +105,16 @@ class MonthPage:
     def _percent(self) -> float:
         return round(100 * sum(self._done.values()) / len(self._done), 1)
 
-    def _show_bar(self, percent: float, description: str) -> None:
+    def _create_bar(self) -> None:
+        description = f"{self._month.label}: download"
+        self._bar = create_progress_artifact(0.0, f"progress-{self._key}", description)
+
+    def _move_bar(self, percent: float, description: str) -> None:
         try:
             if self._bar:
                 update_progress_artifact(self._bar, percent, description)
-            else:
-                self._bar = create_progress_artifact(percent, f"progress-{self._key}", description)
         finally:
             self._updating.clear()
-
-    def _end_bar(self, percent: float, description: str) -> None:
-        if self._bar:
-            update_progress_artifact(self._bar, percent, description)
 
     def _create_link(self, outcome: MonthOutcome) -> None:
         if outcome.staged and outcome.receipts:

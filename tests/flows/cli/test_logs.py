@@ -53,9 +53,9 @@ def test_a_log_in_json_is_one_object_a_line(run: Callable[..., Result]) -> None:
     result = run("--months", "1", "--log-format", "json")
     entries = objects(result.err)
     assert {"time", "level", "logger", "message"} == set(entries[0])
-    assert "yellow 2021-01: duckdb 300 rows" in [entry["message"] for entry in entries]
+    assert any(entry["message"].startswith("yellow 2021-01: published 300 rows in") for entry in entries)
     assert {entry["level"] for entry in entries} == {"info"}
-    assert "duckdb: published" in result.out
+    assert "published" in result.out
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from support.cli import ROOT
 
 from flows.cli.signals import Terminated, interruptible, signals_deferred
+from flows.runtime import clear_stop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,5 +157,6 @@ def test_what_is_deferred_comes_once_the_block_is_over(number: signal.Signals) -
 
     with interruptible(loads_months=True), pytest.raises(KeyboardInterrupt) as interrupt:
         deferring()
+    clear_stop()
     assert done
     assert (interrupt.type is Terminated) == (number is signal.SIGTERM)

@@ -64,7 +64,7 @@ def test_months_out_of_the_ordinary_are_listed_beside_the_years() -> None:
     months[13] = outcome(2018, 2, rejected=7)
     months[30] = outcome(2019, 7, error="yellow 2019-07: no such file")
     lines = shown(months, lines=24)
-    listed = lines.index("months that failed or have rejected rows")
+    listed = lines.index("months that failed, or have rejected rows or warnings")
     assert [line.split() for line in lines[listed + 3 : listed + 5]] == [
         ["2018-02", "1,000,007", "1,000,000", "7", "2.0", "500,000", "published"],
         ["2019-07", "-", "-", "-", "0.5", "-", "failed"],
@@ -76,7 +76,7 @@ def test_months_out_of_the_ordinary_are_listed_beside_the_years() -> None:
 def test_no_more_than_ten_months_are_listed_beside_the_years() -> None:
     months = [outcome(year, month, rejected=month) for year in YEARS for month in range(1, 13)]
     lines = shown(months, lines=24)
-    listed = lines.index("months that failed or have rejected rows (50 more: see --summary)")
+    listed = lines.index("months that failed, or have rejected rows or warnings (50 more: see --summary)")
     assert [line[:7] for line in lines[listed + 3 : listed + 13]] == [
         f"{year}-{month}" for year in YEARS for month in (11, 12)
     ]

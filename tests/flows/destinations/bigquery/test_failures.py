@@ -104,7 +104,7 @@ def test_only_what_killed_runs_on_this_machine_left_is_dropped(
     }
     for name in theirs:
         harness.create_table(name, JANUARY.dataset.types())
-    assert len(harness.all_tables()) == 2 + 1 + len(theirs)
+    assert len(harness.all_tables()) == 3 + 1 + len(theirs)
     harness.make().publish(months.trips(JANUARY))
     assert harness.all_tables() == {TABLE, LEDGER, REJECTS, *theirs}
 
@@ -390,7 +390,7 @@ def test_a_staging_table_says_when_it_expires(harness: BigQueryHarness) -> None:
     target = harness.make()
     with connected(target._address) as session:
         session.ensure_dataset()
-        with staging_table(session, JANUARY, []) as staging:
+        with staging_table(session, JANUARY, JANUARY.dataset.bigquery_schema()) as staging:
             found = session.client.get_table(f"{session.dataset}.{staging}")
             hours = (found.expires.timestamp() - time.time()) / 3600
             assert 0 < hours <= LIFETIME.total_seconds() / 3600

@@ -33,7 +33,7 @@ from support.destinations import Apart, Months, Place, assert_holds, die_while_p
 from support.iceberg_harness import IcebergHarness
 
 import taxi_etl.maintain
-from flows.destinations import bound_to_this_machine, make_destination
+from flows.destinations import REJECTS, bound_to_this_machine, make_destination
 from flows.destinations.iceberg import Iceberg
 from flows.destinations.iceberg import destination as iceberg
 from flows.destinations.iceberg.durable_io import DurableFileIO
@@ -377,7 +377,8 @@ def test_expired_snapshots_go_with_their_files_and_months_stay(
     for staged in (old, february, new):
         harness.make().publish(staged)
     assert maintain(harness) == 0
-    assert capsys.readouterr().out == "taxi.yellow_taxi_trips: 0 snapshots expired, 0 files removed\n"
+    nothing = "0 snapshots expired, 0 files removed"
+    assert capsys.readouterr().out == f"taxi.yellow_taxi_trips: {nothing}\ntaxi.{REJECTS}: {nothing}\n"
 
     assert maintain(harness, "--keep-days", "0", "--color", "yellow") == 0
 
@@ -447,6 +448,7 @@ def test_a_table_in_a_bucket(
         *(f"data/file_month={month.first_day}" for month in (JANUARY, FEBRUARY, MARCH, APRIL)),
     ):
         (directory / name).mkdir(parents=True)
+    (directory.with_name(REJECTS) / "metadata").mkdir(parents=True)
     bucket = SubTreeFileSystem(str(tmp_path), LocalFileSystem())
     monkeypatch.setattr(DurableFileIO, "_initialize_gcs_fs", lambda _: bucket)
     monkeypatch.setenv("PYICEBERG_CATALOG__LAKE__URI", f"sqlite:///{tmp_path}/lake.db")

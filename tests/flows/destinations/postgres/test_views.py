@@ -59,7 +59,7 @@ def test_views_of_another_owner_stop_no_month(
             "GRANT ALL ON SCHEMA public TO taxi_loader",
             *(
                 f"ALTER TABLE {name} OWNER TO taxi_loader"
-                for name in (TABLE, f"{TABLE}_2021_01", "taxi_loads")
+                for name in (TABLE, f"{TABLE}_2021_01", "taxi_loads", "taxi_rejects")
             ),
         )
         loader = destination(postgres.other(user="taxi_loader", password="x"))
@@ -107,7 +107,8 @@ def test_columns_say_what_they_mean(postgres: Database, months: Months) -> None:
         postgres.rows(
             "SELECT c.relname || '.' || a.attname, col_description(c.oid, a.attnum) "
             "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 "
-            f"WHERE c.relname IN ('{TABLE}', 'taxi_trips', 'taxi_zones')"
+            f"WHERE c.relname IN ('{TABLE}', 'taxi_trips', 'taxi_zones') "
+            "AND c.relnamespace = 'public'::regnamespace"
         )
     )
     assert comments[f"{TABLE}.trip_distance"] == "Distance by the taximeter (mile)"

@@ -47,6 +47,7 @@ def test_progress_moves_while_the_month_runs_and_stops_where_it_failed(bar: Any)
     @flow(name="page")
     def run() -> None:
         with month_page(MONTH, ("duckdb", "postgres"), Path("data")):
+            bar(0)
             reporter(MONTH.label, "download")(50, 100)
             bar(12.5)
             reporter(MONTH.label, "download")(100, 100)
