@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import sqlglot
-from sqlglot import exp
+if TYPE_CHECKING:
+    from sqlglot import Expr
 
 
 def render(query: str, dialect: str, schema: Sequence[str] = ()) -> str:
@@ -22,6 +23,11 @@ def render(query: str, dialect: str, schema: Sequence[str] = ()) -> str:
     Raises:
         sqlglot.errors.SqlglotError: it cannot be parsed, or the dialect has no such thing.
     """
+    if dialect == "duckdb" and not schema:
+        return query
+    import sqlglot  # here, because it takes a while
+    from sqlglot import exp
+
     tree = sqlglot.parse_one(query, read="duckdb")
     for table in tree.find_all(exp.Table):
         for part, name in zip(("db", "catalog"), reversed(schema), strict=False):
@@ -31,8 +37,10 @@ def render(query: str, dialect: str, schema: Sequence[str] = ()) -> str:
     return tree.sql(dialect, pretty=True, unsupported_level=sqlglot.ErrorLevel.RAISE)
 
 
-def _for_bigquery(node: sqlglot.Expr) -> sqlglot.Expr:
+def _for_bigquery(node: Expr) -> Expr:
     """Name the functions of DATETIME, and let an interval have a number, as GoogleSQL documents them."""
+    from sqlglot import exp
+
     if isinstance(node, exp.DateDiff):
         return exp.DatetimeDiff(**node.args)
     if isinstance(node, exp.Interval):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
+from transforms import sql
 from transforms.dataset import FILE_MONTH
 from transforms.datasets import DATASETS
 from transforms.dimensions import Dimension, dimensions
@@ -194,16 +195,9 @@ def statements(plan: ViewPlan, relations: Relations, dialect: Dialect) -> Iterat
         yield from _fill(dimension, dialect)
         yield from _comments("TABLE", dimension, plan.mark, dialect)
     for view in plan.views:
-        yield f"CREATE OR REPLACE VIEW {dialect.qualified(view.name)} AS\n{_query(view, dialect)}"
+        query = sql.render(view.query, dialect.name, dialect.schema)
+        yield f"CREATE OR REPLACE VIEW {dialect.qualified(view.name)} AS\n{query}"
         yield from _comments("VIEW", view, plan.mark, dialect)
-
-
-def _query(view: View, dialect: Dialect) -> str:
-    if dialect.name == "duckdb":  # in which views are declared
-        return view.query
-    from transforms.sql import render  # it imports sqlglot
-
-    return render(view.query, dialect.name, dialect.schema)
 
 
 def _fill(dimension: Dimension, dialect: Dialect) -> Iterator[str]:

@@ -79,7 +79,7 @@ def _relations(session: BigQuerySession) -> Relations:
 
 
 def _script(plan: ViewPlan, dialect: Dialect) -> str:
-    from transforms.sql import render  # it imports sqlglot
+    from transforms.sql import render
 
     statements = [
         f"CREATE OR REPLACE TABLE {_head(item, plan.mark, dialect)} AS\n{_rows(item, dialect)}"
