@@ -117,7 +117,7 @@ def test_a_destination_that_fails_does_not_stop_the_others(cli: Cli) -> None:
 
 
 def test_a_step_is_retried_as_prefect_would(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.errors import DestinationBusy
+    from flows.errors import DestinationBusy, error_context
     from flows.month import steps
 
     publish, calls = steps.publish, []
@@ -125,7 +125,8 @@ def test_a_step_is_retried_as_prefect_would(cli: Cli, monkeypatch: pytest.Monkey
     def busy_at_first(*arguments: object, **options: object) -> object:
         calls.append(arguments)
         if len(calls) < 3:
-            raise DestinationBusy("somebody else is at it", "run it again later")
+            with error_context("yellow 2021-01"):
+                raise DestinationBusy("somebody else is at it", "run it again later")
         return publish(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(steps, "publish", busy_at_first)
@@ -173,7 +174,7 @@ def test_an_interruption_is_one_line(
     )
     with process, contextlib.suppress(ProcessLookupError):
         assert process.stderr
-        said = [next(line for line in process.stderr if "duckdb" in line)]
+        said = [next(line for line in process.stderr if "published" in line)]
         process.send_signal(with_signal)
         said += process.stderr.readlines()
     assert process.returncode == code, said
