@@ -30,7 +30,7 @@ from flows.staging import StagingOptions, parquet_writer, stage, stage_file
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FILES, SHARDS = share(100_000) if TORTURE else 10_000, 8
+FILES, SHARDS = share(100_000) if TORTURE else 3_000, 8
 OPTIONS = StagingOptions(max_reject_ratio=1.0)
 
 
