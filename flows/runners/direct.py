@@ -5,16 +5,19 @@ For cron, for containers and for a first try. Nothing here imports Prefect.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flows.month import DirectSteps, MonthOutcome, load_from_source
+from flows.month import DirectSteps, MonthFailed, MonthOutcome, load_from_source
 from flows.request import without_blocks
 from flows.runners.side_by_side import run_side_by_side
 
 if TYPE_CHECKING:
     from flows.request import LoadRequest
     from transforms.trip_month import TripMonth
+
+logger = logging.getLogger("flows.runners")
 
 
 def run_directly(months: Sequence[TripMonth], request: LoadRequest) -> list[MonthOutcome]:
@@ -44,5 +47,9 @@ def run_month_directly(month: TripMonth, request: LoadRequest) -> MonthOutcome:
     Raises:
         MonthFailed: with the outcome.
     """
-    with DirectSteps() as steps:
-        return load_from_source(month, request, steps)
+    try:
+        with DirectSteps() as steps:
+            return load_from_source(month, request, steps)
+    except MonthFailed as failed:
+        logger.debug("%s failed", month.label, exc_info=failed)  # as Prefect would
+        raise

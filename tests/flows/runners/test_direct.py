@@ -114,6 +114,9 @@ def test_a_destination_that_fails_does_not_stop_the_others(cli: Cli) -> None:
         "duckdb": "published",
     }
     assert cli.count() == 500
+    (log,) = (cli.data_dir / "logs").glob("*.log")
+    assert "Traceback" in log.read_text()
+    assert "Traceback" not in result.err
 
 
 def test_a_step_is_retried_as_prefect_would(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
