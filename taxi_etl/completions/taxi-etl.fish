@@ -187,7 +187,7 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using gcs-to-bq' -l log-format -xka "te
 complete -c taxi-etl -n '_shtab_taxi_etl_using; and test $_shtab_taxi_etl_npos -eq 0' -a maintain -d 'remove expired snapshots of Iceberg tables, and files of no use'
 complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -s h -l help -d 'show this help message and exit'
 complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l version -d 'print the version and stop'
-complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l color -xka "yellow green fhv fhvhv" -d 'only this dataset'
+complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l color -xka "yellow green fhv fhvhv" -d 'only the trips of this dataset'
 complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l data-dir -xka "(__fish_complete_directories)" -d DIR
 complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l quiet -d 'print warnings and errors only'
 complete -c taxi-etl -n '_shtab_taxi_etl_using maintain' -l verbose -d 'print details and tracebacks too'

@@ -188,7 +188,7 @@ _shtab_taxi_etl_load_defaults_added=0
 _shtab_taxi_etl_maintain_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--version[print the version and stop]"
-  "--color[only this dataset]:color:(yellow green fhv fhvhv)"
+  "--color[only the trips of this dataset]:color:(yellow green fhv fhvhv)"
   "--data-dir[DIR]:DIR:_files -/"
   "--quiet[print warnings and errors only]"
   "--verbose[print details and tracebacks too]"
