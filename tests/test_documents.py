@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
 
 
 SHARED = {"--help", "--version", "--quiet", "--verbose", "--log-format"}
@@ -63,12 +63,12 @@ def test_the_readmes_settings_file_is_legal(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_every_option_of_ingest_is_documented() -> None:
-    text = (ROOT / "docs" / "postgres.md").read_text()
+    text = (ROOT / "docs" / "reference" / "postgres.md").read_text()
     assert [option for option in sorted(options(ingest_parser()) - SHARED) if option not in text] == []
 
 
 def test_every_option_of_status_is_documented() -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
+    text = (ROOT / "docs" / "reference" / "operations.md").read_text()
     assert [option for option in sorted(options(status_parser()) - SHARED) if option not in text] == []
 
 
@@ -120,7 +120,7 @@ def test_the_architecture_lists_every_package_with_names_of_its_face() -> None:
 
 
 def test_every_class_in_the_glossary_exists() -> None:
-    section = (ROOT / "docs" / "naming.md").read_text().partition("\n## In the code\n")[2]
+    section = (ROOT / "docs" / "reference" / "naming.md").read_text().partition("\n## In the code\n")[2]
     sources = "".join(
         path.read_text() for folder in ("flows", "transforms") for path in (ROOT / folder).rglob("*.py")
     )

@@ -527,7 +527,7 @@ def test_no_way_to_bigquery_is_one_line_soon(cloud: Cloud, months: Months) -> No
 
 
 def test_every_option_is_documented() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "google.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "google.md").read_text()
     in_the_readme = {"--help", "--version", "--quiet", "--verbose", "--log-format"}  # in the README
     options = {option for action in parser()._actions for option in action.option_strings if option[2:]}
     assert [option for option in sorted(options - in_the_readme) if option not in text] == []

@@ -1,4 +1,4 @@
-"""docs/views.md: every statement in it is run, and its columns are the declared ones."""
+"""docs/reference/views.md: every statement in it is run, and its columns are the declared ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from transforms.views import taxi_views
 if TYPE_CHECKING:
     from support.postgres import Database
 
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "views.md").read_text()
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "reference" / "views.md").read_text()
 QUERIES = re.findall(r"```sql\n(SELECT .*?);\n```", DOCUMENT, re.DOTALL)
 OTHERS = re.findall(r"```sql\n((?!SELECT).*?);\n```", DOCUMENT, re.DOTALL)
 TRIPS, *_ = VIEWS = taxi_views({})

@@ -1,4 +1,4 @@
-"""docs/google.md: commands that are understood, settings that exist, a pattern that finds our objects."""
+"""docs/reference/google.md: commands are understood, settings exist, a pattern finds our objects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from flows.gcp.credentials import SIGN_IN_SECONDS
 from flows.settings import Settings, override_settings
 from transforms.trip_month import TripMonth
 
-DOCUMENT = (Path(__file__).parents[4] / "docs" / "google.md").read_text()
+DOCUMENT = (Path(__file__).parents[4] / "docs" / "reference" / "google.md").read_text()
 COMMANDS = re.findall(r"^(?:    |\.venv/bin/)python (flows/\w+\.py .*)$", DOCUMENT, re.MULTILINE)
 SQL = re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL)
 PARSERS = {

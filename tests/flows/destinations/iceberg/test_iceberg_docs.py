@@ -1,4 +1,4 @@
-"""docs/iceberg.md: its commands and programs do what it says, and print what it shows."""
+"""docs/reference/iceberg.md: its commands and programs do what it says, and print what it shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import taxi_etl.maintain
 
 ROOT = Path(__file__).parents[4]
-TEXT = (ROOT / "docs" / "iceberg.md").read_text()
+TEXT = (ROOT / "docs" / "reference" / "iceberg.md").read_text()
 FENCED = re.findall(r"^```(sh|python|)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
