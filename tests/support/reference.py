@@ -62,9 +62,14 @@ def parser_of(name: str) -> argparse.ArgumentParser:
         for key, field in Settings.model_fields.items()
         if key != "concurrency"
     }
-    script, _ = taxi_etl.COMMANDS[name]
     with override_settings(**defaults, concurrency="TAXI_CONCURRENCY"):
-        return load_parser() if name == "load" else module_of(script).parser()
+        return plain_parser(name)
+
+
+def plain_parser(name: str) -> argparse.ArgumentParser:
+    """The options of a command."""
+    script, _ = taxi_etl.COMMANDS[name]
+    return load_parser() if name == "load" else module_of(script).parser()
 
 
 def options_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
