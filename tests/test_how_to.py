@@ -112,19 +112,17 @@ def test_google(
         BIGQUERY_EMULATOR_HOST=bigquery_fake.rest_url,
         BIGQUERY_STORAGE_EMULATOR_HOST=bigquery_fake.grpc_address,
     )
-    settings, load, directly = blocks("google.md", "sh")
+    settings, load, _ = blocks("google.md", "sh")
     load = load.replace(
         "gcs-to-bq --color yellow --months 1 2 3 --year 2021", "gcs-to-bq --color yellow --months 1 2"
     )
     shown = place.run(
         settings,
         load,
-        directly,
         **{
             "my-taxi-bucket": bucket.name,
             "my-project": bigquery_fake.project,
             "export TAXI_GCP_KEY_FILE=~/keys/taxi.json": "",
-            "--months 1 --year 2021 --to": f"--months 1 {HERE} --to",
         },
     )
     assert re.search(r"2 months: gcs 2 loaded.*bigquery 2 loaded", shown), shown[-1500:]
