@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import os
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from support.reference import plain_parser
+from support import reference
 
 from flows.errors import UsageError
 from flows.settings import Settings
@@ -33,6 +34,9 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+
+
+plain_parser = functools.cache(reference.plain_parser)
 
 
 def printed_commands(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -76,6 +80,14 @@ def test_every_command_in_the_documents_is_understood(document: Path) -> None:
 
 PASSING_ON = {"psql", "worker"}
 """Commands whose further options go to another program."""
+
+
+def test_commands_are_printed_in_one_form() -> None:
+    """The scripts' own names are for those who come from the tutorial; the image has no .venv."""
+    others = {"README.md", "docs/tutorial/zoomcamp.md", "docs/docker.md"}
+    named = {path.relative_to(ROOT).as_posix() for path in DOCUMENTS if "python flows/" in path.read_text()}
+    assert named <= others
+    assert README.count("python flows/") == 1
 
 
 def test_the_commands_are_found() -> None:
