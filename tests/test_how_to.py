@@ -1,4 +1,4 @@
-"""The how-to pages: their commands are run as printed, but for what has no place in a test.
+"""The tutorial and the how-to pages: commands are run as printed, but for what has no place in a test.
 
 The trips are synthetic instead of fetched, years are short, and servers are those of the tests.
 """
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from support.postgres import Database
 
 PAGES = ROOT / "docs" / "how-to"
+FIRST_LOAD = "../tutorial/first-load.md"
 HERE = "--source synthetic --runner direct"
 SHORTER = {
     "--since 2009-01 --source tlc": f"--since 2009-01 --until 2009-03 {HERE}",
     "--until 2009-12 --source tlc": f"--until 2009-02 {HERE}",
     "--months 1 2 3 --year 2021": f"--months 1 2 {HERE}",
     "--source tlc --runner direct": HERE,
+    "--source synthetic --data-dir demo": f"{HERE} --data-dir demo",
 }
 
 
@@ -43,10 +45,9 @@ class Place:
         self.environment = clean_environment(TAXI_SYNTHETIC_ROWS="300", **environment)
         programs = directory / ".venv" / "bin"
         programs.mkdir(parents=True)
-        for program in ("python", "prefect"):
-            (programs / program).symlink_to(Path(sys.executable).with_name(program))
-        (programs / "taxi-etl").write_text(f'#!/bin/sh\nexec {sys.executable} -m taxi_etl "$@"\n')
-        (programs / "taxi-etl").chmod(0o755)
+        for name, program in {"python": "", "taxi-etl": "-m taxi_etl"}.items():
+            (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {program} "$@"\n')
+            (programs / name).chmod(0o755)
 
     def run(self, *commands: str, **replaced: str) -> str:
         """What the blocks print, run one after the other in one shell."""
@@ -69,6 +70,18 @@ class Place:
 def test_every_page_has_a_test() -> None:
     source = Path(__file__).read_text() + (ROOT / "tests/flows/runners/test_deployment.py").read_text()
     assert [page.name for page in PAGES.glob("*.md") if f'"{page.name}"' not in source] == []
+
+
+def test_the_first_load(tmp_path: Path) -> None:
+    demo, status, ask, again, wrong, real, clean = blocks(FIRST_LOAD, "sh")
+    assert (demo, clean) == ("make demo\n", "make clean\n")
+    assert "--year 2021" in real
+    place = Place(tmp_path)
+    place.run(again)  # what `make demo` does
+    assert "3 months: duckdb 3 loaded" in place.run(status)
+    assert "pickup_zone" in place.run(ask)
+    assert place.run(again).count("unchanged") == 3
+    place.run(f"{wrong.strip()} || test $? = 2")
 
 
 def test_postgres(tmp_path: Path, postgres: Database) -> None:
