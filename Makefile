@@ -93,7 +93,7 @@ reference: $(STAMP) ## write the generated pages of docs/reference/ again, after
 	PYTHONPATH=tests $(RUN)python -m support.reference
 
 docs: $(STAMP) ## the documentation as a site, into site/
-	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --strict
 
 audit: $(STAMP) ## known weaknesses of what uv.lock names; asks osv.dev, so it needs the web
 	@$(UV) audit --locked || { echo "error: the audit found something, or osv.dev cannot be reached; see above"; exit 1; }
