@@ -11,7 +11,7 @@ STAMP := $(VENV)/.synced
 # For deploy, worker, serve and alerts; one of yours: make deploy PREFECT_API_URL=https://...
 PREFECT_API_URL ?= http://127.0.0.1:4200/api
 
-.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check schema completions audit bench clean
+.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check schema completions reference docs audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -71,7 +71,7 @@ test: $(STAMP) ## the whole test suite
 coverage: $(STAMP) ## the same, and the share of flows and transforms that it runs; fails below 90 %
 	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --cov --cov-report=term
 
-torture: $(STAMP) ## the long mode of kills, faults, readers, files and soak; writes docs/reliability.json; SHARE=0.1
+torture: $(STAMP) ## the long mode of kills, faults, readers, files and soak; writes docs/explanation/reliability.json; SHARE=0.1
 	TAXI_TEST_TORTURE=$(or $(SHARE),1) $(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder \
 		tests/torture tests/flows/staging/test_hostile_files.py tests/flows/staging/test_generated_files.py
 
@@ -88,6 +88,12 @@ schema: $(STAMP) ## write flows/cli/prefect_schema.sql again, for another versio
 
 completions: $(STAMP) ## write taxi_etl/completions/ again, after a change of an option
 	PYTHONPATH=tests $(RUN)python -m support.completions
+
+reference: $(STAMP) ## write the generated pages of docs/reference/ again, after a change of options, settings or columns
+	PYTHONPATH=tests $(RUN)python -m support.reference
+
+docs: $(STAMP) ## the documentation as a site, into site/
+	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --strict
 
 audit: $(STAMP) ## known weaknesses of what uv.lock names; asks osv.dev, so it needs the web
 	@$(UV) audit --locked || { echo "error: the audit found something, or osv.dev cannot be reached; see above"; exit 1; }

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 TUTORIAL_CHUNK_ROWS = 100_000
 MULTI_CHUNK_ROWS = 1_000  # one statement each, with 18,000 parameters
-BATCH_ROWS = 16_384  # what a COPY is fed at a time; see docs/postgres.md
+BATCH_ROWS = 16_384  # what a COPY is fed at a time; see docs/reference/postgres.md
 TIMES = [YELLOW.pickup, YELLOW.dropoff]
 
 

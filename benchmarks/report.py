@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from charts import Bar, Line, bar_chart, line_charts, short
 from goals import TYPED, goals_table
 from results import Group, load
-from typed_report import LEADING, about, cell, typed_notes, typed_panels, typed_table, typed_ways
+from typed_report import about, cell, short_table, typed_notes, typed_panels, typed_table, typed_ways
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,18 +61,12 @@ download with its checks, the quality report and Prefect."""
 
 
 def summary(groups: Mapping[str, Group]) -> str:
-    """For the README: the chart, the table of the group `as typed`, and below it that of `end to end`."""
-    shown = [groups[name] for name in (TYPED, "end to end") if name in groups]
-    if not shown:
+    """For the README: one short table of whole commands."""
+    if TYPED not in groups:
         return "Not measured yet.\n"
-    lines = [f"![rows per second by tool]({THROUGHPUT})", ""]
-    if TYPED in groups:
-        lines += [about(groups[TYPED]), "", *typed_table(groups[TYPED], LEADING), ""]
-        lines += [*typed_ways(groups[TYPED], LEADING), ""]
-    if "end to end" in groups:
-        lines += [ENGINE_ONLY, "", *_table(groups["end to end"]), ""]
-    when = dict.fromkeys(f"{_machine(group)}, {group.date}" for group in shown)
-    return "\n".join([*lines, f"Medians of rounds run in turns on one machine ({'; '.join(when)}).", ""])
+    group = groups[TYPED]
+    when = f"Medians, in seconds, on one machine ({_machine(group)}, {group.date})."
+    return "\n".join([*short_table(group), "", when, ""])
 
 
 def details(groups: Mapping[str, Group]) -> str:

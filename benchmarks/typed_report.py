@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 LEADING = ("plain server", "direct")  # of our sides: as most people run it, and without Prefect
 DRAWN = (("postgres", 12), ("postgres", 1), ("duckdb", 12), ("duckdb", 1))
 FIRST_LOAD = "first load"
+SHORT = (
+    ("postgres", 1, "tutorial", "the course's pandas script"),
+    ("postgres", 1, "psql", "`curl | gunzip | psql \\copy`"),
+    ("postgres", 12, "psql", "`curl | gunzip | psql \\copy`"),
+    ("postgres", 12, "dlt", "dlt"),
+    ("duckdb", 1, "duckdb", "DuckDB's `read_csv`"),
+    ("duckdb", 12, "duckdb", "DuckDB's `read_csv`"),
+)
+"""What the README shows: destination, months, rival, and words for it."""
 
 
 def about(group: Group) -> str:
@@ -55,6 +64,33 @@ def typed_table(group: Group, sides: Sequence[str] | None) -> list[str]:
         if sides is None and not rivals:
             lines += [f"| {where} | {mine.side} | | | {_cost(mine)} | |" for mine in ours]
     return lines
+
+
+def short_table(group: Group) -> list[str]:
+    """Seconds of whole commands, ours and theirs, for a reader who wants the verdict only.
+
+    Args:
+        group: the group `as typed`; what was not measured has no row.
+    """
+    rows = short(group.processes[0].rows // group.processes[0].months)
+    lines = [
+        f"| months of {rows} rows, to | instead | its seconds | taxi-etl | taxi-etl, `--runner direct` |",
+        "|---|---|--:|--:|--:|",
+    ]
+    found = {(one.to, one.months, one.side): one for one in group.processes if one.case == FIRST_LOAD}
+    for to, months, rival, words in SHORT:
+        seconds = [_seconds(found.get((to, months, side))) for side in (rival, *LEADING)]
+        if seconds[0] and seconds[1]:
+            lines.append(f"| {months}, {to} | {cell(words)} | {' | '.join(seconds)} |")
+    return lines
+
+
+def _seconds(process: Process | None) -> str:
+    if process is None:
+        return ""
+    return f"{statistics.median(process.full_seconds):.1f}" + (
+        " (extrapolated)" if process.extrapolated else ""
+    )
 
 
 def _cost(process: Process) -> str:

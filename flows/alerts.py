@@ -3,7 +3,7 @@
     python flows/alerts.py    # sends a test message
 
 Slack, Teams, e-mail and the others are Prefect's own blocks, created once in the UI or in Python; see
-docs/operations.md. An alert that cannot be sent is a line in the log and never changes the run.
+docs/reference/operations.md. An alert that cannot be sent is a line in the log and never changes the run.
 """
 
 from __future__ import annotations

@@ -61,7 +61,10 @@ class TaxiError(Exception):
 
 
 class UsageError(TaxiError):
-    """The call is wrong; nothing was started."""
+    """The call is wrong; nothing was started.
+
+    Cure: correct what the line names; it lists the legal values. `--help` has all options.
+    """
 
 
 class Transient(TaxiError):
@@ -79,65 +82,110 @@ class Terminal(TaxiError):
 
 
 class SourceBusy(Transient):
-    """The source failed repeatedly, in a way that may pass."""
+    """The source failed repeatedly, in a way that may pass.
+
+    Cure: run the same command later; it goes on from where it stopped. TAXI_HTTP_ATTEMPTS allows more tries.
+    """
 
 
 class DestinationBusy(Transient):
-    """The destination is locked or not ready."""
+    """The destination is locked or not ready.
+
+    Cure: run the same command again once the other program is done, or the server is up.
+    """
 
 
 class LockTimeout(DestinationBusy):
-    """A lock was not released within the lock time-out; retries would only multiply the wait."""
+    """A lock was not released within the lock time-out; retries would only multiply the wait.
+
+    Cure: end the program that holds the lock, or raise TAXI_LOCK_TIMEOUT_SECONDS.
+    """
 
 
 class SourceNotFound(Terminal):
-    """The source has no such file."""
+    """The source has no such file.
+
+    Cure: ask for a month that it has (`--latest 3` finds the newest), or name another `--source`.
+    """
 
 
 class SourceUnreachable(Terminal):
-    """No connection to the source could be established."""
+    """No connection to the source could be established.
+
+    Cure: check the network and the proxy. `--source synthetic` needs neither.
+    """
 
     most_attempts = 3  # a host name that does not resolve rarely starts to while we wait
 
 
 class SourceCorrupt(Terminal):
-    """The download is not a complete trip file."""
+    """The download is not a complete trip file.
+
+    Cure: open the URL in a browser: often it is an error page. Correct `--source`, or run the command again.
+    """
 
 
 class SchemaDrift(Terminal):
-    """The columns of a file or a table are not the declared ones."""
+    """The columns of a file or a table are not the declared ones.
+
+    Cure: `--allow-new-columns` keeps new ones as text; a table of another shape has to be renamed or dropped.
+    """
 
 
 class TooManyRejects(Terminal):
-    """Too few of a month's rows are valid."""
+    """Too few of a month's rows are valid.
+
+    Cure: read the `.rejects.parquet` file, then correct the source or raise `--max-reject-ratio`.
+    """
 
 
 class ServerNotStarted(Terminal):
-    """The temporary Prefect server ended or hung while it was starting."""
+    """The temporary Prefect server ended or hung while it was starting.
+
+    Cure: read the log it names; `--runner direct` needs no server.
+    """
 
 
 class Stopped(Terminal):
-    """The run was interrupted."""
+    """The run was interrupted.
+
+    Cure: run the same command again; what is published stays.
+    """
 
 
 class GateFailed(Terminal):
-    """The month is readable, but cannot be right."""
+    """The month is readable, but cannot be right.
+
+    Cure: look at the file; `--accept MEASURE` publishes it this once, TAXI_GATES changes the threshold.
+    """
 
 
 class QualityReportFailed(Terminal):
-    """The quality report of a month cannot be computed; the month itself is whole."""
+    """The quality report of a month cannot be computed; the month itself is whole.
+
+    Cure: read the traceback in the log, and run again with `--force` for a new report.
+    """
 
 
 class ReconciliationError(Terminal):
-    """Two independent counts of the same rows differ."""
+    """Two independent counts of the same rows differ.
+
+    Cure: run it again with `--force`; if it comes back, report it, with the log: nothing was published.
+    """
 
 
 class DestinationRefused(Terminal):
-    """The destination refuses until its configuration or the request is changed."""
+    """The destination refuses until its configuration or the request is changed.
+
+    Cure: correct the password, the address or the permission that the line names.
+    """
 
 
 class LocalStorageError(Terminal):
-    """The local disk cannot be read or written."""
+    """The local disk cannot be read or written.
+
+    Cure: make room, or choose another directory with `--data-dir`.
+    """
 
 
 @contextlib.contextmanager

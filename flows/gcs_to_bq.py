@@ -3,8 +3,8 @@
     python flows/gcs_to_bq.py --color yellow --months 1 2 3 --year 2021
 
 BigQuery reads the bucket itself, free of charge, and replaces a month's partition in one step; nothing goes
-through this machine but a few requests. With `--transform` the rows do: see docs/google.md for what that
-costs.
+through this machine but a few requests. With `--transform` the rows do: docs/reference/google.md
+says what that costs.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def gcs_to_bq(
         until: last month; None: the newest in the bucket.
         latest: how many of the newest months in the bucket.
         force: load even what is unchanged.
-        accept: measures that do not keep a month from being loaded; see docs/gates.md.
+        accept: measures that do not keep a month from being loaded; see docs/reference/gates.md.
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
 
     Returns:

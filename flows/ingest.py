@@ -95,10 +95,10 @@ def parser() -> argparse.ArgumentParser:
         "others have the tutorial's values (localhost, 5432, root, ny_taxi); the password comes from "
         "PGPASSWORD, from .pgpass, or is asked for.",
     )
-    server.add_argument("--host")
-    server.add_argument("--port", type=int)
-    server.add_argument("--user")
-    server.add_argument("--db")
+    server.add_argument("--host", help="default: localhost")
+    server.add_argument("--port", type=int, help="default: 5432")
+    server.add_argument("--user", help="default: root")
+    server.add_argument("--db", help="default: ny_taxi")
     return parser
 
 
@@ -240,7 +240,7 @@ def ingest_data(
         data_dir: where files land; None: the setting.
         keep_zero_passengers: keep the trips with passenger_count 0, which the tutorial drops.
         force: fetch, stage and load even what is unchanged.
-        accept: measures that do not keep the month from being loaded; see docs/gates.md.
+        accept: measures that do not keep the month from being loaded; see docs/reference/gates.md.
 
     Returns:
         What became of the month.

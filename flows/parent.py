@@ -110,7 +110,7 @@ def etl_parent_flow(
         force: fetch, stage and publish even what is unchanged.
         allow_new_columns: carry undeclared columns along as text.
         max_reject_ratio: share of a month's rows that may be rejected; None: the setting.
-        accept: measures that do not keep a month from being published; see docs/gates.md.
+        accept: measures that do not keep a month from being published; see docs/reference/gates.md.
         row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
         runner: `threads` here, `direct` here without task runs, `dask` on its workers, `deployment` on the
             workers of a pool.

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     months of a run wait for another process that has the local warehouse open."""
     views: bool = True
     """Make the views and the tables of zones and codes in every warehouse, and renew them when there is more
-    to show, see docs/views.md; false leaves those that exist as they are."""
+    to show, see docs/reference/views.md; false leaves those that exist as they are."""
     duckdb_memory_mb: int = Field(default=512, ge=128)
     """Megabytes of each DuckDB connection (staging, quality report, local warehouse); beyond it DuckDB spills
     to the data directory. A file of 20 million rows into the local warehouse then takes 0.65 GB for the whole
@@ -118,7 +118,8 @@ class Settings(BaseSettings):
     gap between long queries."""
     adbc_postgresql_driver: str | None = None
     """Another build of the ADBC driver for Postgres than the installed one: path or name of its library. It
-    copies in this process, without the extra one (0.25 s of CPU in a run, 150 MB); see docs/postgres.md."""
+    copies in this process, without the extra one (0.25 s of CPU in a run, 150 MB); see
+    docs/reference/postgres.md."""
     gcp_project: str | None = None
     """Google Cloud project for resources and billing; default: that of the credentials."""
     gcp_key_file: Path | None = None
@@ -147,10 +148,10 @@ class Settings(BaseSettings):
     """The emulator's gRPC address for the Storage Write API, such as 127.0.0.1:9060; set both or neither."""
     iceberg_catalog: str | None = None
     """Catalog for --to iceberg by its name in pyiceberg's own configuration; without it, a private one below
-    the data directory. See docs/iceberg.md."""
+    the data directory. See docs/reference/iceberg.md."""
     alert_block: str | None = Field(default=None, pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")
     """Prefect notification block for failed runs, as type/name, such as slack-webhook/taxi; without it no
-    alerts are sent. See docs/operations.md."""
+    alerts are sent. See docs/reference/operations.md."""
     month_deployment: str = Field(default="month-on-worker/etl-month", pattern=r"^[^/]+/[^/]+$")
     """Deployment that --runner deployment uses for each month, as flow/deployment; name another to run the
     months on another work pool than the one in prefect.yaml."""

@@ -4,7 +4,7 @@
 
 It is `flows/parent.py --to gcs` under a name of its own, with the same options, checks and exit codes. The
 bucket comes from `TAXI_GCS_BUCKET` or the block `de-gcs`, the credentials from `TAXI_GCP_KEY_FILE`, the block
-`gcp-credentials` or the application default; see docs/google.md.
+`gcp-credentials` or the application default; see docs/reference/google.md.
 """
 
 from __future__ import annotations

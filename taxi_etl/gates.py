@@ -2,7 +2,7 @@
 
     taxi-etl gates --color yellow --months 1 2 3 --year 2021
 
-Nothing is fetched or published. docs/gates.md says what each measure is.
+Nothing is fetched or published. docs/reference/gates.md says what each measure is.
 """
 
 from __future__ import annotations

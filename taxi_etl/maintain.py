@@ -3,7 +3,8 @@
     taxi-etl maintain --keep-days 30
 
 A month that is loaded again leaves its earlier snapshot and file behind, so that they can still be read; see
-docs/iceberg.md. The newest snapshot always stays. Other destinations keep nothing that has to be removed.
+docs/reference/iceberg.md. The newest snapshot always stays. Other destinations keep nothing that has to be
+removed.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def gates_in_force(dataset: str, given: GivenGates) -> dict[str, Gate]:
     Returns:
         The gates by measure.
     """
-    gates = dict(DEFAULT_GATES[dataset])
+    gates = dict(DEFAULT_GATES.get(dataset, _EVERYWHERE))
     for name in (EVERY_DATASET, dataset):
         for measure_name, thresholds in given.get(name, {}).items():
             gates[measure_name] = replace(gates.get(measure_name, Gate()), **thresholds)

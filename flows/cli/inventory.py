@@ -133,7 +133,7 @@ class Inventory:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The output of `flows/status.py --json`; docs/operations.md describes it."""
+        """The output of `flows/status.py --json`; docs/reference/months-and-status.md describes it."""
         return {
             "dataset": self.color,
             "fine": self.is_fine,

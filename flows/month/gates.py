@@ -249,5 +249,6 @@ def _explain(failures: Sequence[Verdict]) -> str:
     accept = " ".join(one.measure for one in failures)
     return (
         f"not published, because it cannot be right: {what}; the month there stays. Correct the source, let "
-        f"it through once with --accept {accept}, or change the threshold in TAXI_GATES (docs/gates.md)"
+        f"it through once with --accept {accept}, or change the threshold in TAXI_GATES "
+        "(docs/reference/gates.md)"
     )

@@ -114,6 +114,8 @@ class MonthOutcome:
 class MonthFailed(Terminal):
     """A month that at least one destination did not get.
 
+    Cure: that of the error it quotes.
+
     Attributes:
         outcome: of the month, for the summary of the run.
     """
@@ -226,6 +228,8 @@ class RunSummary:
 
 class MonthsFailed(Terminal):
     """A run in which at least one month failed; the others are published.
+
+    Cure: that of the months it names; then run the same command, which leaves the published ones alone.
 
     Attributes:
         summary: of the run.

@@ -2,7 +2,7 @@
 
 `threads` works here, and `direct` does so without Prefect. `dask` and `deployment` give each whole month to
 one worker with its own scratch space and settings (`TAXI_*`). A small `MonthOutcome` comes back and is
-verified with the destinations. docs/scaling.md says when to choose which.
+verified with the destinations. docs/explanation/scaling.md says when to choose which.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The layout of a data directory; the names are fixed, see docs/naming.md."""
+"""The layout of a data directory; the names are fixed, see docs/reference/naming.md."""
 
 from __future__ import annotations
 

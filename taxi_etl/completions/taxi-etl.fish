@@ -236,4 +236,4 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using alerts' -l verbose -d 'print deta
 complete -c taxi-etl -n '_shtab_taxi_etl_using alerts' -l log-format -xka "text json" -d 'of standard error'
 complete -c taxi-etl -n '_shtab_taxi_etl_using; and test $_shtab_taxi_etl_npos -eq 0' -a completion -d 'print the script for completion in bash, zsh or fish'
 complete -c taxi-etl -n '_shtab_taxi_etl_using completion' -s h -l help -d 'show this help message and exit'
-complete -c taxi-etl -n '_shtab_taxi_etl_using completion; and test $_shtab_taxi_etl_npos -eq 0' -ka "bash zsh fish" -d shell
+complete -c taxi-etl -n '_shtab_taxi_etl_using completion; and test $_shtab_taxi_etl_npos -eq 0' -ka "bash zsh fish" -d 'which shell'

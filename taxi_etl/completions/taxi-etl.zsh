@@ -75,7 +75,7 @@ _shtab_taxi_etl_blocks_defaults_added=0
 
 _shtab_taxi_etl_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  ":shell:(bash zsh fish)"
+  ":which shell:(bash zsh fish)"
 )
 
 # guard to ensure default positional specs are added only once per session

@@ -34,7 +34,7 @@ from flows.errors import (
     SourceCorrupt,
     SourceNotFound,
 )
-from flows.gcs_to_bq import main, parser
+from flows.gcs_to_bq import main
 from flows.month import load_from_bucket as load
 from flows.runtime import Layout
 from flows.settings import Settings, override_settings
@@ -524,10 +524,3 @@ def test_no_way_to_bigquery_is_one_line_soon(cloud: Cloud, months: Months) -> No
     assert time.perf_counter() - started < 15
     assert "\n" not in str(raised.value)
     assert "BIGQUERY_EMULATOR_HOST" in str(raised.value)
-
-
-def test_every_option_is_documented() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "google.md").read_text()
-    in_the_readme = {"--help", "--version", "--quiet", "--verbose", "--log-format"}  # in the README
-    options = {option for action in parser()._actions for option in action.option_strings if option[2:]}
-    assert [option for option in sorted(options - in_the_readme) if option not in text] == []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TORTURE = float(os.environ.get("TAXI_TEST_TORTURE") or 0)
 """The share of the long mode's points, files and reads to take; 0: the short mode."""
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "explanation"
 FIGURES, DOCUMENT = DOCS / "reliability.json", DOCS / "reliability.md"
 LOCK = Path(tempfile.gettempdir()) / "taxi-etl-reliability.lock"
 BEGIN, END = "<!-- figures: written by make torture -->", "<!-- end of figures -->"

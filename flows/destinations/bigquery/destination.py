@@ -1,6 +1,6 @@
 """Destination `bigquery`: a month is streamed into a staging table, and swapped in in one transaction.
 
-How it works, what it costs, which roles it needs: docs/google.md.
+How it works, what it costs, which roles it needs: docs/reference/google.md.
 """
 
 from __future__ import annotations

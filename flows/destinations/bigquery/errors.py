@@ -29,14 +29,14 @@ TRANSIENT_REASONS = {
     "tableUnavailable",
 }
 ADVICE = {
-    "quotaExceeded": "wait until the quota is free or ask for more, see docs/google.md",
-    "RESOURCE_EXHAUSTED": "wait until the quota is free or ask for more, see docs/google.md",
+    "quotaExceeded": "wait until the quota is free or ask for more, see docs/reference/google.md",
+    "RESOURCE_EXHAUSTED": "wait until the quota is free or ask for more, see docs/reference/google.md",
     "billingNotEnabled": "enable billing for the project, or load by flows/gcs_to_bq.py, which needs none",
     "notFound": "check TAXI_GCP_PROJECT and TAXI_BIGQUERY_DATASET",
 }
 ROLES = (
     "give the account roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project, "
-    "see docs/google.md"
+    "see docs/reference/google.md"
 )
 
 
@@ -102,7 +102,7 @@ def _translate_refusal(error: google_errors.GoogleAPICallError) -> TaxiError:
     if reason not in QUOTA_REASONS and (reason in TRANSIENT_REASONS or is_busy):
         return DestinationBusy(f"BigQuery cannot do it now: {message} ({reason}); the month there stays")
     lacks_role = isinstance(error, (google_errors.Forbidden, google_errors.Unauthorized))
-    advice = ADVICE.get(reason) or (ROLES if lacks_role else "see docs/google.md")
+    advice = ADVICE.get(reason) or (ROLES if lacks_role else "see docs/reference/google.md")
     return DestinationRefused(f"BigQuery refused: {message} ({reason}); {advice}")
 
 

@@ -37,7 +37,8 @@ BUSY_STATUS = {408, 429, 500, 502, 503, 504}
 ADVICE = {
     401: "name a key that is valid in TAXI_GCP_KEY_FILE, or sign in again with gcloud auth "
     "application-default login",
-    403: "grant the role Storage Object User (roles/storage.objectUser) on the bucket, see docs/google.md",
+    403: "grant the role Storage Object User (roles/storage.objectUser) on the bucket, "
+    "see docs/reference/google.md",
     404: "name another bucket in TAXI_GCS_BUCKET or the block de-gcs, or create this one with `gcloud "
     "storage buckets create gs://{bucket} --location=US`",
 }
@@ -182,7 +183,7 @@ class _RequestRetry(Retry):
             )
         if response.request.method == "PUT" and status in (308, 404, 410):
             return UploadLost(f"{self._host} has forgotten an upload that was under way", "run it again")
-        advice = ADVICE.get(status, "see docs/google.md").format(bucket=bucket)
+        advice = ADVICE.get(status, "see docs/reference/google.md").format(bucket=bucket)
         subject = "there is no bucket" if status == 404 else f"{self._host} refused bucket"
         return DestinationRefused(f"{subject} {bucket} ({reason}); {advice}")
 

@@ -1,7 +1,7 @@
 """Destination `gcs`: the staged Parquet file of a month as one object of a bucket.
 
 An object appears whole or not at all, together with its metadata, which is the ledger. How it works, and
-which roles it needs: docs/google.md.
+which roles it needs: docs/reference/google.md.
 
 The rejects of a month are an object of their own, outside `data/`, where a wildcard over months would take
 them for trips. Two objects cannot be replaced in one step. The rejects come first, so that a new month never

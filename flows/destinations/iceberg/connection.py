@@ -121,7 +121,7 @@ def check_catalog(name: str) -> None:
         raise UsageError(
             f"TAXI_ICEBERG_CATALOG={name!r} is not configured. Tried: PYICEBERG_CATALOG__{name.upper()}__URI "
             "and its like in the environment, .pyiceberg.yaml in PYICEBERG_HOME, the home directory and this "
-            f"one. Known are: {', '.join(known) or 'none'}; see docs/iceberg.md"
+            f"one. Known are: {', '.join(known) or 'none'}; see docs/reference/iceberg.md"
         )
 
 

@@ -1,6 +1,6 @@
 """Destination `iceberg`: a table for each dataset, a month replaced in one snapshot.
 
-The staged Parquet file becomes the month's data file as it is. How it works: docs/iceberg.md.
+The staged Parquet file becomes the month's data file as it is. How it works: docs/reference/iceberg.md.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Iceberg:
             return None
         return (
             "--to iceberg without TAXI_ICEBERG_CATALOG is a directory on one machine",
-            "name a catalog that all machines reach; see docs/iceberg.md",
+            "name a catalog that all machines reach; see docs/reference/iceberg.md",
         )
 
     def publish(

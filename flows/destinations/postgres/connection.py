@@ -47,7 +47,7 @@ UNREACHABLE_MESSAGES = re.compile(
 TRANSIENT_STATES = ("08", "40", "53", "57P", "55006")
 PERMANENT_STATES = ("08P01", "53100", "57P04", "57P05")  # in spite of their prefixes
 ADVICE = {
-    "42501": "grant the right, see docs/postgres.md, Permissions",
+    "42501": "grant the right, see docs/reference/postgres.md, Permissions",
     "25006": "this user or this database is set to read only (default_transaction_read_only); name another "
     "user in TAXI_POSTGRES_URL, or set it to off",
     "53100": "make room on the server's disk",
@@ -333,7 +333,7 @@ def statement_error(
         return DestinationBusy(f"the connection to Postgres broke ({reason}); the month there stays")
     if state.startswith(TRANSIENT_STATES) and state not in PERMANENT_STATES:
         return DestinationBusy(f"Postgres cannot do it now ({reason}, SQLSTATE {state})")
-    advice = ADVICE.get(state, "see docs/postgres.md")
+    advice = ADVICE.get(state, "see docs/reference/postgres.md")
     if state == "25006" and is_standby:
         advice = STANDBY_ADVICE
     return DestinationRefused(

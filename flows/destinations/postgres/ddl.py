@@ -100,7 +100,7 @@ def missing_columns(
         required=table.required,
         differences=differences,
         advice=f"Keep it under another name (ALTER TABLE {session.qualified(name)} RENAME TO "
-        f"{quoted(name + '_old')}) and run the same command again; see docs/postgres.md",
+        f"{quoted(name + '_old')}) and run the same command again; see docs/reference/postgres.md",
     )
 
 

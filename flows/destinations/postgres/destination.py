@@ -1,6 +1,6 @@
 """Destination `postgres`: a month is loaded beside the table, and swapped in within one transaction.
 
-docs/postgres.md explains it with a picture.
+docs/reference/postgres.md explains it with a picture.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from transforms.trip_month import TripMonth
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from support.cli import Cli
     from support.pool_workers import PoolWorker
     from support.postgres import Database
     from support.web import Web
@@ -83,6 +86,14 @@ def test_two_workers_load_twelve_months_once_each(
     assert first
     assert second
     assert not (tmp_path / "yellow").exists()
+
+
+def test_the_command_of_the_how_to_page(pool_workers: list[PoolWorker], postgres: Database, cli: Cli) -> None:
+    page = (ROOT / "docs" / "how-to" / "several-machines.md").read_text()
+    (printed,) = re.findall(r"taxi-etl load (.* --runner deployment)$", page, re.MULTILINE)
+    result = cli(*shlex.split(printed.replace("1-12", "1")), "--source", "synthetic")
+    assert result.code == 0, result.err
+    assert [(row[0].month, row[1]) for row in ledger(postgres)] == [(1, 500)]
 
 
 def test_a_run_that_is_killed_is_started_again_and_a_failed_one_is_not(

@@ -1,4 +1,4 @@
-"""docs/google.md: commands that are understood, settings that exist, a pattern that finds our objects."""
+"""docs/reference/google.md: commands are understood, settings exist, a pattern finds our objects."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ from flows.gcp.credentials import SIGN_IN_SECONDS
 from flows.settings import Settings, override_settings
 from transforms.trip_month import TripMonth
 
-DOCUMENT = (Path(__file__).parents[4] / "docs" / "google.md").read_text()
-COMMANDS = re.findall(r"^(?:    |\.venv/bin/)python (flows/\w+\.py .*)$", DOCUMENT, re.MULTILINE)
+DOCUMENT = (Path(__file__).parents[4] / "docs" / "reference" / "google.md").read_text()
+COMMANDS = re.findall(
+    r"^(?:    )?\.venv/bin/taxi-etl ((?:load|web-to-gcs|gcs-to-bq) .*)$", DOCUMENT, re.MULTILINE
+)
 SQL = re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL)
 PARSERS = {
-    "flows/parent.py": parse_command,
-    "flows/web_to_gcs.py": web_to_gcs.parse,
-    "flows/gcs_to_bq.py": gcs_to_bq.parse,
+    "load": parse_command,
+    "web-to-gcs": web_to_gcs.parse,
+    "gcs-to-bq": gcs_to_bq.parse,
 }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    script, *arguments = shlex.split(command)
+    name, *arguments = shlex.split(command)
     emulators = {
         "gcs_bucket": "my-taxi-bucket",
         "storage_emulator_host": "127.0.0.1:1",
@@ -43,10 +45,10 @@ def test_a_command_is_understood(command: str, tmp_path: Path, monkeypatch: pyte
         "bigquery_storage_emulator_host": "127.0.0.1:2",
     }
     with override_settings(**emulators):
-        assert PARSERS[script](arguments).request.color == "yellow"
+        assert PARSERS[name](arguments).request.color == "yellow"
 
 
-def test_every_script_has_a_command() -> None:
+def test_every_way_has_a_command() -> None:
     assert {command.split()[0] for command in COMMANDS} == set(PARSERS)
 
 

@@ -1,4 +1,4 @@
-"""docs/iceberg.md: its commands and programs do what it says, and print what it shows."""
+"""docs/reference/iceberg.md: its commands and programs do what it says, and print what it shows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 import taxi_etl.maintain
 
 ROOT = Path(__file__).parents[4]
-TEXT = (ROOT / "docs" / "iceberg.md").read_text()
+TEXT = (ROOT / "docs" / "reference" / "iceberg.md").read_text()
 FENCED = re.findall(r"^```(sh|python|)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def test_the_programs_print_what_the_document_shows(tmp_path: Path) -> None:
     [commands] = [block for kind, block in FENCED if kind == "sh"]
-    commands = commands.replace(".venv/bin/python flows", f"{shlex.quote(sys.executable)} {ROOT}/flows")
+    commands = commands.replace(".venv/bin/taxi-etl", f"{shlex.quote(sys.executable)} -m taxi_etl")
     commands = commands.replace("--to iceberg", "--to iceberg --runner direct")  # without a Prefect server
     subprocess.run(["bash", "-ec", commands], cwd=tmp_path, capture_output=True, check=True)
     program = "".join(block for kind, block in FENCED if kind == "python")

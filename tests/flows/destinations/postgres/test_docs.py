@@ -1,4 +1,4 @@
-"""docs/postgres.md: every SQL command in it is run, in the situation it is written for."""
+"""docs/reference/postgres.md: every SQL command in it is run, in the situation it is written for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from support.destinations import Months
     from support.postgres import Database
 
-DOCUMENT = (Path(__file__).parents[4] / "docs" / "postgres.md").read_text()
+DOCUMENT = (Path(__file__).parents[4] / "docs" / "reference" / "postgres.md").read_text()
 JANUARY, FEBRUARY = TripMonth("yellow", 2021, 1), TripMonth("yellow", 2021, 2)
 TABLE = JANUARY.dataset.table
 

@@ -165,7 +165,7 @@ def test_no_message_advises_to_drop_a_table(filled: Database, months: Months) ->
 
 
 def test_triggers_of_the_table_do_not_fire_for_a_month(filled: Database, months: Months) -> None:
-    """As docs/postgres.md says: the rows go into a table of their own."""
+    """As docs/reference/postgres.md says: the rows go into a table of their own."""
     filled.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION 'fired'; END $$",
