@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,6 +72,18 @@ def add_log_options(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="of standard error; json: one object a line. Default: text",
     )
+
+
+def read_log_options(arguments: Sequence[str]) -> None:
+    """Read the options about the log ahead of all others, so that they hold for a wrong setting too.
+
+    Args:
+        arguments: of the call; what else is in it is for the command's own parser.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_log_options(parser)
+    with contextlib.suppress(argparse.ArgumentError):
+        parser.parse_known_args(arguments)
 
 
 class _SetLevel(argparse.Action):

@@ -12,6 +12,7 @@ from pathlib import Path
 from flows.cli.command_line import LoadCommand, parse_command
 from flows.cli.console import console_output, run_command_line
 from flows.cli.dry_run import print_plan
+from flows.cli.logs import read_log_options
 from flows.cli.prefect_settings import import_flow, prefect_session
 from flows.month import MonthsFailed, RunSummary, landing_ahead
 from flows.request import LoadRequest, already_checked
@@ -39,7 +40,9 @@ def run_load_command(
     """
 
     def call() -> int:
-        command = parse(sys.argv[1:] if arguments is None else arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        read_log_options(given)
+        command = parse(given)
         if command.dry_run:
             return plan(command.request)
         with console_output(command.request.directory, command.summary) as console:
