@@ -35,6 +35,7 @@ run: $(STAMP) ## the main job on real data: ARGS="--color yellow --months 1 2 3 
 
 demo: $(STAMP) ## the main job on synthetic trips, without server or network, into demo/
 	$(RUN)python flows/parent.py --color yellow --months 1 2 3 --source synthetic --data-dir demo
+	@$(RUN)taxi-etl report --data-dir demo || test $$? = 2  # 2: without the extra, which it says
 
 demo-postgres: $(STAMP) ## the same into a private PostgreSQL under demo/
 	TAXI_POSTGRES_URL=embedded $(RUN)python flows/parent.py --color yellow --months 1 2 3 --source synthetic \

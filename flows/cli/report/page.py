@@ -1,0 +1,210 @@
+"""The report as one HTML file: no scripts, nothing from elsewhere, light or dark as the reader's system is."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flows
+from flows.cli.report import charts
+from flows.cli.report.figures import MONTH
+from flows.errors import UsageError
+from flows.runtime import atomic_write
+
+if TYPE_CHECKING:
+    from flows.cli.report.charts import Spec
+    from flows.cli.report.figures import Figures
+
+WIDE, NARROW = 480, 300
+"""Widths in pixels of each picture: for two columns, and for a phone. Scaled text would be unreadable."""
+
+_MARK = re.compile(
+    r'<(path|text) aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="[^"]*"([^>]*?)/>'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture with its words.
+
+    Attributes:
+        title, note: above and below it.
+        wide, narrow: SVG.
+    """
+
+    title: str
+    note: str
+    wide: str
+    narrow: str
+
+
+def write_page(figures: Figures, path: Path) -> None:
+    """Draw the pictures and write the page; an earlier one is replaced in one step.
+
+    Args:
+        figures: of the warehouse.
+        path: of the file.
+
+    Raises:
+        UsageError: the packages of the extra `report` are not installed.
+        LocalStorageError: the file cannot be written.
+    """
+    html = _render(figures)
+    with atomic_write(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def _render(figures: Figures) -> str:
+    try:
+        import jinja2
+        import vl_convert  # noqa: F401  # pyright: ignore[reportUnusedImport] - to say it before any work
+    except ImportError as error:
+        raise UsageError(
+            f"the report needs the package {error.name}, which is not installed; "
+            "install the extra: pip install 'taxi-etl[report]'"
+        ) from error
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((files(__package__) / "page.html.jinja").read_text("utf-8"))
+    first, last = figures.range
+    return template.render(
+        figures=figures,
+        first=f"{first:%B %Y}",
+        last=f"{last:%B %Y}",
+        months=len(figures.months),
+        gaps=len(figures.gaps),
+        made_at=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
+        version=flows.__version__,
+        calendar=_calendar(figures),
+        city=json.loads((files(__package__) / "city.json").read_text("utf-8")),
+        boroughs=figures.boroughs().rows(),
+        airports={zone: _airport(figures, int(zone)) for zone in ("1", "132", "138")},
+        sections=[_section(figures, dataset) for dataset in figures.datasets],
+        distances=_distances(figures),
+        rejects=_rejects(figures),
+        reasons=figures.rejects.group_by("dataset", "reason")
+        .sum()
+        .sort("lines", descending=True)
+        .select("dataset", "reason", "lines")
+        .head(8)
+        .rows(),
+        warnings=figures.months.drop_nulls("warnings").select("dataset", MONTH, "warnings").rows(),
+    )
+
+
+def _calendar(figures: Figures) -> list[dict[str, Any]]:
+    """A row for each dataset and year, with a state for each month."""
+    rows: list[dict[str, Any]] = []
+    for dataset in figures.months["dataset"].unique().sort():
+        have = {
+            month: (trips, expected)
+            for month, expected, trips in figures.months.filter(dataset=dataset)
+            .select(MONTH, "row_count", "trips")
+            .iter_rows()
+        }
+        for year in range(min(have).year, max(have).year + 1):
+            months = [dt.date(year, month, 1) for month in range(1, 13)]
+            cells = [_cell(month, have, min(have), max(have)) for month in months]
+            rows.append({"dataset": dataset, "year": year, "cells": cells})
+    return rows
+
+
+def _cell(
+    month: dt.date, have: dict[dt.date, tuple[int, int | None]], first: dt.date, last: dt.date
+) -> dict[str, str]:
+    name = f"{month:%Y-%m}"
+    if month not in have:
+        state = "gap" if first < month < last else "none"
+        return {
+            "state": state,
+            "text": "",
+            "title": f"{name}: {'missing' if state == 'gap' else 'not loaded'}",
+        }
+    trips, expected = have[month]
+    if trips != expected:
+        return {
+            "state": "differs",
+            "text": _short(trips),
+            "title": f"{name}: {trips:,} trips, the ledger says {expected or 0:,}",
+        }
+    return {"state": "loaded", "text": _short(trips), "title": f"{name}: {trips:,} trips"}
+
+
+def _short(number: float) -> str:
+    """Such as `940`, `12 k` or `1.4 M`."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= 0.9995 * unit:
+            value = number / unit
+            return f"{value:.0f}{name}" if value >= 9.95 else f"{value:.1f}{name}"
+    return f"{number:.0f}"
+
+
+def _airport(figures: Figures, zone: int) -> int:
+    return int(figures.zones.filter(location_id=zone)["trips"].sum())
+
+
+def _section(figures: Figures, dataset: str) -> dict[str, Any]:
+    """The pictures of a dataset; those of which it has no values are left out."""
+    unit, over_time = figures.over_time(dataset)
+    trips, cents = int(over_time["trips"].sum()), int(over_time["cents"].sum())
+    kinds = figures.kinds.filter(dataset=dataset)
+    pictures = [_draw(f"Trips by {unit}", f"{trips:,} trips", charts.over_time(figures, dataset, "trips"))]
+    if cents:
+        spec = charts.over_time(figures, dataset, "revenue")
+        pictures.append(_draw(f"Revenue by {unit}", f"${cents / 100:,.2f}", spec))
+    busiest = figures.by_hour(dataset).sort("trips", descending=True).row(0)
+    note = f"Most on {charts.WEEKDAYS[busiest[0] - 1]} from {busiest[1]:02}:00: {busiest[2]:,} trips"
+    pictures.append(_draw("Hours of the week", note, charts.week(figures, dataset)))
+    pictures.append(
+        _draw("Where trips begin", "Zones with the most pick-ups", charts.top_zones(figures, dataset))
+    )
+    if kinds["payment_type"].drop_nulls().len():
+        pictures.append(
+            _draw(
+                "How trips are paid for",
+                "Share of trips by month of the file",
+                charts.payments(figures, dataset),
+            )
+        )
+    if odd := int(figures.odd.filter(dataset=dataset)["trips"].sum()):
+        total = int(kinds["trips"].sum())
+        note = f"{odd:,} odd trips, {odd / total:.2%}; one may have several reasons"
+        pictures.append(_draw("What is odd", note, charts.odd_trips(figures, dataset)))
+    return {"dataset": dataset, "trips": int(kinds["trips"].sum()), "pictures": pictures}
+
+
+def _distances(figures: Figures) -> list[Picture]:
+    pictures: list[Picture] = []
+    if len(figures.shares("miles")):
+        pictures.append(_draw("How far trips go", "Share of trips by whole miles", charts.distances(figures)))
+    if means := figures.mean_tips:
+        note = "Paid by card; tips in all: " + ", ".join(
+            f"{name} {mean:.1%} of the fares" for name, mean in means.items()
+        )
+        pictures.append(_draw("What is tipped", note, charts.tips(figures)))
+    return pictures
+
+
+def _rejects(figures: Figures) -> Picture | None:
+    if not figures.rejected:
+        return None
+    return _draw("Rejected rows", f"{figures.rejected:,} rows by month of the file", charts.rejects(figures))
+
+
+def _draw(title: str, note: str, spec: Spec) -> Picture:
+    wide, narrow = (_svg(spec, width, title) for width in (WIDE, NARROW))
+    return Picture(title, note, wide, narrow)
+
+
+def _svg(spec: Spec, width: int, title: str) -> str:
+    """Draw one picture; what a mark says of itself becomes its tooltip, for which a browser needs no script."""
+    import vl_convert
+
+    size: Spec = {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}, "padding": 2}
+    svg = vl_convert.vegalite_to_svg({**spec, **size, "config": charts.CONFIG})
+    svg = _MARK.sub(r"<\1\3><title>\2</title></\1>", svg)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
