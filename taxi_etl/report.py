@@ -32,8 +32,8 @@ def parser() -> argparse.ArgumentParser:
     """The options of `taxi-etl report`."""
     parser = command_parser(
         "taxi_etl/report.py",
-        "Write one HTML page of pictures: what is loaded, trips and revenue, hours, zones, payments, distances, "
-        "tips, what is odd and what was rejected.",
+        "Write one HTML page of pictures: what is loaded, trips and revenue, hours, zones, payments, "
+        "distances, tips, what is odd and what was rejected.",
         "--data-dir",
         required=(),
         data_dir="with the local warehouse; default: %(default)s",

@@ -85,7 +85,8 @@ def report_queries() -> dict[str, ReportQuery]:
                 "trips": pl.Int64,
             },
             """
-            SELECT dataset, pickup_location_id, pickup_borough, pickup_zone, CAST(sum(trips) AS BIGINT) AS trips
+            SELECT dataset, pickup_location_id, pickup_borough, pickup_zone,
+                   CAST(sum(trips) AS BIGINT) AS trips
             FROM taxi_monthly_zones GROUP BY dataset, pickup_location_id, pickup_borough, pickup_zone
             """,
         ),

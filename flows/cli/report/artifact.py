@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect.artifacts import create_markdown_artifact
-
 from flows.cli.report.page import write_page
 from flows.errors import UsageError
 
@@ -28,6 +26,8 @@ def show_report(figures: Figures, path: Path) -> None:
     Raises:
         LocalStorageError: the page cannot be written.
     """
+    from prefect.artifacts import create_markdown_artifact  # late: the page itself needs no Prefect
+
     try:
         write_page(figures, path)
         page = f"[{path.name}]({path.absolute().as_uri()}), on the machine of this run"

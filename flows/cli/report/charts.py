@@ -14,6 +14,7 @@ import polars as pl
 from flows.cli.report.figures import MONTH, Figures
 from transforms.dimensions import dimensions
 from transforms.report_queries import LAST_MILE, LAST_TIP_PERCENT, TIP_STEP_PERCENT
+from transforms.trip_month import TripMonth, months_between
 
 Spec: TypeAlias = dict[str, Any]
 """A Vega-Lite specification without its width."""
@@ -36,13 +37,6 @@ CONFIG: Spec = {
         "labelFontSize": 11,
         "titleFontSize": 11,
         "titleFontWeight": "normal",
-    },
-    "legend": {
-        "labelColor": "var(--muted)",
-        "labelFontSize": 11,
-        "orient": "top",
-        "title": None,
-        "symbolType": "square",
     },
     "text": {"color": "var(--muted)", "fontSize": 11},
 }
@@ -108,7 +102,7 @@ def week(figures: Figures, dataset: str) -> Spec:
     return {
         "data": {"values": rows},
         "height": 150,
-        "mark": {"type": "rect", "fill": f"var(--{dataset})", "cornerRadius": 2},
+        "mark": {"type": "rect", "fill": f"var(--{dataset})"},
         "encoding": {
             "x": {
                 "field": "hour",
@@ -153,7 +147,7 @@ def top_zones(figures: Figures, dataset: str) -> Spec:
     # Room for the numbers to the right of the longest bar.
     x = {"field": "trips", "type": "quantitative", "axis": None}
     x["scale"] = {"domain": [0, 1.25 * max((row["trips"] for row in rows), default=1)]}
-    bars = {"mark": {"type": "bar", "color": f"var(--{dataset})", "cornerRadiusEnd": 2}}
+    bars = {"mark": {"type": "bar", "color": f"var(--{dataset})"}}
     bars["encoding"] = {"description": {"field": "label"}}
     numbers = {"mark": {"type": "text", "align": "left", "dx": 4, "aria": False}}
     numbers["encoding"] = {"text": {"field": "count"}}
@@ -176,7 +170,7 @@ def payments(figures: Figures, dataset: str) -> Spec:
     sums = figures.kinds.filter(dataset=dataset).group_by(MONTH, "payment_type").agg(pl.col("trips").sum())
     totals = pl.col("trips").sum().over(MONTH)
     rows = [
-        {"month": f"{month}", "payment": words.get(code, "Not recorded"), "trips": trips}
+        {"month": f"{month:%b %Y}", "payment": words.get(code, "Not recorded"), "trips": trips}
         | {"label": f"{month:%Y-%m}, {words.get(code, 'Not recorded')}: {trips:,} trips, {trips / total:.1%}"}
         for month, code, trips, total in sums.with_columns(total=totals)
         .sort(MONTH, "payment_type")
@@ -202,7 +196,7 @@ def payments(figures: Figures, dataset: str) -> Spec:
         "height": 150,
         "mark": {"type": "bar"},
         "encoding": {
-            "x": _MONTHS,
+            "x": _months(figures),
             "y": y,
             "color": {"field": "payment", "type": "nominal", **colour},
             "order": {"field": "order"},
@@ -219,7 +213,7 @@ def odd_trips(figures: Figures, dataset: str) -> Spec:
         dataset: whose.
     """
     rows = [
-        {"month": f"{month}", "reason": reason.replace("_", " "), "share": share}
+        {"month": f"{month:%b %Y}", "reason": reason.replace("_", " "), "share": share}
         | {"label": f"{month:%Y-%m}, {reason.replace('_', ' ')}: {trips:,} of {total:,} trips, {share:.2%}"}
         for month, total, reason, trips, share in figures.by_reason(dataset).sort(MONTH, "reason").iter_rows()
     ]
@@ -229,7 +223,7 @@ def odd_trips(figures: Figures, dataset: str) -> Spec:
         "height": 150,
         "mark": {"type": "line", "point": {"size": 24}, "strokeWidth": 1.5},
         "encoding": {
-            "x": _MONTHS,
+            "x": _months(figures),
             "y": {
                 "field": "share",
                 "type": "quantitative",
@@ -259,7 +253,7 @@ def tips(figures: Figures) -> Spec:
         figures: of the warehouse.
     """
     steps = range(0, LAST_TIP_PERCENT, TIP_STEP_PERCENT)
-    names = {step: f"{step}\u2013{step + TIP_STEP_PERCENT}" for step in steps}  # noqa: RUF001 - a range
+    names = {step: f"{step}\u2013{step + TIP_STEP_PERCENT}" for step in steps}
     names[LAST_TIP_PERCENT] = f"{LAST_TIP_PERCENT}+"
     return _histogram(figures.shares("tip_percent"), names, "% of the fare", "tip in per cent of the fare")
 
@@ -272,7 +266,7 @@ def rejects(figures: Figures) -> Spec:
     """
     sums = figures.rejects.group_by(MONTH, "dataset").agg(pl.col("lines").sum()).sort(MONTH, "dataset")
     rows = [
-        {"month": f"{month}", "dataset": dataset, "lines": lines}
+        {"month": f"{month:%b %Y}", "dataset": dataset, "lines": lines}
         | {"label": f"{dataset} {month:%Y-%m}: {lines:,} rejected rows"}
         for month, dataset, lines in sums.iter_rows()
     ]
@@ -286,26 +280,32 @@ def rejects(figures: Figures) -> Spec:
         "data": {"values": rows},
         "height": 150,
         "mark": {"type": "bar"},
-        "encoding": {"x": _MONTHS, "y": y, "color": _of_dataset(rows), "description": {"field": "label"}},
+        "encoding": {
+            "x": _months(figures),
+            "y": y,
+            "color": _of_dataset(rows),
+            "description": {"field": "label"},
+        },
     }
 
 
-_TIME_AXIS: Spec = {
-    "format": "%b %Y",
-    "labelOverlap": True,
-    "labelFlush": True,
-    "grid": False,
-    "tickCount": 5,
-}
-_TIME_AXIS |= {"labelBound": True}
-_MONTHS: Spec = {
-    "field": "month",
-    "type": "temporal",
-    "timeUnit": "utcyearmonth",
-    "title": None,
-    "axis": {"format": "%b %Y", "labelOverlap": True, "grid": False, "tickCount": 5, "labelAngle": 0},
-}
-_ZONE_AXIS: Spec = {"labelLimit": 150, "ticks": False, "domain": False}
+_TIME_AXIS: Spec = {"format": "%b %Y", "labelOverlap": True, "labelFlush": True, "labelBound": True}
+_TIME_AXIS |= {"grid": False, "tickCount": 5}
+_BAND_AXIS: Spec = {"labelAngle": 0, "labelOverlap": True, "ticks": False}
+_ZONE_AXIS: Spec = {"labelLimit": 150, "minExtent": 150, "ticks": False, "domain": False}
+
+
+def _months(figures: Figures) -> Spec:
+    """A place for each month of the report, so that one that is missing leaves a gap."""
+    first, last = (TripMonth.of_date("yellow", month) for month in figures.range)
+    names = [f"{month.first_day:%b %Y}" for month in months_between(first, last)]
+    return {
+        "field": "month",
+        "type": "ordinal",
+        "title": None,
+        "scale": {"domain": names},
+        "axis": _BAND_AXIS,
+    }
 
 
 def _histogram(frame: pl.DataFrame, names: Mapping[int, str], title: str, words: str) -> Spec:
@@ -315,13 +315,13 @@ def _histogram(frame: pl.DataFrame, names: Mapping[int, str], title: str, words:
         | {"label": f"{dataset}, {names[group]} {words}: {trips:,} trips, {share:.1%}"}
         for dataset, group, trips, share in frame.iter_rows()
     ]
-    x = {"field": "group", "type": "ordinal", "sort": [*names.values()], "title": title}
-    x["axis"] = {"labelAngle": 0, "labelOverlap": True, "ticks": False}
+    x: Spec = {"field": "group", "type": "ordinal", "title": title, "axis": _BAND_AXIS}
+    x["scale"] = {"domain": [*names.values()]}
     y = {"field": "share", "type": "quantitative", "title": None, "axis": {"format": "~%", "tickCount": 4}}
     return {
         "data": {"values": rows},
         "height": 150,
-        "mark": {"type": "bar", "cornerRadiusEnd": 2},
+        "mark": {"type": "bar"},
         "encoding": {
             "x": x,
             "y": y,
@@ -335,14 +335,13 @@ def _histogram(frame: pl.DataFrame, names: Mapping[int, str], title: str, words:
 def _of_dataset(rows: Iterable[Mapping[str, Any]]) -> Spec:
     datasets = sorted({row["dataset"] for row in rows})
     scale = {"domain": datasets, "range": [f"var(--{name})" for name in datasets]}
-    return {"field": "dataset", "type": "nominal", "scale": scale}
+    return {"field": "dataset", "type": "nominal", "scale": scale, "legend": None}
 
 
 def _colours(domain: Sequence[str]) -> Spec:
-    return {
-        "scale": {"domain": domain, "range": [f"var(--c{number})" for number, _ in enumerate(domain, 1)]},
-        "legend": {"columns": 3},
-    }
+    """A scale; the legend is the page's, because Vega's neither wraps nor knows the page's font."""
+    names = [f"var(--c{number})" for number, _ in enumerate(domain, 1)]
+    return {"scale": {"domain": domain, "range": names}, "legend": None}
 
 
 def _day(at: object, unit: str) -> str:

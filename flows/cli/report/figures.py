@@ -40,7 +40,7 @@ class Figures:
 
     @cached_property
     def months(self) -> pl.DataFrame:
-        """One row for each dataset and month: `trips` counted now, and the row of the ledger if there is one."""
+        """One row for each dataset and month: `trips` counted now, and the ledger's row if it has one."""
         counted = self.kinds.group_by("dataset", MONTH).agg(pl.col("trips").sum())
         keys = ["dataset", MONTH]
         joined = self.loads.join(counted, on=keys, how="full", coalesce=True)

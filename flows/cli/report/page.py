@@ -1,4 +1,4 @@
-"""The report as one HTML file: no scripts, nothing from elsewhere, light or dark as the reader's system is."""
+"""The report as one HTML file: no scripts, nothing from elsewhere, light or dark as the system is."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ WIDE, NARROW = 480, 300
 _MARK = re.compile(
     r'<(path|text) aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="[^"]*"([^>]*?)/>'
 )
+_PLACE = re.compile(r' (?:d|transform|x2|y2)="[^"]*"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,13 @@ class Picture:
 
     Attributes:
         title, note: above and below it.
+        legend: names and colours, unless there is only one.
         wide, narrow: SVG.
     """
 
     title: str
     note: str
+    legend: list[tuple[str, str]]
     wide: str
     narrow: str
 
@@ -159,9 +162,7 @@ def _section(figures: Figures, dataset: str) -> dict[str, Any]:
     busiest = figures.by_hour(dataset).sort("trips", descending=True).row(0)
     note = f"Most on {charts.WEEKDAYS[busiest[0] - 1]} from {busiest[1]:02}:00: {busiest[2]:,} trips"
     pictures.append(_draw("Hours of the week", note, charts.week(figures, dataset)))
-    pictures.append(
-        _draw("Where trips begin", "Zones with the most pick-ups", charts.top_zones(figures, dataset))
-    )
+    pictures.append(_draw("Busiest zones", "By pick-ups", charts.top_zones(figures, dataset)))
     if kinds["payment_type"].drop_nulls().len():
         pictures.append(
             _draw(
@@ -197,14 +198,20 @@ def _rejects(figures: Figures) -> Picture | None:
 
 def _draw(title: str, note: str, spec: Spec) -> Picture:
     wide, narrow = (_svg(spec, width, title) for width in (WIDE, NARROW))
-    return Picture(title, note, wide, narrow)
+    scale = spec.get("encoding", {}).get("color", {}).get("scale", {})
+    legend = list(zip(scale.get("domain", ()), scale.get("range", ()), strict=True))
+    return Picture(title, note, legend if len(legend) > 1 else [], wide, narrow)
 
 
 def _svg(spec: Spec, width: int, title: str) -> str:
-    """Draw one picture; what a mark says of itself becomes its tooltip, for which a browser needs no script."""
+    """Draw one picture; what a mark says of itself becomes its tooltip, for which no script is needed."""
     import vl_convert
 
     size: Spec = {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}, "padding": 2}
     svg = vl_convert.vegalite_to_svg({**spec, **size, "config": charts.CONFIG})
-    svg = _MARK.sub(r"<\1\3><title>\2</title></\1>", svg)
+    # Tenths of a pixel are enough; Vega writes up to 16 digits.
+    svg = _PLACE.sub(lambda place: re.sub(r"(\.\d)\d+", r"\1", place[0]), svg)
+    # A phone has no pointer that could rest on a mark.
+    tooltip = r"<\1\3><title>\2</title></\1>" if width == WIDE else r"<\1\3/>"
+    svg = _MARK.sub(tooltip, svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
