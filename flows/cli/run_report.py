@@ -68,7 +68,7 @@ def _show(request: LoadRequest, summary: RunSummary) -> None:
     from prefect.runtime import deployment
 
     name = next((name for name in request.to if name in WAREHOUSES), None)
-    is_new = any(receipt.status == "published" for outcome in summary.months for receipt in outcome.receipts)
+    is_new = any(outcome.status == "published" for outcome in summary.months)
     if not (deployment.id and name and is_new):
         return
     from flows.cli.report import read_figures, show_report

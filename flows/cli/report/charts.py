@@ -1,45 +1,33 @@
-"""The pictures of the report as Vega-Lite specifications.
-
-Colours are CSS variables of the page, so one picture serves the light and the dark scheme; where a value is a
-shade, it is the opacity of such a colour. Each mark is described by its value: `page` makes that its tooltip.
-"""
+"""The pictures of the report as Vega-Lite specifications."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping
 
 import polars as pl
 
 from flows.cli.report.figures import MONTH, Figures
+from flows.cli.report.vega import (
+    HEIGHT,
+    LABEL,
+    Spec,
+    category,
+    chart,
+    colours,
+    dataset_colours,
+    month_category,
+    month_name,
+    quantity,
+)
 from transforms.dimensions import dimensions
 from transforms.report_queries import LAST_MILE, LAST_TIP_PERCENT, TIP_STEP_PERCENT
-from transforms.trip_month import TripMonth, months_between
-
-Spec: TypeAlias = dict[str, Any]
-"""A Vega-Lite specification without its width."""
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 TOP_ZONES = 10
+NOT_RECORDED = "Not recorded"
+
 MOST_TOOLTIPS = 400
 """A line of more points has no tooltips, which would be most of the page's bytes."""
-
-CONFIG: Spec = {
-    "background": None,
-    "font": "sans-serif",
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": "var(--muted)",
-        "titleColor": "var(--muted)",
-        "gridColor": "var(--line)",
-        "domainColor": "var(--line)",
-        "tickColor": "var(--line)",
-        "labelFontSize": 11,
-        "titleFontSize": 11,
-        "titleFontWeight": "normal",
-    },
-    "text": {"color": "var(--muted)", "fontSize": 11},
-}
 
 
 def over_time(figures: Figures, dataset: str, field: str) -> Spec:
@@ -51,40 +39,28 @@ def over_time(figures: Figures, dataset: str, field: str) -> Spec:
         field: `trips` or `revenue`.
     """
     unit, frame = figures.over_time(dataset)
+    names = "%Y-%m-%d" if unit == "day" else "%Y-%m"
     rows = [
-        {"at": f"{at}", "trips": trips, "revenue": cents / 100 if cents is not None else None}
-        | {"label": f"{at}" if trips is None else f"{_day(at, unit)}: {trips:,} trips, ${cents / 100:,.2f}"}
-        for at, trips, cents in frame.iter_rows()
+        {"at": f"{at}", "trips": None, "revenue": None}
+        for at in frame.filter(pl.col("trips").is_null())["at"]
     ]
-    colour = f"var(--{dataset})"
-    x = {"field": "at", "type": "temporal", "scale": {"type": "utc"}, "title": None, "axis": _TIME_AXIS}
-    y = {
-        "field": field,
-        "type": "quantitative",
-        "title": None,
-        "axis": {"format": "$~s" if field == "revenue" else "~s"},
-    }
-    y["axis"] |= {"tickCount": 4}
-    line = {
-        "mark": {"type": "area", "color": colour, "fillOpacity": 0.18, "aria": False}
-        | {"line": {"color": colour, "strokeWidth": 1.5}},
-        "encoding": {"x": x, "y": y},
-    }
-    layers = [line]
-    if len(rows) <= MOST_TOOLTIPS:
-        band = {"field": "at", "type": "temporal", "timeUnit": "utcyearmonthdate", "bandPosition": 0}
-        layers.append(
-            {
-                "transform": [{"filter": "datum.trips !== null"}],
-                "mark": {"type": "bar", "color": colour, "opacity": 0, "width": {"band": 1}},
-                "encoding": {
-                    "x": band,
-                    "y": {"field": field, "type": "quantitative"},
-                    "description": {"field": "label"},
-                },
-            }
-        )
-    return {"data": {"values": rows}, "height": 150, "layer": layers}
+    rows += [
+        {"at": f"{at}", "trips": trips, "revenue": cents / 100}
+        | {LABEL: f"{at.strftime(names)}: {trips:,} trips, ${cents / 100:,.2f}"}
+        for at, trips, cents in frame.drop_nulls("trips").iter_rows()
+    ]
+    colour, y = f"var(--{dataset})", quantity(field, "$~s" if field == "revenue" else "~s")
+    axis = {"format": "%b %Y", "labelOverlap": True, "labelFlush": True, "grid": False, "tickCount": 5}
+    x: Spec = {"field": "at", "type": "temporal", "scale": {"type": "utc"}, "title": None, "axis": axis}
+    line: Spec = {"line": {"color": colour, "strokeWidth": 1.5}}
+    area: Spec = {"type": "area", "color": colour, "fillOpacity": 0.18, "aria": False, **line}
+    layers: list[Spec] = [{"mark": area, "encoding": {"x": x, "y": y}}]
+    if len(rows) <= MOST_TOOLTIPS:  # bars that nobody sees, for their tooltips
+        days: Spec = {"field": "at", "type": "temporal", "timeUnit": "utcyearmonthdate", "bandPosition": 0}
+        bars = chart([], {"type": "bar", "opacity": 0, "width": {"band": 1}}, x=days, y=y)
+        is_loaded = {"transform": [{"filter": "datum.trips !== null"}]}
+        layers.append(is_loaded | {key: bars[key] for key in ("mark", "encoding")})
+    return {"data": {"values": rows}, "height": HEIGHT, "layer": layers}
 
 
 def week(figures: Figures, dataset: str) -> Spec:
@@ -96,38 +72,19 @@ def week(figures: Figures, dataset: str) -> Spec:
     """
     rows = [
         {"day": WEEKDAYS[day - 1], "hour": hour, "trips": trips}
-        | {"label": f"{WEEKDAYS[day - 1]} {hour:02}:00 to {hour:02}:59: {trips:,} trips"}
+        | {LABEL: f"{WEEKDAYS[day - 1]} {hour:02}:00 to {hour:02}:59: {trips:,} trips"}
         for day, hour, trips in figures.by_hour(dataset).iter_rows()
     ]
-    return {
-        "data": {"values": rows},
-        "height": 150,
-        "mark": {"type": "rect", "fill": f"var(--{dataset})"},
-        "encoding": {
-            "x": {
-                "field": "hour",
-                "type": "ordinal",
-                "title": None,
-                "scale": {"paddingInner": 0.08},
-                "axis": {"labelAngle": 0, "values": [0, 6, 12, 18, 23], "ticks": False, "domain": False},
-            },
-            "y": {
-                "field": "day",
-                "type": "ordinal",
-                "sort": list(WEEKDAYS),
-                "title": None,
-                "scale": {"paddingInner": 0.12},
-                "axis": {"ticks": False, "domain": False},
-            },
-            "fillOpacity": {
-                "field": "trips",
-                "type": "quantitative",
-                "scale": {"range": [0.06, 1], "zero": True},
-                "legend": None,
-            },
-            "description": {"field": "label"},
-        },
-    }
+    bare = {"ticks": False, "domain": False, "labelPadding": 6}
+    shade = {"field": "trips", "type": "quantitative", "scale": {"range": [0.06, 1], "zero": True}}
+    hours = {"values": [0, 6, 12, 18, 23], **bare}
+    return chart(
+        rows,
+        {"type": "rect", "fill": f"var(--{dataset})"},
+        x=category("hour", axis=hours, scale={"paddingInner": 0.08}),
+        y=category("day", axis=bare, scale={"paddingInner": 0.12}),
+        fillOpacity={**shade, "legend": None},
+    )
 
 
 def top_zones(figures: Figures, dataset: str) -> Spec:
@@ -137,26 +94,26 @@ def top_zones(figures: Figures, dataset: str) -> Spec:
         figures: of the warehouse.
         dataset: whose.
     """
-    zones = figures.zones.filter(dataset=dataset).sort(["trips", "location_id"], descending=[True, False])
+    zones = figures.zones.filter(dataset=dataset).with_columns(pl.col("zone").fill_null(NOT_RECORDED))
+    zones = zones.sort(["trips", "location_id"], descending=[True, False]).head(TOP_ZONES)
     rows = [
-        {"zone": zone or "Not recorded", "trips": trips, "count": f"{trips:,}"}
-        | {"label": f"{zone or 'Not recorded'}{f', {borough}' if borough else ''}: {trips:,} trips"}
-        for borough, zone, trips in zones.head(TOP_ZONES).select("borough", "zone", "trips").iter_rows()
+        {"zone": zone, "trips": trips, "count": f"{trips:,}"}
+        | {LABEL: f"{zone}{f', {borough}' if borough else ''}: {trips:,} trips"}
+        for borough, zone, trips in zones.select("borough", "zone", "trips").iter_rows()
     ]
-    y = {"field": "zone", "type": "nominal", "sort": None, "title": None, "axis": _ZONE_AXIS}
+    names = {"labelLimit": 150, "minExtent": 150, "ticks": False, "domain": False, "labelPadding": 4}
     # Room for the numbers to the right of the longest bar.
-    x = {"field": "trips", "type": "quantitative", "axis": None}
-    x["scale"] = {"domain": [0, 1.25 * max((row["trips"] for row in rows), default=1)]}
-    bars = {"mark": {"type": "bar", "color": f"var(--{dataset})"}}
-    bars["encoding"] = {"description": {"field": "label"}}
-    numbers = {"mark": {"type": "text", "align": "left", "dx": 4, "aria": False}}
-    numbers["encoding"] = {"text": {"field": "count"}}
-    return {
-        "data": {"values": rows},
-        "height": {"step": 18},
-        "encoding": {"x": x, "y": y},
-        "layer": [bars, numbers],
-    }
+    most = 1.25 * int(zones["trips"].item(0))
+    bars = chart(
+        rows,
+        {"type": "bar", "color": f"var(--{dataset})"},
+        x=quantity("trips", "~s", axis=None, scale={"domain": [0, most]}),
+        y=category("zone", axis=names),
+    )
+    numbers: Spec = {"mark": {"type": "text", "align": "left", "dx": 4, "aria": False}}
+    numbers["encoding"] = {name: bars["encoding"][name] for name in "xy"} | {"text": {"field": "count"}}
+    layers = [{key: bars[key] for key in ("mark", "encoding")}, numbers]
+    return {"data": {"values": rows}, "height": {"step": 18}, "layer": layers}
 
 
 def payments(figures: Figures, dataset: str) -> Spec:
@@ -166,43 +123,27 @@ def payments(figures: Figures, dataset: str) -> Spec:
         figures: of the warehouse.
         dataset: whose.
     """
-    [words] = [dict(table.rows) for table in dimensions() if table.name == "taxi_payment_types"]
+    [table] = (table for table in dimensions() if table.name == "taxi_payment_types")
+    words = {code: str(word) for code, word in table.rows}
     sums = figures.kinds.filter(dataset=dataset).group_by(MONTH, "payment_type").agg(pl.col("trips").sum())
-    totals = pl.col("trips").sum().over(MONTH)
+    sums = sums.with_columns(total=pl.col("trips").sum().over(MONTH)).sort(MONTH, "payment_type")
     rows = [
-        {"month": f"{month:%b %Y}", "payment": words.get(code, "Not recorded"), "trips": trips}
-        | {"label": f"{month:%Y-%m}, {words.get(code, 'Not recorded')}: {trips:,} trips, {trips / total:.1%}"}
-        for month, code, trips, total in sums.with_columns(total=totals)
-        .sort(MONTH, "payment_type")
-        .iter_rows()
+        {"month": month_name(month), "payment": words.get(code, NOT_RECORDED), "trips": trips}
+        | {LABEL: f"{month:%Y-%m}, {words.get(code, NOT_RECORDED)}: {trips:,} trips, {trips / total:.1%}"}
+        for month, code, trips, total in sums.iter_rows()
     ]
-    # The colours go by importance; rare ways of payment share the last ones.
-    order = [
-        "Credit card",
-        "Cash",
-        "Not recorded",
-        "Flex fare",
-        "No charge",
-        "Dispute",
-        "Unknown",
-        "Voided trip",
-    ]
-    colour = _colours([name for name in order if any(row["payment"] == name for row in rows)])
-    y = {"field": "trips", "type": "quantitative", "stack": "normalize", "title": None}
-    y["axis"] = {"format": "%", "tickCount": 4}
-    return {
-        "data": {"values": rows},
-        "transform": [{"calculate": f"indexof({order}, datum.payment)", "as": "order"}],
-        "height": 150,
-        "mark": {"type": "bar"},
-        "encoding": {
-            "x": _months(figures),
-            "y": y,
-            "color": {"field": "payment", "type": "nominal", **colour},
-            "order": {"field": "order"},
-            "description": {"field": "label"},
-        },
-    }
+    common = ["Credit card", "Cash", NOT_RECORDED]
+    names = {row["payment"] for row in rows}
+    order = [*(name for name in common if name in names), *sorted(names - {*common})]
+    picture = chart(
+        rows,
+        {"type": "bar"},
+        x=month_category(sums[MONTH]),
+        y=quantity("trips", "~%", stack="normalize"),
+        color=colours("payment", order),
+        order={"field": "order"},
+    )
+    return picture | {"transform": [{"calculate": f"indexof({order}, datum.payment)", "as": "order"}]}
 
 
 def odd_trips(figures: Figures, dataset: str) -> Spec:
@@ -212,28 +153,19 @@ def odd_trips(figures: Figures, dataset: str) -> Spec:
         figures: of the warehouse.
         dataset: whose.
     """
+    sums = figures.by_reason(dataset).with_columns(pl.col("reason").str.replace_all("_", " "))
     rows = [
-        {"month": f"{month:%b %Y}", "reason": reason.replace("_", " "), "share": share}
-        | {"label": f"{month:%Y-%m}, {reason.replace('_', ' ')}: {trips:,} of {total:,} trips, {share:.2%}"}
-        for month, total, reason, trips, share in figures.by_reason(dataset).sort(MONTH, "reason").iter_rows()
+        {"month": month_name(month), "reason": reason, "share": share}
+        | {LABEL: f"{month:%Y-%m}, {reason}: {trips:,} of {total:,} trips, {share:.2%}"}
+        for month, total, reason, trips, share in sums.sort(MONTH, "reason").iter_rows()
     ]
-    colour = _colours(sorted({row["reason"] for row in rows}))
-    return {
-        "data": {"values": rows},
-        "height": 150,
-        "mark": {"type": "line", "point": {"size": 24}, "strokeWidth": 1.5},
-        "encoding": {
-            "x": _months(figures),
-            "y": {
-                "field": "share",
-                "type": "quantitative",
-                "title": None,
-                "axis": {"format": "~%", "tickCount": 4},
-            },
-            "color": {"field": "reason", "type": "nominal", **colour},
-            "description": {"field": "label"},
-        },
-    }
+    return chart(
+        rows,
+        {"type": "line", "point": {"size": 24}, "strokeWidth": 1.5},
+        x=month_category(sums[MONTH]),
+        y=quantity("share", "~%"),
+        color=colours("reason", sorted({*sums["reason"]})),
+    )
 
 
 def distances(figures: Figures) -> Spec:
@@ -243,7 +175,7 @@ def distances(figures: Figures) -> Spec:
         figures: of the warehouse.
     """
     names = {mile: f"{mile}" for mile in range(LAST_MILE)} | {LAST_MILE: f"{LAST_MILE}+"}
-    return _histogram(figures.shares("miles"), names, "miles", "miles")
+    return _histogram(figures.shares("miles"), names, "miles")
 
 
 def tips(figures: Figures) -> Spec:
@@ -253,9 +185,10 @@ def tips(figures: Figures) -> Spec:
         figures: of the warehouse.
     """
     steps = range(0, LAST_TIP_PERCENT, TIP_STEP_PERCENT)
-    names = {step: f"{step}\u2013{step + TIP_STEP_PERCENT}" for step in steps}
-    names[LAST_TIP_PERCENT] = f"{LAST_TIP_PERCENT}+"
-    return _histogram(figures.shares("tip_percent"), names, "% of the fare", "tip in per cent of the fare")
+    names = {step: f"{step} to {step + TIP_STEP_PERCENT}" for step in steps}
+    return _histogram(
+        figures.shares("tip_percent"), names | {LAST_TIP_PERCENT: f"{LAST_TIP_PERCENT}+"}, "% of the fare"
+    )
 
 
 def rejects(figures: Figures) -> Spec:
@@ -266,83 +199,31 @@ def rejects(figures: Figures) -> Spec:
     """
     sums = figures.rejects.group_by(MONTH, "dataset").agg(pl.col("lines").sum()).sort(MONTH, "dataset")
     rows = [
-        {"month": f"{month:%b %Y}", "dataset": dataset, "lines": lines}
-        | {"label": f"{dataset} {month:%Y-%m}: {lines:,} rejected rows"}
+        {"month": month_name(month), "dataset": dataset, "lines": lines}
+        | {LABEL: f"{dataset} {month:%Y-%m}: {lines:,} rejected rows"}
         for month, dataset, lines in sums.iter_rows()
     ]
-    y = {
-        "field": "lines",
-        "type": "quantitative",
-        "title": None,
-        "axis": {"format": "~s", "tickCount": 4, "tickMinStep": 1},
-    }
-    return {
-        "data": {"values": rows},
-        "height": 150,
-        "mark": {"type": "bar"},
-        "encoding": {
-            "x": _months(figures),
-            "y": y,
-            "color": _of_dataset(rows),
-            "description": {"field": "label"},
-        },
-    }
+    return chart(
+        rows,
+        {"type": "bar"},
+        x=month_category(figures.months[MONTH]),
+        y=quantity("lines", "~s"),
+        color=dataset_colours(rows),
+    )
 
 
-_TIME_AXIS: Spec = {"format": "%b %Y", "labelOverlap": True, "labelFlush": True, "labelBound": True}
-_TIME_AXIS |= {"grid": False, "tickCount": 5}
-_BAND_AXIS: Spec = {"labelAngle": 0, "labelOverlap": True, "ticks": False}
-_ZONE_AXIS: Spec = {"labelLimit": 150, "minExtent": 150, "ticks": False, "domain": False}
-
-
-def _months(figures: Figures) -> Spec:
-    """A place for each month of the report, so that one that is missing leaves a gap."""
-    first, last = (TripMonth.of_date("yellow", month) for month in figures.range)
-    names = [f"{month.first_day:%b %Y}" for month in months_between(first, last)]
-    return {
-        "field": "month",
-        "type": "ordinal",
-        "title": None,
-        "scale": {"domain": names},
-        "axis": _BAND_AXIS,
-    }
-
-
-def _histogram(frame: pl.DataFrame, names: Mapping[int, str], title: str, words: str) -> Spec:
+def _histogram(shares: pl.DataFrame, names: Mapping[int, str], title: str) -> Spec:
     """Bars beside each other for each dataset: the share of its trips in each group."""
     rows = [
         {"dataset": dataset, "group": names[group], "share": share}
-        | {"label": f"{dataset}, {names[group]} {words}: {trips:,} trips, {share:.1%}"}
-        for dataset, group, trips, share in frame.iter_rows()
+        | {LABEL: f"{dataset}, {names[group]} {title}: {trips:,} trips, {share:.1%}"}
+        for dataset, group, trips, share in shares.iter_rows()
     ]
-    x: Spec = {"field": "group", "type": "ordinal", "title": title, "axis": _BAND_AXIS}
-    x["scale"] = {"domain": [*names.values()]}
-    y = {"field": "share", "type": "quantitative", "title": None, "axis": {"format": "~%", "tickCount": 4}}
-    return {
-        "data": {"values": rows},
-        "height": 150,
-        "mark": {"type": "bar"},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "xOffset": {"field": "dataset"},
-            "color": _of_dataset(rows),
-            "description": {"field": "label"},
-        },
-    }
-
-
-def _of_dataset(rows: Iterable[Mapping[str, Any]]) -> Spec:
-    datasets = sorted({row["dataset"] for row in rows})
-    scale = {"domain": datasets, "range": [f"var(--{name})" for name in datasets]}
-    return {"field": "dataset", "type": "nominal", "scale": scale, "legend": None}
-
-
-def _colours(domain: Sequence[str]) -> Spec:
-    """A scale; the legend is the page's, because Vega's neither wraps nor knows the page's font."""
-    names = [f"var(--c{number})" for number, _ in enumerate(domain, 1)]
-    return {"scale": {"domain": domain, "range": names}, "legend": None}
-
-
-def _day(at: object, unit: str) -> str:
-    return f"{at}" if unit == "day" else f"{at}"[:7]
+    return chart(
+        rows,
+        {"type": "bar"},
+        x=category("group", [*names.values()], title=title),
+        y=quantity("share", "~%"),
+        xOffset={"field": "dataset"},
+        color=dataset_colours(rows),
+    )

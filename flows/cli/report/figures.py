@@ -44,7 +44,8 @@ class Figures:
         counted = self.kinds.group_by("dataset", MONTH).agg(pl.col("trips").sum())
         keys = ["dataset", MONTH]
         joined = self.loads.join(counted, on=keys, how="full", coalesce=True)
-        return joined.with_columns(pl.col("trips").fill_null(0)).sort(keys)
+        order = pl.col("dataset").cast(pl.Enum(list(DATASETS)))
+        return joined.with_columns(pl.col("trips").fill_null(0)).sort(order, MONTH)
 
     @property
     def datasets(self) -> list[str]:

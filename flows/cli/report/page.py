@@ -6,19 +6,22 @@ import datetime as dt
 import json
 import re
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flows
 from flows.cli.report import charts
 from flows.cli.report.figures import MONTH
+from flows.cli.report.vega import CONFIG, Spec
 from flows.errors import UsageError
 from flows.runtime import atomic_write
 
 if TYPE_CHECKING:
-    from flows.cli.report.charts import Spec
     from flows.cli.report.figures import Figures
+
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
+CITY = Path(__file__).with_name("city.json")
+"""The outlines of the boroughs as SVG paths, and the airports by their zones; docs/report.md says whose."""
 
 WIDE, NARROW = 480, 300
 """Widths in pixels of each picture: for two columns, and for a phone. Scaled text would be unreadable."""
@@ -72,10 +75,11 @@ def _render(figures: Figures) -> str:
             "install the extra: pip install 'taxi-etl[report]'"
         ) from error
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((files(__package__) / "page.html.jinja").read_text("utf-8"))
+    template = environment.from_string(TEMPLATE.read_text("utf-8"))
     first, last = figures.range
     return template.render(
         figures=figures,
+        large=_large,
         first=f"{first:%B %Y}",
         last=f"{last:%B %Y}",
         months=len(figures.months),
@@ -83,7 +87,7 @@ def _render(figures: Figures) -> str:
         made_at=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
         version=flows.__version__,
         calendar=_calendar(figures),
-        city=json.loads((files(__package__) / "city.json").read_text("utf-8")),
+        city=json.loads(CITY.read_text("utf-8")),
         boroughs=figures.boroughs().rows(),
         airports={zone: _airport(figures, int(zone)) for zone in ("1", "132", "138")},
         sections=[_section(figures, dataset) for dataset in figures.datasets],
@@ -102,7 +106,7 @@ def _render(figures: Figures) -> str:
 def _calendar(figures: Figures) -> list[dict[str, Any]]:
     """A row for each dataset and year, with a state for each month."""
     rows: list[dict[str, Any]] = []
-    for dataset in figures.months["dataset"].unique().sort():
+    for dataset in figures.months["dataset"].unique(maintain_order=True):
         have = {
             month: (trips, expected)
             for month, expected, trips in figures.months.filter(dataset=dataset)
@@ -144,6 +148,11 @@ def _short(number: float) -> str:
             value = number / unit
             return f"{value:.0f}{name}" if value >= 9.95 else f"{value:.1f}{name}"
     return f"{number:.0f}"
+
+
+def _large(number: float) -> str:
+    """In full up to a billion, which is as much as there is room for."""
+    return f"{number / 1e9:,.2f} billion" if number >= 1e9 else f"{number:,.0f}"
 
 
 def _airport(figures: Figures, zone: int) -> int:
@@ -208,7 +217,7 @@ def _svg(spec: Spec, width: int, title: str) -> str:
     import vl_convert
 
     size: Spec = {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}, "padding": 2}
-    svg = vl_convert.vegalite_to_svg({**spec, **size, "config": charts.CONFIG})
+    svg = vl_convert.vegalite_to_svg({**spec, **size, "config": CONFIG})
     # Tenths of a pixel are enough; Vega writes up to 16 digits.
     svg = _PLACE.sub(lambda place: re.sub(r"(\.\d)\d+", r"\1", place[0]), svg)
     # A phone has no pointer that could rest on a mark.
