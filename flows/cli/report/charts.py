@@ -101,7 +101,7 @@ def top_zones(figures: Figures, dataset: str) -> Spec:
         | {LABEL: f"{zone}{f', {borough}' if borough else ''}: {trips:,} trips"}
         for borough, zone, trips in zones.select("borough", "zone", "trips").iter_rows()
     ]
-    names = {"labelLimit": 150, "minExtent": 150, "ticks": False, "domain": False, "labelPadding": 4}
+    names = {"labelLimit": 140, "minExtent": 156, "ticks": False, "domain": False, "labelPadding": 4}
     # Room for the numbers to the right of the longest bar.
     most = 1.25 * int(zones["trips"].item(0))
     bars = chart(
@@ -111,9 +111,8 @@ def top_zones(figures: Figures, dataset: str) -> Spec:
         y=category("zone", axis=names),
     )
     numbers: Spec = {"mark": {"type": "text", "align": "left", "dx": 4, "aria": False}}
-    numbers["encoding"] = {name: bars["encoding"][name] for name in "xy"} | {"text": {"field": "count"}}
-    layers = [{key: bars[key] for key in ("mark", "encoding")}, numbers]
-    return {"data": {"values": rows}, "height": {"step": 18}, "layer": layers}
+    numbers["encoding"] = {"text": {"field": "count"}}
+    return _layered(bars, numbers) | {"height": {"step": 18}}
 
 
 def payments(figures: Figures, dataset: str) -> Spec:
@@ -159,13 +158,15 @@ def odd_trips(figures: Figures, dataset: str) -> Spec:
         | {LABEL: f"{month:%Y-%m}, {reason}: {trips:,} of {total:,} trips, {share:.2%}"}
         for month, total, reason, trips, share in sums.sort(MONTH, "reason").iter_rows()
     ]
-    return chart(
+    points = chart(
         rows,
-        {"type": "line", "point": {"size": 24}, "strokeWidth": 1.5},
+        {"type": "point", "filled": True, "size": 28, "opacity": 1},
         x=month_category(sums[MONTH]),
         y=quantity("share", "~%"),
         color=colours("reason", sorted({*sums["reason"]})),
     )
+    line: Spec = {"mark": {"type": "line", "strokeWidth": 1.5, "aria": False}}
+    return _layered(points, line)
 
 
 def distances(figures: Figures) -> Spec:
@@ -210,6 +211,14 @@ def rejects(figures: Figures) -> Spec:
         y=quantity("lines", "~s"),
         color=dataset_colours(rows),
     )
+
+
+def _layered(described: Spec, *others: Spec) -> Spec:
+    """A picture with more layers, which share its channels and have no tooltips."""
+    encoding = dict(described["encoding"])
+    label = {"encoding": {"description": encoding.pop("description")}}
+    layers = [{"mark": described["mark"]} | label, *others]
+    return {"data": described["data"], "height": HEIGHT, "encoding": encoding, "layer": layers}
 
 
 def _histogram(shares: pl.DataFrame, names: Mapping[int, str], title: str) -> Spec:

@@ -21,6 +21,14 @@ HEIGHT = 150
 LABEL = "label"
 """The field with a mark's value in words, which becomes its tooltip."""
 
+_DISCRETE_AXIS: Spec = {
+    "labelAngle": 0,
+    "labelOverlap": True,
+    "labelSeparation": 8,
+    "labelPadding": 8,
+    "ticks": False,
+}
+
 CONFIG: Spec = {
     "background": None,
     "font": "sans-serif",
@@ -35,7 +43,8 @@ CONFIG: Spec = {
         "titleFontSize": 11,
         "titleFontWeight": "normal",
     },
-    "axisBand": {"labelAngle": 0, "labelOverlap": True, "labelPadding": 8, "ticks": False},
+    "axisBand": _DISCRETE_AXIS,
+    "axisPoint": _DISCRETE_AXIS,
     "text": {"color": "var(--muted)", "fontSize": 11},
 }
 
