@@ -146,7 +146,8 @@ MILES = """
 """
 TIPS = """
     SELECT dataset || ', ' || if(step = 8, '40+', (5 * step) || ' to ' || (5 * step + 5)) || ' % of the '
-           || 'fare: ' || format('{:,}', count(*)) || ' trips, ' || format('{:.1f}%', 100 * count(*) / any_value(total))
+           || 'fare: ' || format('{:,}', count(*)) || ' trips, '
+           || format('{:.1f}%', 100 * count(*) / any_value(total))
     FROM (SELECT dataset, count(*) OVER (PARTITION BY dataset) AS total,
                  least(round(tip_amount * 100)::INT * 20 // round(fare_amount * 100)::INT, 8) AS step
           FROM taxi_trips WHERE payment_type = 1 AND fare_amount > 0 AND tip_amount >= 0)
