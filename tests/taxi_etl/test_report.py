@@ -242,6 +242,11 @@ EMPTY = """
 }).map(figure => figure.innerText)
 """
 
+LABELS = """
+[...document.querySelectorAll('figure')].filter(figure => figure.innerText.startsWith('Busiest zones'))
+  .map(figure => [...figure.querySelectorAll('svg text')].filter(one => one.getClientRects().length).length)
+"""
+
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_text_overlaps_and_no_picture_is_empty(data_dir: Path, browser: Browser, width: int) -> None:
@@ -252,6 +257,7 @@ def test_no_text_overlaps_and_no_picture_is_empty(data_dir: Path, browser: Brows
     assert browser.evaluate(OVERLAPPING) == []
     assert browser.evaluate(EMPTY) == []
     assert browser.remote_urls == []
+    assert browser.evaluate(LABELS) == [20, 20]  # ten names and ten numbers for each dataset
 
 
 def test_the_schemes_differ_and_can_be_read(data_dir: Path, browser: Browser) -> None:

@@ -75,7 +75,7 @@ def week(figures: Figures, dataset: str) -> Spec:
         | {LABEL: f"{WEEKDAYS[day - 1]} {hour:02}:00 to {hour:02}:59: {trips:,} trips"}
         for day, hour, trips in figures.by_hour(dataset).iter_rows()
     ]
-    bare = {"ticks": False, "domain": False, "labelPadding": 6}
+    bare: Spec = {"labelOverlap": False, "ticks": False, "domain": False, "labelPadding": 6}
     shade = {"field": "trips", "type": "quantitative", "scale": {"range": [0.06, 1], "zero": True}}
     hours = {"values": [0, 6, 12, 18, 23], **bare}
     return chart(
@@ -101,7 +101,14 @@ def top_zones(figures: Figures, dataset: str) -> Spec:
         | {LABEL: f"{zone}{f', {borough}' if borough else ''}: {trips:,} trips"}
         for borough, zone, trips in zones.select("borough", "zone", "trips").iter_rows()
     ]
-    names = {"labelLimit": 140, "minExtent": 156, "ticks": False, "domain": False, "labelPadding": 4}
+    names: Spec = {
+        "labelOverlap": False,
+        "labelLimit": 140,
+        "minExtent": 156,
+        "ticks": False,
+        "domain": False,
+        "labelPadding": 4,
+    }
     # Room for the numbers to the right of the longest bar.
     most = 1.25 * int(zones["trips"].item(0))
     bars = chart(
