@@ -24,6 +24,7 @@ from flows.cli import (
     write_report,
 )
 from flows.destinations import WAREHOUSES
+from flows.errors import UsageError
 from flows.runtime import Layout
 from flows.settings import get_settings
 
@@ -67,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
         check_directory("--data-dir", options.data_dir)
         path = options.out or Layout(options.data_dir).report
+        if path.is_dir():
+            raise UsageError(f"--out {path} is a directory; name a file, such as {path / 'report.html'}")
+        check_directory("--out", path.parent)
         write_report(options.to, options.data_dir, path)
         print(f"report: {path}")
         return 0

@@ -33,8 +33,13 @@ def write_report(name: str, data_dir: Path, path: Path) -> None:
         DestinationBusy, DestinationRefused, LocalStorageError: the warehouse cannot be read, or the page not
             written.
     """
-    from flows.cli.report import read_figures, write_page  # they import Polars, which `--help` can do without
+    from flows.cli.report import (  # late, because they import Polars
+        read_figures,
+        require_packages,
+        write_page,
+    )
 
+    require_packages()  # before the warehouse is put to work
     write_page(read_figures(_warehouse(name, data_dir)), path)
 
 
@@ -65,11 +70,12 @@ def run_and_report(request: LoadRequest) -> RunSummary:
 
 
 def _show(request: LoadRequest, summary: RunSummary) -> None:
-    from prefect.runtime import deployment
+    from prefect.context import FlowRunContext  # prefect.runtime would ask the server
 
+    context = FlowRunContext.get()
     name = next((name for name in request.to if name in WAREHOUSES), None)
     is_new = any(outcome.status == "published" for outcome in summary.months)
-    if not (deployment.id and name and is_new):
+    if not (name and is_new and context and context.flow_run and context.flow_run.deployment_id):
         return
     from flows.cli.report import read_figures, show_report
 

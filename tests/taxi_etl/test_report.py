@@ -335,6 +335,12 @@ def test_without_the_extra_it_says_what_to_install(
     assert not (tmp_path / "page.html").exists()
 
 
+def test_a_directory_is_no_page(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data-dir", str(data_dir), "--out", str(tmp_path)]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "is a directory; name a file" in line
+
+
 def test_it_imports_no_prefect(data_dir: Path, tmp_path: Path) -> None:
     python = (sys.executable, "-X", "importtime")
     done = subprocess.run(

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import re
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,22 @@ class Picture:
     narrow: str
 
 
+def require_packages() -> None:
+    """Refuse to draw without the packages of the extra `report`.
+
+    Raises:
+        UsageError: one is not installed.
+    """
+    for name in ("jinja2", "vl_convert"):
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise UsageError(
+                f"the report needs the package {name}, which is not installed; "
+                "install the extra: pip install 'taxi-etl[report]'"
+            ) from error
+
+
 def write_page(figures: Figures, path: Path) -> None:
     """Draw the pictures and write the page; an earlier one is replaced in one step.
 
@@ -66,14 +83,9 @@ def write_page(figures: Figures, path: Path) -> None:
 
 
 def _render(figures: Figures) -> str:
-    try:
-        import jinja2
-        import vl_convert  # noqa: F401  # pyright: ignore[reportUnusedImport] - to say it before any work
-    except ImportError as error:
-        raise UsageError(
-            f"the report needs the package {error.name}, which is not installed; "
-            "install the extra: pip install 'taxi-etl[report]'"
-        ) from error
+    require_packages()
+    import jinja2
+
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text("utf-8"))
     first, last = figures.range
