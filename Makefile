@@ -33,8 +33,9 @@ $(VENV)/bin/uv: | $(VENV)/bin/python
 run: $(STAMP) ## the main job on real data: ARGS="--color yellow --months 1 2 3 --year 2021"
 	$(RUN)python flows/parent.py $(or $(ARGS),--color yellow --months 1 2 3)
 
-demo: $(STAMP) ## the main job on synthetic trips, without server or network, into demo/
+demo: $(STAMP) ## the main job on synthetic trips, without server or network, into demo/, with a page of pictures
 	$(RUN)python flows/parent.py --color yellow --months 1 2 3 --source synthetic --data-dir demo
+	@$(RUN)taxi-etl report --data-dir demo || test $$? = 2  # 2: without the extra, which it says
 
 demo-postgres: $(STAMP) ## the same into a private PostgreSQL under demo/
 	TAXI_POSTGRES_URL=embedded $(RUN)python flows/parent.py --color yellow --months 1 2 3 --source synthetic \
@@ -63,7 +64,7 @@ automations: $(STAMP) ## runs that vanish are seen by the server; alerts by it t
 	$(RUN)taxi-etl automations $(ALERT_BLOCK)
 
 pictures: $(STAMP) ## take the pictures in docs/images/ again; those of the UI need chromium
-	TAXI_TEST_PICTURES=docs/images $(RUN)python -m pytest tests/flows/test_ui.py tests/flows/cli/test_terminal.py
+	TAXI_TEST_PICTURES=docs/images $(RUN)python -m pytest tests/flows/test_ui.py tests/flows/cli/test_terminal.py tests/taxi_etl/test_report.py
 
 test: $(STAMP) ## the whole test suite
 	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder

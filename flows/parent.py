@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 from collections.abc import Sequence
 
-from flows.cli import exit_with, run_load_command
+from flows.cli import exit_with, run_and_report, run_load_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +54,6 @@ from flows.request import (
     Year,
     checked_request,
 )
-from flows.runners import run_request
 
 
 def run_name() -> str:
@@ -126,4 +125,4 @@ def etl_parent_flow(
         MonthsFailed: with the summary; the other months are published.
     """
     parameters = locals()  # by name, so that an option is listed in the signature alone
-    return run_request(checked_request(**parameters))
+    return run_and_report(checked_request(**parameters))

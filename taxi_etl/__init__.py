@@ -22,6 +22,7 @@ COMMANDS = {
     "load": ("flows/parent.py", "load months of a dataset into one or more destinations"),
     "status": ("flows/status.py", "say which months are loaded where, and what is missing"),
     "gates": ("taxi_etl/gates.py", "print the gates that a month has to pass, and what months measure"),
+    "report": ("taxi_etl/report.py", "write a page of pictures of what a warehouse has"),
     "settings": ("taxi_etl/settings.py", "print every setting with its value and where it comes from"),
     "psql": ("taxi_etl/psql.py", "open the Postgres that months are loaded into"),
     "ingest": ("flows/ingest.py", "load one month from a URL into one Postgres table"),

@@ -253,15 +253,21 @@ def _odd_trips() -> View:
     )
 
 
-def _whole(column: str, parts: int) -> str:
+def whole_parts(column: str, parts: int) -> str:
+    """SQL for a value in whole parts of its unit, null if it is beyond `HUGE`.
+
+    Args:
+        column: its name.
+        parts: of a unit, such as 100 cents.
+    """
     return f"CASE WHEN abs({column}) < {HUGE} THEN CAST(floor({column} * {parts} + 0.5) AS BIGINT) END"
 
 
 def _sum(column: str, parts: int) -> str:
     """The sum of a column, rounded in each row to a part of its unit."""
-    return f"CAST(sum({_whole(column, parts)}) AS DOUBLE) / {parts}"
+    return f"CAST(sum({whole_parts(column, parts)}) AS DOUBLE) / {parts}"
 
 
 def _mean(column: str, parts: int) -> str:
-    whole = _whole(column, parts)
+    whole = whole_parts(column, parts)
     return f"CAST(sum({whole}) AS DOUBLE) / nullif(count({whole}), 0) / {parts}"

@@ -14,7 +14,7 @@ from flows.cli.console import console_output, run_command_line, table_console
 from flows.cli.dry_run import print_bucket_plan
 from flows.cli.inventory import Inventory, MonthInDestination, MonthInventory, take_inventory
 from flows.cli.logs import messages_to, print_line
-from flows.cli.paths import check_directory
+from flows.cli.paths import check_directory, path_argument
 from flows.cli.prefect_settings import (
     PROJECT_FILES,
     import_flow,
@@ -23,6 +23,7 @@ from flows.cli.prefect_settings import (
     require_prefect_server,
 )
 from flows.cli.run_load import run_load_command
+from flows.cli.run_report import run_and_report, write_report
 from flows.cli.signals import exit_with
 
 __all__ = [
@@ -41,15 +42,18 @@ __all__ = [
     "load_parser",
     "messages_to",
     "parse_command",
+    "path_argument",
     "prefect_session",
     "print_bucket_plan",
     "print_line",
     "read_project_file",
     "request_from",
     "require_prefect_server",
+    "run_and_report",
     "run_command_line",
     "run_load_command",
     "selection_from",
     "table_console",
     "take_inventory",
+    "write_report",
 ]

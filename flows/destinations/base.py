@@ -11,9 +11,9 @@ import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from flows.errors import ReconciliationError, SchemaDrift
+from flows.errors import ReconciliationError, SchemaDrift, UsageError
 
 if TYPE_CHECKING:
     from flows.runtime import ProgressCallback
@@ -204,6 +204,43 @@ class Destination(Protocol):
             DestinationBusy, DestinationRefused, LocalStorageError: the destination cannot be read.
         """
         ...
+
+
+class Warehouse(Destination, Protocol):
+    """A destination that answers queries."""
+
+    def ask(self, queries: Sequence[str], relations: Sequence[str]) -> list[list[tuple[Any, ...]]]:
+        """Run queries that change nothing.
+
+        Args:
+            queries: in DuckDB's SQL, without schemas; each is rendered for the warehouse.
+            relations: the tables and views that they read.
+
+        Returns:
+            The rows of each query. In DuckDB and Postgres all of them see the same state of the data.
+
+        Raises:
+            UsageError: a relation is missing; nothing was asked.
+            DestinationBusy, DestinationRefused, LocalStorageError: the warehouse cannot be read.
+        """
+        ...
+
+
+def require_relations(place: str, missing: Collection[str]) -> None:
+    """Refuse queries to a warehouse that lacks what they read.
+
+    Args:
+        place: the warehouse, for the message.
+        missing: tables and views that it does not have.
+
+    Raises:
+        UsageError: names them, and what makes them.
+    """
+    if missing:
+        raise UsageError(
+            f"{place} has no {', '.join(missing)}; load a month into it first, without TAXI_VIEWS=false: "
+            "taxi-etl load --color yellow --months 1"
+        )
 
 
 def reconcile(destination: str, staged_rows: int, counted_rows: int) -> None:

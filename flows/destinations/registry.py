@@ -20,6 +20,9 @@ DESTINATIONS = {
 }
 """Package and class of each destination, by its name in `--to`."""
 
+WAREHOUSES = ("duckdb", "postgres", "bigquery")
+"""Those that answer queries, see `flows.destinations.base.Warehouse`."""
+
 
 def bound_to_this_machine(name: str, settings: Settings) -> tuple[str, str] | None:
     """Why the workers of other machines cannot use a destination, by its class method `only_here`.

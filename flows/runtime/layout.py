@@ -85,6 +85,11 @@ class Layout:
         """The directory of the command line's log files."""
         return self.data_dir / "logs"
 
+    @property
+    def report(self) -> Path:
+        """The page of pictures."""
+        return self.data_dir / "report.html"
+
     def contains(self, path: Path) -> bool:
         """Whether a path is one of the program's own, or below one; it need not exist.
 

@@ -5,11 +5,12 @@
 #    source ~/.local/share/bash_completion/taxi-etl
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_taxi_etl_subparsers=(load status gates settings psql ingest web-to-gcs gcs-to-bq maintain server deploy worker serve blocks automations alerts completion)
+_shtab_taxi_etl_subparsers=(load status gates report settings psql ingest web-to-gcs gcs-to-bq maintain server deploy worker serve blocks automations alerts completion)
 
 _shtab_taxi_etl_load_option_strings=(-h --help --version --color --months --year --since --until --latest --to --source --data-dir --concurrency --force --dry-run --summary --allow-new-columns --max-reject-ratio --accept --transform --runner --dask-address --quiet --verbose --log-format)
 _shtab_taxi_etl_status_option_strings=(-h --help --version --color --months --year --since --until --to --data-dir --quiet --verbose --log-format --complete --json)
 _shtab_taxi_etl_gates_option_strings=(-h --help --version --color --months --year --since --until --data-dir --quiet --verbose --log-format --json)
+_shtab_taxi_etl_report_option_strings=(-h --help --version --data-dir --quiet --verbose --log-format --to --out)
 _shtab_taxi_etl_settings_option_strings=(-h --help --version --quiet --verbose --log-format --json)
 _shtab_taxi_etl_psql_option_strings=(-h --help --version --data-dir --quiet --verbose --log-format)
 _shtab_taxi_etl_ingest_option_strings=(-h --help --version --data-dir --force --accept --quiet --verbose --log-format --url --table-name --keep-zero-passengers --host --port --user --db)
@@ -30,6 +31,7 @@ _shtab_taxi_etl_load___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_taxi_etl_load___summary_COMPGEN=_shtab_compgen_files
 _shtab_taxi_etl_status___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_taxi_etl_gates___data_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_taxi_etl_report___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_taxi_etl_psql___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_taxi_etl_ingest___data_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_taxi_etl_web_to_gcs___data_dir_COMPGEN=_shtab_compgen_dirs
@@ -48,6 +50,8 @@ _shtab_taxi_etl_status___to_choices=(duckdb postgres bigquery gcs iceberg)
 _shtab_taxi_etl_status___log_format_choices=(text json)
 _shtab_taxi_etl_gates___color_choices=(yellow green fhv fhvhv)
 _shtab_taxi_etl_gates___log_format_choices=(text json)
+_shtab_taxi_etl_report___log_format_choices=(text json)
+_shtab_taxi_etl_report___to_choices=(duckdb postgres bigquery)
 _shtab_taxi_etl_settings___log_format_choices=(text json)
 _shtab_taxi_etl_psql___log_format_choices=(text json)
 _shtab_taxi_etl_ingest___log_format_choices=(text json)
@@ -67,7 +71,7 @@ _shtab_taxi_etl_blocks___log_format_choices=(text json)
 _shtab_taxi_etl_automations___log_format_choices=(text json)
 _shtab_taxi_etl_alerts___log_format_choices=(text json)
 _shtab_taxi_etl_completion_pos_0_choices=(bash zsh fish)
-_shtab_taxi_etl_pos_0_choices=(load status gates settings psql ingest web-to-gcs gcs-to-bq maintain server deploy worker serve blocks automations alerts completion)
+_shtab_taxi_etl_pos_0_choices=(load status gates report settings psql ingest web-to-gcs gcs-to-bq maintain server deploy worker serve blocks automations alerts completion)
 
 _shtab_taxi_etl_load__h_nargs=0
 _shtab_taxi_etl_load___help_nargs=0
@@ -97,6 +101,11 @@ _shtab_taxi_etl_gates___months_nargs=+
 _shtab_taxi_etl_gates___quiet_nargs=0
 _shtab_taxi_etl_gates___verbose_nargs=0
 _shtab_taxi_etl_gates___json_nargs=0
+_shtab_taxi_etl_report__h_nargs=0
+_shtab_taxi_etl_report___help_nargs=0
+_shtab_taxi_etl_report___version_nargs=0
+_shtab_taxi_etl_report___quiet_nargs=0
+_shtab_taxi_etl_report___verbose_nargs=0
 _shtab_taxi_etl_settings__h_nargs=0
 _shtab_taxi_etl_settings___help_nargs=0
 _shtab_taxi_etl_settings___version_nargs=0

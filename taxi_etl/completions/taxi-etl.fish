@@ -50,8 +50,8 @@ function _shtab_taxi_etl_using
   test "$_shtab_taxi_etl_cmdpath" = "$argv"
 end
 
-set -g _shtab_taxi_etl_commands load status gates settings psql ingest web-to-gcs gcs-to-bq maintain server deploy worker serve blocks automations alerts completion
-set -g _shtab_taxi_etl_opts_with_value --accept --color --concurrency --dask-address --data-dir --db --host --keep-days --latest --limit --log-format --max-reject-ratio --months --pool --port --runner --since --source --summary --table-name --temporary --to --transform --until --url --user --year
+set -g _shtab_taxi_etl_commands load status gates report settings psql ingest web-to-gcs gcs-to-bq maintain server deploy worker serve blocks automations alerts completion
+set -g _shtab_taxi_etl_opts_with_value --accept --color --concurrency --dask-address --data-dir --db --host --keep-days --latest --limit --log-format --max-reject-ratio --months --out --pool --port --runner --since --source --summary --table-name --temporary --to --transform --until --url --user --year
 
 complete -c taxi-etl -e
 complete -c taxi-etl -f
@@ -111,6 +111,15 @@ complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l quiet -d 'print warning
 complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l verbose -d 'print details and tracebacks too'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l log-format -xka "text json" -d 'of standard error'
 complete -c taxi-etl -n '_shtab_taxi_etl_using gates' -l json -d 'print JSON instead of tables'
+complete -c taxi-etl -n '_shtab_taxi_etl_using; and test $_shtab_taxi_etl_npos -eq 0' -a report -d 'write a page of pictures of what a warehouse has'
+complete -c taxi-etl -n '_shtab_taxi_etl_using report' -s h -l help -d 'show this help message and exit'
+complete -c taxi-etl -n '_shtab_taxi_etl_using report' -l version -d 'print the version and stop'
+complete -c taxi-etl -n '_shtab_taxi_etl_using report' -l data-dir -xka "(__fish_complete_directories)" -d 'with the local warehouse'
+complete -c taxi-etl -n '_shtab_taxi_etl_using report' -l quiet -d 'print warnings and errors only'
+complete -c taxi-etl -n '_shtab_taxi_etl_using report' -l verbose -d 'print details and tracebacks too'
+complete -c taxi-etl -n '_shtab_taxi_etl_using report' -l log-format -xka "text json" -d 'of standard error'
+complete -c taxi-etl -n '_shtab_taxi_etl_using report' -l to -xka "duckdb postgres bigquery" -d 'the warehouse to ask'
+complete -c taxi-etl -n '_shtab_taxi_etl_using report' -l out -x -d 'where the page goes'
 complete -c taxi-etl -n '_shtab_taxi_etl_using; and test $_shtab_taxi_etl_npos -eq 0' -a settings -d 'print every setting with its value and where it comes from'
 complete -c taxi-etl -n '_shtab_taxi_etl_using settings' -s h -l help -d 'show this help message and exit'
 complete -c taxi-etl -n '_shtab_taxi_etl_using settings' -l version -d 'print the version and stop'

@@ -21,6 +21,7 @@ _shtab_taxi_etl_commands() {
     load:'load months of a dataset into one or more destinations'
     maintain:'remove expired snapshots of Iceberg tables, and files of no use'
     psql:'open the Postgres that months are loaded into'
+    report:'write a page of pictures of what a warehouse has'
     serve:'serve the deployments from this process, without a work pool'
     server:'run a Prefect server with its UI, until Ctrl-C'
     settings:'print every setting with its value and where it comes from'
@@ -211,6 +212,20 @@ _shtab_taxi_etl_psql_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_taxi_etl_psql_defaults_added=0
 
+_shtab_taxi_etl_report_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--version[print the version and stop]"
+  "--data-dir[with the local warehouse]:DIR:_files -/"
+  "--quiet[print warnings and errors only]"
+  "--verbose[print details and tracebacks too]"
+  "--log-format[of standard error]:log_format:(text json)"
+  "--to[the warehouse to ask]:to:(duckdb postgres bigquery)"
+  "--out[where the page goes]:FILE:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_taxi_etl_report_defaults_added=0
+
 _shtab_taxi_etl_serve_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--version[print the version and stop]"
@@ -335,6 +350,7 @@ _shtab_taxi_etl() {
         load) _arguments -C -s $_shtab_taxi_etl_load_options ;;
         maintain) _arguments -C -s $_shtab_taxi_etl_maintain_options ;;
         psql) _arguments -C -s $_shtab_taxi_etl_psql_options ;;
+        report) _arguments -C -s $_shtab_taxi_etl_report_options ;;
         serve) _arguments -C -s $_shtab_taxi_etl_serve_options ;;
         server) _arguments -C -s $_shtab_taxi_etl_server_options ;;
         settings) _arguments -C -s $_shtab_taxi_etl_settings_options ;;

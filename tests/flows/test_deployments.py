@@ -117,6 +117,16 @@ def test_a_month_shows_its_progress_its_tables_and_its_data(deployed: Deployed, 
         assert measures["negative_fare"] > 0
 
 
+def test_a_run_that_published_shows_what_is_in_the_warehouse(deployed: Deployed, two_runs: Any) -> None:  # noqa: ANN401
+    for run in two_runs:
+        artifacts = deployed.find("artifacts", artifacts={"flow_run_id": {"any_": [run["id"]]}})
+        [report] = [artifact["data"] for artifact in artifacts if artifact["key"] == "report"]
+        assert (deployed.data_dir / "report.html").as_uri() in report
+        assert "| trips | 3,000 |" in report or "| trips | 4,000 |" in report or "| trips | 1,000 |" in report
+    page = (deployed.data_dir / "report.html").read_text()
+    assert '<b id="trips">4,000</b>' in page
+
+
 def test_lineage_goes_from_source_to_parquet_to_table(deployed: Deployed, two_runs: Any) -> None:  # noqa: ANN401
     month = deployed.months_of(two_runs[0]["id"])[0]
     parquet = (deployed.data_dir / "green" / "green_tripdata_2020-04.parquet").as_uri()

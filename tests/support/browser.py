@@ -78,9 +78,17 @@ class Browser:
             "value"
         )
 
-    def picture(self, path: Path) -> None:
-        """Save a screenshot as PNG."""
-        screenshot = self._call("Page.captureScreenshot", format="png")
+    def look(self, width: int, scheme: str) -> None:
+        """Look at pages through a window of this width, in the `light` or the `dark` scheme."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        self._call("Emulation.setDeviceMetricsOverride", **size)
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def picture(self, path: Path, height: int | None = None) -> None:
+        """Save a screenshot as PNG: of the window, or of so many pixels from the top of the page."""
+        clip = {"x": 0, "y": 0, "width": self.evaluate("innerWidth"), "height": height, "scale": 1}
+        whole = {"captureBeyondViewport": True, "clip": clip} if height else {}
+        screenshot = self._call("Page.captureScreenshot", format="png", **whole)
         path.write_bytes(base64.b64decode(screenshot["data"]))
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ from flows.sources.synthetic import synthetic_csv
 from flows.staging import StagingOptions, stage
 from transforms.dataset import ColumnType
 from transforms.dimensions import dimensions
+from transforms.report_queries import RELATIONS, report_queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -326,6 +327,13 @@ def rows_of(table: pa.Table, names: Sequence[str]) -> list[str]:
     nulls = [None] * table.num_rows
     columns = [table[name].to_pylist() if name in table.column_names else nulls for name in names]
     return sorted(map(repr, zip(*columns, strict=True)))
+
+
+def answers(warehouse: Any) -> dict[str, list[str]]:  # noqa: ANN401 - a destination that answers queries
+    """What a warehouse answers to the queries of the report, in any order of the rows."""
+    queries = report_queries()
+    answered = warehouse.ask([query.sql for query in queries.values()], RELATIONS)
+    return {name: sorted(map(repr, rows)) for name, rows in zip(queries, answered, strict=True)}
 
 
 # Other processes

@@ -10,9 +10,9 @@ import datetime as dt
 import re
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ from flows.destinations.base import (
     Receipt,
     reconcile,
     reconcile_rejects,
+    require_relations,
 )
 from flows.destinations.bigquery.append_requests import AppendTarget
 from flows.destinations.bigquery.connection import (
@@ -184,6 +185,16 @@ class BigQuery:
             if not session.location:
                 return []
             return ledger_of(session).holdings(dataset.table, dataset.name, between)
+
+    def ask(self, queries: Sequence[str], relations: Sequence[str]) -> list[list[tuple[Any, ...]]]:
+        """See `flows.destinations.base.Warehouse.ask`."""
+        from transforms.sql import render  # it imports sqlglot
+
+        schema = (self._address.project, self._address.dataset)
+        with connected(self._address) as session:
+            tables = describe_tables(session, *relations) if session.location else dict.fromkeys(relations)
+            require_relations(str(self._address), [name for name, table in tables.items() if not table])
+            return [session.rows(render(query, "bigquery", schema)) for query in queries]
 
     def _publish_views(self, session: BigQuerySession) -> None:
         if self._with_views:

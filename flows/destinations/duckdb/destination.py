@@ -6,8 +6,9 @@ import datetime as dt
 import glob
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from flows.destinations.base import (
     ALL_MONTHS,
@@ -18,11 +19,12 @@ from flows.destinations.base import (
     Receipt,
     reconcile,
     reconcile_rejects,
+    require_relations,
 )
 from flows.destinations.duckdb.connection import connected
 from flows.destinations.duckdb.ledger import ledger_of
 from flows.destinations.duckdb.query_progress import progress_reported
-from flows.destinations.duckdb.tables import ensure_table, quoted
+from flows.destinations.duckdb.tables import describe, ensure_table, quoted
 from flows.destinations.duckdb.views import publish_views
 from flows.errors import UsageError
 from flows.runtime import Layout, ProgressCallback, fsync
@@ -135,6 +137,16 @@ class DuckDBFile:
             return []
         with _turn, connected(self.path, *self._limits, read_only=True) as connection:
             return ledger_of(connection).holdings(dataset.table, dataset.name, between)
+
+    def ask(self, queries: Sequence[str], relations: Sequence[str]) -> list[list[tuple[Any, ...]]]:
+        """See `flows.destinations.base.Warehouse.ask`."""
+        if not self.path.exists():
+            raise UsageError(f"there is no {self.path}; load a month first, or name another --data-dir")
+        with _turn, connected(self.path, *self._limits, read_only=True) as connection:
+            connection.begin()
+            missing = [name for name in relations if not describe(connection, name)]
+            require_relations(str(self.path), missing)
+            return [connection.execute(query).fetchall() for query in queries]
 
 
 def _loaded(connection: DuckDBPyConnection, month: TripMonth) -> Load | None:

@@ -9,12 +9,12 @@ import contextlib
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt
+from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, require_relations
 from flows.destinations.postgres import ledger
 from flows.destinations.postgres.address import LEGAL_URLS, PostgresAddress
 from flows.destinations.postgres.connection import PostgresSession, connected
@@ -22,7 +22,7 @@ from flows.destinations.postgres.embedded_server import require_wheel, use_serve
 from flows.destinations.postgres.loading_table import drop_orphaned_tables
 from flows.destinations.postgres.locks import LockBudget, lock_timeouts
 from flows.destinations.postgres.swap import replace_month
-from flows.destinations.postgres.tables import MonthNames, lock_key
+from flows.destinations.postgres.tables import MonthNames, describe, lock_key
 from flows.destinations.postgres.views import publish_views
 from flows.errors import UsageError
 from flows.runtime import Layout
@@ -207,6 +207,35 @@ class Postgres:
         ):
             rows = ledger.holdings(session, self._table(dataset), self._ledger_key(dataset), between)
         return [replace(row, load=row.load and replace(row.load, dataset=dataset.name)) for row in rows]
+
+    def ask(self, queries: Sequence[str], relations: Sequence[str]) -> list[list[tuple[Any, ...]]]:
+        """See `flows.destinations.base.Warehouse.ask`.
+
+        Args:
+            queries: in DuckDB's SQL.
+            relations: the tables and views that they read.
+
+        Returns:
+            The rows of each query, all of one snapshot.
+
+        Raises:
+            UsageError: a relation is missing, or there is no server yet.
+            DestinationBusy, DestinationRefused: the server cannot be asked.
+        """
+        from transforms.sql import render  # it imports sqlglot
+
+        if not self.exists():
+            raise UsageError(
+                "there is no embedded Postgres yet; load a month first, or name another --data-dir"
+            )
+        with (
+            connected(self.address(), self.schema, self.lock_timeout_seconds) as session,
+            session.transaction(),
+        ):
+            session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            missing = [name for name in relations if not describe(session, name)]
+            require_relations(f"the schema {self.schema} of {session.address}", missing)
+            return [session.rows(render(query, "postgres", (self.schema,))) for query in queries]
 
     def _publish_views(self, session: PostgresSession) -> None:
         publish_views(

@@ -19,6 +19,7 @@ from support.destinations import (
     DuckDBHarness,
     Harness,
     Months,
+    answers,
     die_before_the_views,
     rows_of,
 )
@@ -106,6 +107,7 @@ def test_views_have_the_same_values_everywhere(
     publish(warehouse, *staged)
     publish(other, *staged)
     _assert_equal(contents(warehouse), contents(other))
+    assert answers(warehouse.make()) == answers(other.make())
 
 
 @needs_real_trips
@@ -118,6 +120,7 @@ def test_views_of_real_months_have_the_same_values(
     publish(warehouse, *staged)
     publish(other, *staged)
     _assert_equal(contents(warehouse), contents(other))
+    assert answers(warehouse.make()) == answers(other.make())
 
 
 def _real(month: TripMonth, directory: Path) -> StagedMonth:

@@ -11,7 +11,7 @@ from unittest import mock
 import duckdb
 import pytest
 from support.bigquery import DATASET, client_of, settings_for
-from support.destinations import Place
+from support.destinations import Place, answers
 
 from transforms.datasets import DATASETS
 from transforms.dimensions import dimensions
@@ -74,3 +74,4 @@ def test_views_have_the_same_values_on_bqemulator(
             expected = connection.execute(f"SELECT {names} FROM {item.name}").fetchall()
             assert expected
             assert sorted(repr(tuple(row.values())) for row in rows) == sorted(map(repr, expected)), item.name
+    assert answers(place.make()) == answers(other.make())
