@@ -213,3 +213,5 @@ def test_commands_and_checks_of_the_services_are_those_of_the_program() -> None:
     for name in ("server", "worker"):
         *_, code = services[name]["healthcheck"]["test"]
         compile(code, name, "exec")
+    # The image answers on its socket before it has made the databases.
+    assert "--host 127.0.0.1" in services["postgres"]["healthcheck"]["test"][1]
