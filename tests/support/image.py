@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,7 +170,7 @@ def _parted(volume: str) -> tuple[str, str, str]:
 
 
 @pytest.fixture(scope="session")
-def containers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Containers]:
+def containers() -> Generator[Containers]:
     """Of the image that TAXI_TEST_IMAGE names."""
     if not IMAGE:
         pytest.skip("needs the image; `make image` builds it with buildah and runs this")
@@ -179,6 +180,7 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Containers
     hosts = [f"--add-host={service}:127.0.0.1" for service in COMPOSE["services"]]
     name = called("buildah", "from", "--pull-never", *hosts, IMAGE)
     called("buildah", "config", "--volume=/data-", name)  # its own would be mounted over ours
+    directory = Path(tempfile.mkdtemp(prefix="taxi-etl-image-"))
     network = subprocess.Popen(
         ["unshare", "--net", "sh", "-ec", "ip link set lo up; echo up; exec sleep infinity"],
         stdout=subprocess.PIPE,
@@ -188,9 +190,9 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Containers
         if network.stdout.readline() != b"up\n":
             pytest.skip("needs the right to make a network of its own: root")
         config = json.loads(called("buildah", "inspect", "--type=image", IMAGE))["OCIv1"]["config"]
-        directory = tmp_path_factory.mktemp("containers")
-        for path in (directory, *directory.parents[:2]):
-            path.chmod(0o755)  # the image's user has to get through to its volumes
+        directory.chmod(
+            0o755
+        )  # the image's user has to get through to its volumes, which pytest's own forbid
         made = Containers(name, config, f"/proc/{network.pid}/ns/net", directory)
         yield made
         for started in reversed(made.started):
@@ -199,3 +201,4 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Containers
         network.kill()
         network.communicate()
         called("buildah", "rm", name)
+        shutil.rmtree(directory)
