@@ -11,7 +11,7 @@ STAMP := $(VENV)/.synced
 # For deploy, worker, serve and alerts; one of yours: make deploy PREFECT_API_URL=https://...
 PREFECT_API_URL ?= http://127.0.0.1:4200/api
 
-.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture check schema completions reference docs audit bench clean
+.PHONY: help setup run demo demo-postgres demo-cloud server deploy worker serve automations pictures test coverage torture image check schema completions reference docs audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,6 +75,12 @@ coverage: $(STAMP) ## the same, and the share of flows and transforms that it ru
 torture: $(STAMP) ## the long mode of kills, faults, readers, files and soak; writes docs/explanation/reliability.json; SHARE=0.1
 	TAXI_TEST_TORTURE=$(or $(SHARE),1) $(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder \
 		tests/torture tests/flows/staging/test_hostile_files.py tests/flows/staging/test_generated_files.py
+
+IMAGE := docker.io/library/taxi-etl:0.1.0
+
+image: $(STAMP) ## build the image with buildah, and run main job and services from it; BUILD="--volume ..."
+	buildah build --tag $(IMAGE) $(BUILD) .
+	TAXI_TEST_IMAGE=$(IMAGE) $(RUN)python -m pytest tests/test_image.py
 
 check: $(STAMP) ## format, lint, types, layers, lock, packages
 	$(RUN)ruff format --check .

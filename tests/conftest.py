@@ -20,6 +20,7 @@ LONG_FIRST = (
     "a deployment",
     "servers of our own",
     "a Postgres that is killed",
+    "the image",
 )
 
 # A Prefect server on SQLite answers 503 when two writers meet, which tests in parallel make more likely.
@@ -43,6 +44,7 @@ pytest_plugins = [
     "support.gcs",
     "support.bigquery",
     "support.bqemulator",
+    "support.image",
 ]
 
 
