@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from flows.settings import _read_settings
 
 # The groups of tests that share a server, a cluster or an emulator: pytest-xdist runs each in one process.
 # The slowest come first, so that at the end the processes share the many short tests.
@@ -46,6 +49,13 @@ pytest_plugins = [
     "support.bqemulator",
     "support.image",
 ]
+
+
+@pytest.fixture(autouse=True)
+def settings_are_read_anew() -> Iterator[None]:
+    """What a test puts into the environment, or into the directory it changes to, is not for the next one."""
+    yield
+    _read_settings.cache_clear()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sqlglot import Expr
 
 
-def render(query: str, dialect: str, schema: Sequence[str] = ()) -> str:
+@cache
+def render(query: str, dialect: str, schema: tuple[str, ...] = ()) -> str:
     """Write a query in the dialect of a warehouse.
 
     Args:

@@ -360,7 +360,7 @@ def test_progress_is_shown_live_on_a_terminal(cli_process: Cli) -> None:
     process = subprocess.Popen(
         [sys.executable, *command, "--data-dir", str(cli_process.data_dir)],
         cwd=ROOT,
-        env={**cli_process.environment, "TERM": "xterm", "COLUMNS": "120"},
+        env={**cli_process.environment, "TERM": "xterm", "COLUMNS": "120", "CI": ""},  # a CI job gets lines
         stdout=theirs,
         stderr=theirs,
     )
@@ -373,7 +373,7 @@ def test_progress_is_shown_live_on_a_terminal(cli_process: Cli) -> None:
             break
     os.close(ours)
     assert process.wait(timeout=60) == 0
-    for phase in (b"download", b"stage", b"duckdb", b"rows/s", b"published"):
+    for phase in (b"stage", b"duckdb", b"rows/s", b"published"):
         assert phase in seen
 
 

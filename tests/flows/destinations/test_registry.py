@@ -15,6 +15,7 @@ from support.recording import Recording
 
 import flows.destinations
 from flows.destinations import DESTINATIONS, Destination, make_destination
+from flows.destinations.base import Warehouse
 from flows.errors import UsageError
 from flows.settings import Settings
 
@@ -57,7 +58,7 @@ def _defined() -> set[type]:
 
 
 def test_every_destination_is_registered() -> None:
-    assert _defined() == {Destination, *map(_registered, DESTINATIONS)}
+    assert _defined() == {Destination, Warehouse, *map(_registered, DESTINATIONS)}
 
 
 @pytest.mark.parametrize("name", DESTINATIONS)
