@@ -131,7 +131,9 @@ class Copier:
                 f"the process that copies to Postgres failed ({stderr.rpartition(chr(10))[2]}); the month "
                 "there stays. If the installation is whole, please report it"
             )
-        if code == -signal.SIGABRT and "std::logic_error" in stderr:
+        # Two connections that break at once: the second ends the process before the first has said why.
+        broken = "std::logic_error", "terminate called recursively"
+        if code == -signal.SIGABRT and any(words in stderr for words in broken):
             reason = "the connection to Postgres broke"
         else:
             reason = f"the process that copies to Postgres was ended ({signal.strsignal(-code)})"

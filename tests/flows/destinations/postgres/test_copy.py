@@ -93,6 +93,21 @@ def test_one_is_kept_and_never_shared_and_ends_with_its_process() -> None:
         assert ended(of_the_fork)
 
 
+@pytest.mark.parametrize("words", ["throwing an instance of 'std::logic_error'", "recursively"])
+def test_a_driver_that_aborts_says_that_the_connection_broke(
+    postgres: Database, months: Months, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str
+) -> None:
+    aborting = tmp_path / "aborting.py"  # as libstdc++ does for one broken connection, and for two at once
+    aborting.write_text(f'import os\nos.write(2, b"terminate called {words}")\nos.abort()\n')
+    monkeypatch.setattr(f"{Copier.__module__}.PROGRAM", aborting)
+    with (
+        contextlib.closing(Copier()) as process,
+        connected(PostgresAddress.of_url(postgres.url)) as session,
+        pytest.raises(DestinationBusy, match="connection to Postgres broke"),
+    ):
+        process.copy(session, CopyTarget("public", "x", 1, []), months.trips(MONTH, 1), None)
+
+
 @needs_proc
 def test_one_that_is_killed_costs_an_attempt(postgres: Database, months: Months) -> None:
     staged, target = months.trips(MONTH, 40_000), destination(postgres)
