@@ -23,9 +23,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect.logging.loggers import flow_run_logger
-from prefect.utilities.urls import url_for
-
 from flows.cli import command_parser, exit_with, prefect_session, run_command_line
 from flows.errors import Terminal, UsageError
 from flows.month import MonthFailed, MonthsFailed, describe_error
@@ -55,6 +52,8 @@ def alert_on_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any])
     block = get_settings().alert_block
     if not block:
         return
+    from prefect.logging.loggers import flow_run_logger
+
     logger = flow_run_logger(flow_run, flow)
     try:
         send(block, *message(flow, flow_run, state))
@@ -104,6 +103,8 @@ def message(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> tuple
         lines = [f"{run}: {describe_error(error) if isinstance(error, BaseException) else error}"]
     if len(lines) > MAX_LINES:
         lines = [*lines[:MAX_LINES], f"... and {len(lines) - MAX_LINES} more"]
+    from prefect.utilities.urls import url_for
+
     if link := url_for(flow_run):
         lines.append(link)
     return f"{run} {'crashed' if state.is_crashed() else 'failed'}", "\n".join(lines)

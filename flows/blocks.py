@@ -24,14 +24,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.cli import command_parser, exit_with, prefect_session, run_command_line
-from flows.destinations.gcs import bucket_and_folder
 from flows.destinations.postgres import PostgresAddress
 from flows.errors import UsageError
-from flows.gcp import google_credentials, key_text
 from flows.request import BUCKET_BLOCK, CREDENTIALS_BLOCK, POSTGRES_BLOCK, has_google_key
 from flows.settings import Settings, get_settings
 
-if TYPE_CHECKING:  # Prefect is imported late: a wrong call and --help need not wait for it
+if TYPE_CHECKING:  # Prefect and Google are imported late: a wrong call and --help need not wait for them
     from prefect_sqlalchemy import SqlAlchemyConnector
     from pydantic import SecretStr
 
@@ -90,6 +88,9 @@ def _save_postgres(settings: Settings) -> str:
 def _save_google(settings: Settings) -> list[str]:
     """Save both blocks if a key or a bucket is configured; returns one line for each, as above."""
     from prefect_gcp import GcpCredentials, GcsBucket
+
+    from flows.destinations.gcs import bucket_and_folder
+    from flows.gcp import google_credentials, key_text
 
     GcpCredentials.register_type_and_schema()
     GcsBucket.register_type_and_schema()

@@ -28,13 +28,13 @@ from flows.cli import (
     LoadCommand,
     command_parser,
     exit_with,
-    print_bucket_plan,
     request_from,
     run_load_command,
+    signals_deferred,
 )
 from flows.month import BUCKET, WAREHOUSE
 from flows.request import LoadRequest, check_destinations
-from transforms.cleaning import ROW_TRANSFORMS
+from transforms.row_transforms import ROW_TRANSFORMS
 
 
 def check(request: LoadRequest) -> None:
@@ -95,6 +95,12 @@ def parse(arguments: Sequence[str]) -> LoadCommand:
     return LoadCommand(request, given.dry_run, given.summary)
 
 
+def _plan(request: LoadRequest) -> int:
+    with signals_deferred():
+        from flows.cli import print_bucket_plan  # late, because `--help` does without the engine
+    return print_bucket_plan(request)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line.
 
@@ -104,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 all loaded, 1 a month failed, 2 wrong usage.
     """
-    return run_load_command("flows.gcs_to_bq:gcs_to_bq", arguments, parse, print_bucket_plan)
+    return run_load_command("flows.gcs_to_bq:gcs_to_bq", arguments, parse, _plan)
 
 
 if __name__ == "__main__":
@@ -176,7 +182,7 @@ def gcs_to_bq(
         latest: how many of the newest months in the bucket.
         force: load even what is unchanged.
         accept: measures that do not keep a month from being loaded; see docs/reference/gates.md.
-        row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
+        row_transforms: names from `transforms.row_transforms.ROW_TRANSFORMS`.
 
     Returns:
         One outcome for each month.

@@ -27,6 +27,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
@@ -39,8 +40,8 @@ from flows.cli import (
     import_flow,
     prefect_session,
     run_command_line,
+    signals_deferred,
 )
-from flows.destinations.postgres import Postgres
 from flows.errors import UsageError
 from flows.month import MonthFailed, MonthOutcome, RunSummary
 from flows.request import check_measures, with_blocks
@@ -48,6 +49,9 @@ from flows.settings import get_settings, override_settings
 from flows.sources import redact
 from transforms.datasets import DATASETS
 from transforms.trip_month import TripMonth
+
+if TYPE_CHECKING:
+    from flows.destinations.postgres import Postgres
 
 TUTORIAL_URL = (
     "https://github.com/DataTalksClub/nyc-tlc-data/releases/download/yellow/yellow_tripdata_2021-01.csv.gz"
@@ -141,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_directory("--data-dir", given.data_dir)
         url = server_url(given)
         with override_settings(postgres_url=url) if url else override_settings():
-            _postgres(given.data_dir, given.table_name)
+            with signals_deferred():
+                _postgres(given.data_dir, given.table_name)
             with console_output(given.data_dir) as console:
                 return console.conclude(lambda: _ingest(given, console.server_log))
 
@@ -167,6 +172,8 @@ def _ingest(given: argparse.Namespace, server_log: Path) -> RunSummary:
 
 
 def _postgres(data_dir: Path, table_name: str) -> Postgres:
+    from flows.destinations.postgres import Postgres  # late, because `--help` does without the engine
+
     settings = with_blocks(get_settings(), ["postgres"])
     return Postgres.from_settings(data_dir, settings, table=table_name)
 

@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 from collections.abc import Sequence
 
-from flows.cli import exit_with, run_and_report, run_load_command
+from flows.cli import exit_with, run_load_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +42,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.alerts import alert_on_crash, alert_on_failure
+from flows.cli import run_and_report
 from flows.month import RunSummary
 from flows.request import (
     Color,
@@ -110,7 +111,7 @@ def etl_parent_flow(
         allow_new_columns: carry undeclared columns along as text.
         max_reject_ratio: share of a month's rows that may be rejected; None: the setting.
         accept: measures that do not keep a month from being published; see docs/reference/gates.md.
-        row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`.
+        row_transforms: names from `transforms.row_transforms.ROW_TRANSFORMS`.
         runner: `threads` here, `direct` here without task runs, `dask` on its workers, `deployment` on the
             workers of a pool.
         dask_address: of the scheduler, for `dask`.

@@ -97,8 +97,8 @@ class Settings(BaseSettings):
     """Maximum time that a month waits for another run of it and for locks in Postgres, in all, or that the
     months of a run wait for another process that has the local warehouse open."""
     views: bool = True
-    """Make the views and the tables of zones and codes in every warehouse, and renew them when there is more
-    to show, see docs/reference/views.md; false leaves those that exist as they are."""
+    """Create and update the views and the tables of zones and codes in every warehouse, see
+    docs/reference/views.md; false leaves existing ones as they are."""
     duckdb_memory_mb: int = Field(default=512, ge=128)
     """Megabytes of each DuckDB connection (staging, quality report, local warehouse); beyond it DuckDB spills
     to the data directory. A file of 20 million rows into the local warehouse then takes 0.65 GB for the whole

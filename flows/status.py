@@ -22,6 +22,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -29,9 +30,6 @@ from rich.table import Table
 
 from flows.cli import (
     MONTH_OPTIONS,
-    Inventory,
-    MonthInDestination,
-    MonthInventory,
     check_directory,
     command_parser,
     exit_with,
@@ -39,12 +37,15 @@ from flows.cli import (
     print_line,
     run_command_line,
     selection_from,
+    signals_deferred,
     table_console,
-    take_inventory,
 )
 from flows.request import Selection, check_color, check_destinations, configured_destination
 from flows.sources import SYNTHETIC
 from transforms.datasets import DATASETS
+
+if TYPE_CHECKING:
+    from flows.cli import Inventory, MonthInDestination, MonthInventory
 
 STYLES = {"loaded": "", "differs": "bold red", "missing": "yellow", "unknown": "red"}
 
@@ -85,7 +86,10 @@ def _inventories(options: argparse.Namespace) -> list[Inventory]:
                 months.check(color)
     names = tuple(dict.fromkeys(options.to))
     check_destinations(names, options.data_dir)
-    destinations = [configured_destination(name, options.data_dir) for name in names]
+    with signals_deferred():
+        from flows.cli import take_inventory  # late, because `--help` does without the engine
+
+        destinations = [configured_destination(name, options.data_dir) for name in names]
     return [
         take_inventory(color, None if months == Selection() else months, destinations, options.data_dir)
         for color, months in selections.items()

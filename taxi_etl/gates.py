@@ -27,14 +27,13 @@ from flows.cli import (
     exit_with,
     run_command_line,
     selection_from,
+    signals_deferred,
     table_console,
 )
 from flows.errors import UsageError
-from flows.month import Gates, measures_of
 from flows.request import Selection
 from flows.runtime import Layout
 from flows.settings import get_settings
-from flows.staging import count_rows, read_staged
 from transforms.datasets import DATASETS
 from transforms.gates import Gate, gates_in_force, judge
 from transforms.trip_month import TripMonth
@@ -71,6 +70,9 @@ def _months(options: argparse.Namespace) -> list[TripMonth]:
 
 def _measure(month: TripMonth, layout: Layout) -> Mapping[str, float] | None:
     """What a staged month measures, by its neighbours' staged files; None if it is not staged."""
+    with signals_deferred():
+        from flows.month import Gates, measures_of  # late, because `--help` does without the engine
+        from flows.staging import count_rows, read_staged
     directory = layout.staged(month.color)
     if not (staged := read_staged(directory / f"{month.stem}.parquet", month)):
         return None

@@ -29,7 +29,7 @@ def main() -> int:
     """Become a Prefect worker.
 
     Returns:
-        The exit code, if that is not possible: 2 for wrong usage.
+        The exit code: that of Prefect, or 2 for wrong usage.
     """
 
     def command() -> int:

@@ -39,6 +39,7 @@ pytest_plugins = [
     "support.postgres",
     "support.prefect_server",
     "support.deployed",
+    "support.receiver",
     "support.browser",
     "support.terminal",
     "support.dask_cluster",

@@ -32,7 +32,8 @@ ROWS = 2_000
 # What takes long: Prefect servers that are not running yet, and many months. The command has its own tests.
 LEFT_OUT = (
     "smallest_flow", "unchanged", "postgres-3-", "postgres-12-", "duckdb-3-", "duckdb-12-", "make-server",
-    "no-server", "first-run-ever", "postgres-1-plain-server",
+    "no-server", "first-run-ever", "postgres-1-plain-server", "iceberg-12-", "months_at_once",
+    "large_file[postgres", "large_file[iceberg", "large_file_to_google",
 )  # fmt: skip
 
 
@@ -64,8 +65,21 @@ def small_run(postgres_server: Database, tmp_path_factory: pytest.TempPathFactor
 
 def test_every_benchmark_runs_and_both_sides_end_with_equal_data(small_run: Path) -> None:
     groups = load(small_run)
-    always = {"as typed", "stage", "load postgres", "load duckdb", "push bigquery", "end to end", "scale"}
+    always = {
+        "as typed",
+        "stage",
+        "load postgres",
+        "load duckdb",
+        "push bigquery",
+        "end to end",
+        "gates",
+        "one large file",
+        "scale",
+    }
     assert always <= set(groups) <= set(ORDER)
+    assert [one.side for one in groups["one large file"].processes if one.peak_megabytes[0] > 50][
+        -1
+    ] == "direct"
     assert {one.rival for one in groups["stage"].comparisons} == {
         "pandas", "polars", "polars, as written", "duckdb"
     }  # fmt: skip
@@ -193,7 +207,7 @@ def test_the_web_server_knows_versions_and_ranges(tmp_path: Path) -> None:
 
 @needs_real_trips
 def test_a_month_of_real_trips_has_its_own_dates_and_the_rows_asked_for() -> None:
-    trips = pl.read_csv(real_csv(TripMonth("yellow", 2021, 2), 25_000), try_parse_dates=True)
+    trips = pl.read_csv(b"".join(real_csv(TripMonth("yellow", 2021, 2), 25_000)), try_parse_dates=True)
     assert trips.height == 25_000
     in_month = trips["tpep_pickup_datetime"].dt.strftime("%Y-%m") == "2021-02"
     assert in_month.mean() > 0.99

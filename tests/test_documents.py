@@ -112,6 +112,32 @@ def test_every_deployment_that_is_named_exists() -> None:
     assert named <= {entry["name"] for entry in entries}
 
 
+ANSWERS = {
+    "What is it?": ("README.md", "trip records"),
+    "How do I start?": ("README.md", "make demo"),
+    "Where are my rows?": ("README.md", "data/warehouse.duckdb"),
+    "Where are they in Postgres?": (
+        "docs/how-to/postgres.md",
+        "table `yellow_taxi_trips` in the schema `public`",
+    ),
+    "How do I query them?": ("README.md", "FROM yellow_taxi_trips"),
+    "What do the columns mean?": ("docs/reference/data-dictionary.md", "`trip_distance`"),
+    "How much disk and time does it take?": ("README.md", "0.1 GB in files"),
+    "Is a rerun safe?": ("README.md", "rerun is safe"),
+    "What if it fails?": ("docs/reference/errors.md", "| cure |"),
+    "How do I schedule it?": ("docs/how-to/monthly.md", "```cron"),
+    "How do I get rid of it?": ("README.md", "delete `data/`"),
+}
+"""A newcomer's questions: a page, and what is in the answer."""
+
+
+@pytest.mark.parametrize("question", ANSWERS)
+def test_a_newcomers_question_is_answered_within_one_click(question: str) -> None:
+    page, answer = ANSWERS[question]
+    assert page == "README.md" or f"]({page})" in README
+    assert answer in (ROOT / page).read_text()
+
+
 def test_the_readme_is_short_and_answers_within_one_click() -> None:
     assert README.count("\n") <= 120
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")} - {"docs/index.md"}

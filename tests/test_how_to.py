@@ -1,10 +1,11 @@
 """The tutorial and the how-to pages: commands are run as printed, but for what has no place in a test.
 
-The trips are synthetic instead of fetched, years are short, and servers are those of the tests.
+The trips are synthetic instead of fetched, years are short, and servers and workers are those of the tests.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import shutil
 import subprocess
@@ -12,13 +13,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from support.cli import ROOT
-from support.prefect_server import clean_environment
+from support.loaded import ledger
+from support.pool_workers import DEPLOYMENT
+from support.prefect_server import ask, clean_environment
 
 if TYPE_CHECKING:
     from support.bigquery_fake import BigQueryFake
-    from support.gcs import Bucket
+    from support.deployed import Deployed
+    from support.gcs import Bucket, ServiceAccount
+    from support.pool_workers import PoolWorker
     from support.postgres import Database
+    from support.receiver import Receiver
 
 PAGES = ROOT / "docs" / "how-to"
 FIRST_LOAD = "../tutorial/first-load.md"
@@ -45,7 +53,7 @@ class Place:
         self.environment = clean_environment(TAXI_SYNTHETIC_ROWS="300", **environment)
         programs = directory / ".venv" / "bin"
         programs.mkdir(parents=True)
-        for name, program in {"python": "", "taxi-etl": "-m taxi_etl"}.items():
+        for name, program in {"python": "", "taxi-etl": "-m taxi_etl", "prefect": "-m prefect"}.items():
             (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {program} "$@"\n')
             (programs / name).chmod(0o755)
 
@@ -68,7 +76,7 @@ class Place:
 
 
 def test_every_page_has_a_test() -> None:
-    source = Path(__file__).read_text() + (ROOT / "tests/flows/runners/test_deployment.py").read_text()
+    source = Path(__file__).read_text()
     assert [page.name for page in PAGES.glob("*.md") if f'"{page.name}"' not in source] == []
 
 
@@ -114,8 +122,65 @@ def test_the_months_of_the_cron_job(tmp_path: Path) -> None:
     assert "3 months: duckdb 3 loaded" in place.run(".venv/bin/taxi-etl status")
 
 
+@pytest.mark.xdist_group("deployments")
+def test_every_month_with_prefect(
+    tmp_path: Path, deployed: Deployed, prefect_api_url: str, receiver: Receiver
+) -> None:
+    server, work, run, alert = blocks("monthly.md", "sh")
+    assert (server, work) == ("make server\n", "make deploy\nmake worker\n")  # what `deployed` runs
+    hook = CustomWebhookNotificationBlock(
+        name="how-to", url=f"{receiver.url}/how-to", json_data={"body": "{{body}}"}
+    )
+    hook.save("how-to", overwrite=True)
+    place = Place(tmp_path, PREFECT_HOME=str(tmp_path / "prefect"), TAXI_DATA_DIR=str(deployed.data_dir))
+    shown = place.run(
+        run,
+        ".venv/bin/taxi-etl status --color yellow",
+        alert,
+        **{
+            "http://127.0.0.1:4200/api": prefect_api_url,
+            "--param latest=1": "--param latest=1 --param source=synthetic --watch",
+            "slack-webhook/taxi": "custom-webhook/how-to",
+        },
+    )
+    newest = dt.datetime.now(dt.UTC).replace(day=1) - dt.timedelta(days=1)  # the last whole month
+    assert re.search(rf"{newest:%Y-%m} │ +1,000", shown), shown[-1500:]
+    assert len(receiver.at("/how-to")) == 1
+
+
+@pytest.mark.xdist_group("workers of a pool")
+def test_several_machines(
+    tmp_path: Path, pool_workers: list[PoolWorker], postgres: Database, prefect_api_url: str
+) -> None:
+    server, work, load, limit = blocks("several-machines.md", "sh")
+    assert server == "make server\n"
+    *settings, deploy, worker = work.splitlines()
+    assert (deploy, worker) == ("make deploy", "make worker")  # what `pool_workers` does
+    place = Place(tmp_path, PREFECT_HOME=str(tmp_path / "prefect"), TAXI_MONTH_DEPLOYMENT=DEPLOYMENT)
+    printed = "postgresql://taxi_loader:secret@warehouse:5432/ny_taxi"
+    try:
+        place.run(
+            *settings,
+            load,
+            limit,
+            ".venv/bin/prefect gcl inspect taxi-postgres",
+            **{
+                "http://server:4200/api": prefect_api_url,
+                printed: postgres.url,
+                "--months 1-12": "--months 1 --source synthetic",
+            },
+        )
+    finally:
+        ask("DELETE", f"{prefect_api_url}/v2/concurrency_limits/taxi-postgres")
+    assert [(row[0].month, row[1]) for row in ledger(postgres)] == [(1, 500)]
+
+
 def test_google(
-    tmp_path: Path, bucket: Bucket, bigquery_fake: BigQueryFake, server_environment: dict[str, str]
+    tmp_path: Path,
+    bucket: Bucket,
+    bigquery_fake: BigQueryFake,
+    service_account: ServiceAccount,
+    server_environment: dict[str, str],
 ) -> None:
     bigquery_fake.loader.storage_url = bucket.emulator.url
     place = Place(
@@ -125,20 +190,24 @@ def test_google(
         BIGQUERY_EMULATOR_HOST=bigquery_fake.rest_url,
         BIGQUERY_STORAGE_EMULATOR_HOST=bigquery_fake.grpc_address,
     )
-    settings, load, _ = blocks("google.md", "sh")
+    settings, load, directly = blocks("google.md", "sh")
     load = load.replace(
         "gcs-to-bq --color yellow --months 1 2 3 --year 2021", "gcs-to-bq --color yellow --months 1 2"
     )
     shown = place.run(
         settings,
         load,
+        directly,
+        ".venv/bin/taxi-etl status --color green --to bigquery",
         **{
             "my-taxi-bucket": bucket.name,
             "my-project": bigquery_fake.project,
-            "export TAXI_GCP_KEY_FILE=~/keys/taxi.json": "",
+            "~/keys/taxi.json": str(service_account.key_file),
+            "--months 1 --year 2021": f"--months 1 {HERE}",
         },
     )
     assert re.search(r"2 months: gcs 2 loaded.*bigquery 2 loaded", shown), shown[-1500:]
+    assert "1 month: bigquery 1 loaded" in shown
 
 
 def copied(directory: Path) -> Place:

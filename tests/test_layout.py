@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -44,20 +45,30 @@ def test_a_face_exports_names_that_exist_each_once(face: Path) -> None:
     exported = getattr(package, "__all__", [])
     assert len(exported) == len(set(exported))
     assert [name for name in exported if not hasattr(package, name)] == []
+    # A module of the same name would be found in its place once it is imported.
+    assert [name for name in exported if isinstance(getattr(package, name), ModuleType)] == []
 
 
 @pytest.mark.parametrize("face", [face for face in FACES if FLOWS in face.parents], ids=package_of)
 def test_a_face_exports_what_it_imports(face: Path) -> None:
-    imports = [node for node in ast.parse(face.read_text()).body if isinstance(node, ast.ImportFrom)]
-    imported = {alias.asname or alias.name for node in imports for alias in node.names}
-    assert set(getattr(importlib.import_module(package_of(face)), "__all__", [])) == imported
+    package = package_of(face)
+    imports = [node for node in ast.walk(ast.parse(face.read_text())) if isinstance(node, ast.ImportFrom)]
+    of_its_own = [node for node in imports if node.module and node.module.startswith(f"{package}.")]
+    imported = {alias.asname or alias.name for node in of_its_own for alias in node.names}
+    assert set(getattr(importlib.import_module(package), "__all__", [])) == imported
+
+
+def test_a_face_has_no_other_names() -> None:
+    with pytest.raises(AttributeError, match=r"module 'flows\.staging' has no attribute 'nothing'"):
+        _ = importlib.import_module("flows.staging").nothing
 
 
 @pytest.mark.parametrize("package", [package_of(face) for face in FACES])
 def test_a_face_can_be_the_first_import_of_a_process(package: str, tmp_path: Path) -> None:
     """A circular import can go unnoticed as long as other modules happen to be imported first."""
+    program = f"import {package} as face; [getattr(face, name) for name in getattr(face, '__all__', ())]"
     done = subprocess.run(
-        [sys.executable, "-c", f"import {package}"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 

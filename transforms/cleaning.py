@@ -1,4 +1,4 @@
-"""From a file's columns to a dataset's: names, types, missing columns, and the named row transforms.
+"""From a file's columns to a dataset's: names, types, missing columns.
 
 Everything here is lazy and pure. A value that cannot be converted raises when the frame is collected;
 `flows.staging.csv_repair` then finds the lines.
@@ -7,8 +7,6 @@ Everything here is lazy and pure. A value that cannot be converted raises when t
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
 
 import polars as pl
 
@@ -117,42 +115,3 @@ def conform(frame: pl.LazyFrame, dataset: Dataset, match: HeaderMatch, file_mont
         for name, kind in dataset.types(match.new).items()
     ]
     return frame.select(*columns, *([ROW_NUMBER] if match.has_row_number else []))
-
-
-RowTransform: TypeAlias = "Callable[[pl.LazyFrame], pl.LazyFrame]"
-"""A named, optional change to the rows; the columns stay."""
-
-
-def _drop_zero_passengers(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Keep null, as `df[df["passenger_count"] != 0]` in the tutorial's Postgres flow keeps NaN."""
-    return frame.filter(pl.col("passenger_count").ne_missing(0))
-
-
-def _fill_missing_passengers(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Set null to 0, as the tutorial's BigQuery flow does with `fillna(0)`."""
-    return frame.with_columns(pl.col("passenger_count").fill_null(0))
-
-
-ROW_TRANSFORMS: Mapping[str, RowTransform] = {
-    "drop-zero-passengers": _drop_zero_passengers,
-    "fill-missing-passengers": _fill_missing_passengers,
-}
-"""The row transforms by name; they need the integer column `passenger_count`."""
-
-
-def apply_row_transforms(frame: pl.LazyFrame, names: Iterable[str]) -> pl.LazyFrame:
-    """Apply named transforms in the given order.
-
-    Args:
-        frame: trips.
-        names: keys of `ROW_TRANSFORMS`.
-
-    Returns:
-        The changed trips, with the same columns.
-
-    Raises:
-        KeyError: a name is not in `ROW_TRANSFORMS`.
-    """
-    for name in names:
-        frame = ROW_TRANSFORMS[name](frame)
-    return frame

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-import polars as pl
-import pyarrow as pa
+if TYPE_CHECKING:  # imported late: the command line needs the declarations, but not the engines
+    import polars as pl
+    import pyarrow as pa
 
 LONGEST_TEXT_BYTES = 2**14
 """A row with a longer text is a reject: the longest real ones have some 20 bytes."""
@@ -15,29 +18,34 @@ LONGEST_TEXT_BYTES = 2**14
 class ColumnType(enum.Enum):
     """The types a column can have, with their name in each engine; `label` is the one in messages."""
 
-    INTEGER = ("integer", pl.Int64(), pa.int64(), "BIGINT", "bigint", "INT64")
-    FLOAT = ("float", pl.Float64(), pa.float64(), "DOUBLE", "double precision", "FLOAT64")
-    TEXT = ("text", pl.String(), pa.string(), "VARCHAR", "text", "STRING")
-    TIMESTAMP = (
-        "timestamp",
-        pl.Datetime("us"),
-        pa.timestamp("us"),
-        "TIMESTAMP",
-        "timestamp without time zone",
-        "DATETIME",
-    )
-    DATE = ("date", pl.Date(), pa.date32(), "DATE", "date", "DATE")
+    INTEGER = ("integer", "BIGINT", "bigint", "INT64")
+    FLOAT = ("float", "DOUBLE", "double precision", "FLOAT64")
+    TEXT = ("text", "VARCHAR", "text", "STRING")
+    TIMESTAMP = ("timestamp", "TIMESTAMP", "timestamp without time zone", "DATETIME")
+    DATE = ("date", "DATE", "date", "DATE")
 
-    def __init__(
-        self, label: str, polars: pl.DataType, arrow: pa.DataType, duckdb: str, postgres: str, bigquery: str
-    ) -> None:
+    def __init__(self, label: str, duckdb: str, postgres: str, bigquery: str) -> None:
         """Name the parts of a member's value."""
         self.label = label
-        self.polars = polars
-        self.arrow = arrow
         self.duckdb = duckdb
         self.postgres = postgres
         self.bigquery = bigquery
+
+    @cached_property
+    def polars(self) -> pl.DataType:
+        """Polars' type."""
+        import polars as pl
+
+        numbers = {INTEGER: pl.Int64(), FLOAT: pl.Float64()}
+        return {**numbers, TEXT: pl.String(), TIMESTAMP: pl.Datetime("us"), DATE: pl.Date()}[self]
+
+    @cached_property
+    def arrow(self) -> pa.DataType:
+        """Arrow's type."""
+        import pyarrow as pa
+
+        numbers = {INTEGER: pa.int64(), FLOAT: pa.float64()}
+        return {**numbers, TEXT: pa.string(), TIMESTAMP: pa.timestamp("us"), DATE: pa.date32()}[self]
 
 
 INTEGER, FLOAT, TEXT, TIMESTAMP = ColumnType.INTEGER, ColumnType.FLOAT, ColumnType.TEXT, ColumnType.TIMESTAMP

@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from transforms.column import Column, ColumnType
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TIMESTAMP_FORMAT = "%Y-%m-%d %H:%M:%S"
 """How every TLC CSV writes a timestamp: New York local time, no offset."""
@@ -170,6 +172,8 @@ class Dataset:
         Returns:
             The columns of `types`; `file_month` is the only one that is never null.
         """
+        import pyarrow as pa
+
         return pa.schema(
             pa.field(name, kind.arrow, nullable=name != FILE_MONTH) for name, kind in self.types(new).items()
         )

@@ -1,6 +1,9 @@
-"""The dimension tables: what the zones and codes in the trips stand for, from the TLC's data dictionaries.
+"""The dimension tables: what the zones and codes in the trips stand for.
 
-https://www.nyc.gov/site/tlc/about/tlc-trip-record-data.page; `taxi_zone_lookup.csv` is the TLC's own file.
+The codes are those of the TLC's data dictionaries of yellow, green and high-volume trips of 18 March 2025
+(https://www.nyc.gov/assets/tlc/downloads/pdf/data_dictionary_trip_records_yellow.pdf, ..._green.pdf and
+..._hvfhs.pdf). What none of them explains, such as vendor 4 in files of 2019, has no row here.
+`taxi_zone_lookup.csv` is the TLC's own file (https://www.nyc.gov/site/tlc/about/tlc-trip-record-data.page).
 """
 
 from __future__ import annotations

@@ -77,7 +77,12 @@ DEFAULT_GATES: Mapping[str, Mapping[str, Gate]] = {
 
 COLLAPSES = {("yellow", "2020-04"), ("fhv", "2019-02")}
 """Months that the TLC published with less than a tenth of the rows of the month before: the first of the
-pandemic, and the first without the high-volume services, which have had a dataset of their own since."""
+pandemic (238,073 after 3,007,687), and the first without the high-volume services, which have had a dataset
+of their own since (1,707,650 after 23,159,064).
+
+There is no other one from 2009-01 to 2024-05, by the row counts of all 487 Parquet files of that time in
+https://github.com/lykmapipo/NYC-TLC-Trip-Data (data/trips-metadata).
+"""
 
 
 @dataclass(frozen=True, slots=True)

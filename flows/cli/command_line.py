@@ -18,8 +18,8 @@ from flows.errors import UsageError
 from flows.request import DEFAULT_YEAR, RUNNERS, LoadRequest, Selection, month_numbers
 from flows.settings import get_settings
 from flows.sources import redact
-from transforms.cleaning import ROW_TRANSFORMS
 from transforms.datasets import DATASETS
+from transforms.row_transforms import ROW_TRANSFORMS
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import logging
 import sys
@@ -11,12 +12,11 @@ from pathlib import Path
 
 from flows.cli.command_line import LoadCommand, parse_command
 from flows.cli.console import console_output, run_command_line
-from flows.cli.dry_run import print_plan
 from flows.cli.logs import read_log_options
 from flows.cli.prefect_settings import import_flow, prefect_session
-from flows.month import MonthsFailed, RunSummary, landing_ahead
+from flows.cli.signals import signals_deferred
+from flows.month import MonthsFailed, RunSummary
 from flows.request import LoadRequest, already_checked
-from flows.runners import run_request
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def run_load_command(
     flow: str,
     arguments: Sequence[str] | None = None,
     parse: Callable[[Sequence[str]], LoadCommand] = parse_command,
-    plan: Callable[[LoadRequest], int] = print_plan,
+    plan: Callable[[LoadRequest], int] | None = None,
 ) -> int:
     """Run a command that loads months.
 
@@ -33,7 +33,7 @@ def run_load_command(
         flow: that does it, as `module:name`; imported only when it is run, because Prefect takes a second.
         arguments: of the call; None: this process's own.
         parse: reads and checks them.
-        plan: prints what would be done, for `--dry-run`, and returns the exit code.
+        plan: prints what `--dry-run` would do and returns the exit code; None: that of a load.
 
     Returns:
         The exit code: 0 all published, 1 a month failed, 2 wrong usage.
@@ -44,17 +44,30 @@ def run_load_command(
         read_log_options(given)
         command = parse(given)
         if command.dry_run:
-            return plan(command.request)
+            return (plan or _print_plan)(command.request)
         with console_output(command.request.directory, command.summary) as console:
             return console.conclude(lambda: _run(flow, command.request, console.server_log))
 
     return run_command_line(call, loads_months=True)
 
 
+# What does the work is imported when it has to be done: `--help` and a wrong call do not wait for it.
+
+
+def _print_plan(request: LoadRequest) -> int:
+    with signals_deferred():
+        from flows.cli.dry_run import print_plan
+    return print_plan(request)
+
+
 def _run(flow: str, request: LoadRequest, server_log: Path) -> RunSummary:
     try:
         if request.runner.name == "direct":
             logger.info("without Prefect: no history, no artifacts, no page in the UI")
+            with signals_deferred():
+                from flows.runners import run_request
+
+                importlib.import_module("flows.runners.direct")  # with the engine
             return run_request(request)
         return _run_flow(flow, request, server_log)
     except MonthsFailed as error:
@@ -73,4 +86,6 @@ def _landing_ahead(request: LoadRequest) -> contextlib.AbstractContextManager[No
     """Begin with the downloads before Prefect is imported, if they are this machine's and known already."""
     if request.runner.is_remote or request.selection.is_open_ended:
         return contextlib.nullcontext()
+    with signals_deferred():
+        from flows.month import landing_ahead
     return landing_ahead(request.selection.known_months(request.color), request)

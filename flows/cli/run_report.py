@@ -10,7 +10,6 @@ from flows.destinations import WAREHOUSES
 from flows.errors import TaxiError
 from flows.month import MonthsFailed, RunSummary
 from flows.request import check_destinations, configured_destination
-from flows.runners import run_request
 from flows.runtime import Layout
 
 if TYPE_CHECKING:
@@ -60,6 +59,8 @@ def run_and_report(request: LoadRequest) -> RunSummary:
     Raises:
         TaxiError: see `flows.runners.run_request`. A report that cannot be made is logged, not raised.
     """
+    from flows.runners import run_request  # late: the command `report` runs nothing
+
     try:
         summary = run_request(request)
     except MonthsFailed as error:

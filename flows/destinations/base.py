@@ -140,10 +140,14 @@ class Holding:
     rejects: int = 0
 
     @property
+    def has_its_trips(self) -> bool:
+        """Whether the ledger's count equals that of the trips."""
+        return self.load is not None and self.load.row_count == self.rows
+
+    @property
     def reconciles(self) -> bool:
-        """Whether the ledger's counts equal those of the rows, which is what makes a month loaded."""
-        load = self.load
-        return load is not None and (load.row_count, load.rejected_rows) == (self.rows, self.rejects)
+        """Whether the ledger's counts equal those of trips and rejects; if not, the month is published."""
+        return self.has_its_trips and self.load is not None and self.load.rejected_rows == self.rejects
 
 
 class Destination(Protocol):
@@ -178,6 +182,7 @@ class Destination(Protocol):
         """The ledger's row of a month, if the table has the rows it records.
 
         A month whose count differs is reported as None, so that it is loaded again; `holdings` shows it.
+        Where trips and rejects cannot be replaced in one step, only the trips count.
 
         Args:
             month: which one.

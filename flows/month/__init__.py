@@ -1,19 +1,27 @@
 """One month, from its source or from the bucket; `flows.month.flow` is Prefect's side of it."""
 
-from flows.month.ahead import landing_ahead
-from flows.month.from_bucket import BUCKET, WAREHOUSE, load_from_bucket, months_in_bucket
-from flows.month.from_source import load_from_source
-from flows.month.gates import Gates, failed_gates, measures_of
-from flows.month.outcome import (
-    MonthFailed,
-    MonthOutcome,
-    MonthsFailed,
-    RunSummary,
-    describe_error,
-    track_month,
-)
-from flows.month.steps import DirectSteps
-from flows.month.unchanged import seems_unchanged
+from typing import TYPE_CHECKING
+
+from flows.runtime import lazy_face
+
+if TYPE_CHECKING:
+    from flows.month.ahead import landing_ahead
+    from flows.month.ends import BUCKET, WAREHOUSE
+    from flows.month.from_bucket import load_from_bucket, months_in_bucket
+    from flows.month.from_source import load_from_source
+    from flows.month.gates import Gates, failed_gates, measures_of
+    from flows.month.outcome import (
+        MonthFailed,
+        MonthOutcome,
+        MonthsFailed,
+        RunSummary,
+        describe_error,
+        track_month,
+    )
+    from flows.month.steps import DirectSteps
+    from flows.month.unchanged import seems_unchanged
+
+__getattr__ = lazy_face(__name__)
 
 __all__ = [
     "BUCKET",

@@ -56,10 +56,9 @@ class _Landing:
         self._files: dict[TripMonth, Future[Ahead]] = {
             month: self._pool.submit(copy_context().run, self._land, month) for month in months
         }
-        self._all = dict(self._files)
 
     def rows_of(self, month: TripMonth, seconds: float) -> int | None:
-        future = self._all.get(month)
+        future = self._files.get(month)
         if future is None or not (future.running() or future.done()):
             return None
         try:

@@ -15,15 +15,16 @@ import polars as pl
 
 from flows.destinations import ALL_MONTHS, Receipt
 from flows.errors import SourceNotFound, TaxiError, error_context
+from flows.month.ends import BUCKET, WAREHOUSE
 from flows.month.gates import Neighbours, pass_gates
 from flows.month.outcome import MonthOutcome
 from flows.request import LoadRequest, configured_destination, with_blocks
 from flows.runtime import Layout, ProgressCallback, atomic_write, file_lock, reporter
 from flows.settings import get_settings
 from flows.staging import StagedMonth, StagingOptions, count_rows, metadata_of, write_parquet
-from transforms.cleaning import apply_row_transforms
 from transforms.datasets import DATASETS
 from transforms.gates import LEAST_ROWS, RowCounts
+from transforms.row_transforms import apply_row_transforms
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BUCKET, WAREHOUSE = "gcs", "bigquery"
 BATCH_ROWS = 131_072
 
 
@@ -186,7 +186,7 @@ def transformed(
         months: the bucket.
         in_bucket: the object of the month.
         directory: for the result, `{stem}.parquet`; an existing file is replaced.
-        row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`, in order.
+        row_transforms: names from `transforms.row_transforms.ROW_TRANSFORMS`, in order.
         report: called with (bytes downloaded, bytes in total).
 
     Returns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING
 
 from flows.errors import GateFailed
@@ -11,7 +10,7 @@ from flows.month import steps
 from flows.month.ahead import landed_ahead
 from flows.month.gates import Gates
 from flows.month.outcome import MonthOutcome, describe_error, track_month
-from flows.request import configured_destination
+from flows.month.unchanged import destinations_of
 from flows.runtime import Layout
 from flows.settings import get_settings
 from flows.sources import locate_source
@@ -52,10 +51,7 @@ def load_from_source(month: TripMonth, request: LoadRequest, runs: Steps) -> Mon
         landed = runs.run(
             steps.extract, month, source, layout.raw(month.color), force=force, ahead=ahead.file
         )
-        destinations = [
-            partial(configured_destination, name, layout.data_dir) for name in dict.fromkeys(request.to)
-        ]
-        with Gates(month, layout.staged(month.color), destinations) as gates:
+        with Gates(month, layout.staged(month.color), destinations_of(request)) as gates:
             staged = runs.run(
                 steps.stage, landed, month, layout.staged(month.color), request.staging, force=force
             )

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self
 
 import pyarrow.parquet as pq
 
-from flows.destinations import Destination
 from flows.errors import GateFailed, TaxiError
 from flows.month.ahead import rows_ahead
+from flows.month.unchanged import Destinations, is_everywhere, is_held
 from flows.settings import get_settings
 from flows.staging import count_duplicates, count_rows, null_counts, read_staged
 from transforms.gates import COLLAPSES, MEASURES, RowCounts, Verdict, gates_in_force, judge, measure
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from flows.staging import StagedMonth
 
 logger = logging.getLogger(__name__)
-
-Destinations: TypeAlias = Sequence[Callable[[], Destination]]
-"""Each makes a destination, which may raise if it is not configured on this machine."""
 
 LANDING_SECONDS = 5.0
 """How long a month waits for a neighbour's file that is on its way, to learn the number of its rows."""
@@ -122,7 +119,7 @@ class Gates:
     def _is_loaded(self, staged: StagedMonth) -> bool:
         for make in self._destinations:
             with contextlib.suppress(TaxiError):
-                if _is_held(make(), staged):
+                if is_held(make(), staged):
                     return True
         return False
 
@@ -149,7 +146,7 @@ def _rows_in_ledgers(month: TripMonth, destinations: Destinations) -> dict[TripM
     for make in destinations:
         with contextlib.suppress(TaxiError):
             holdings = make().holdings(month.dataset, (first, last))
-            loads = [one.load for one in holdings if one.load and one.reconciles]
+            loads = [one.load for one in holdings if one.load and one.has_its_trips]
             rows = {TripMonth.of_date(month.color, load.file_month): load.row_count for load in loads}
             rows.pop(month, None)
             if rows:
@@ -211,7 +208,7 @@ def pass_gates(
         neighbours: of the month.
         accepted: measures that do not fail this time.
         destinations: make those it is for. A month that all of them have already does not fail, because
-            nothing is replaced; none are given if it is replaced in any case.
+            its trips are the same; none are given if it is replaced in any case.
 
     Returns:
         The month with its odd rows and its warnings.
@@ -223,25 +220,12 @@ def pass_gates(
     gates = gates_in_force(month.color, get_settings().gates)
     failures, warnings = judge(measures_of(staged, counts, neighbours), gates, accepted)
     staged = replace(staged, odd=tuple(counts.odd.items()))
-    if failures and not _is_everywhere(staged, destinations):
+    if failures and not is_everywhere(staged, destinations):
         raise GateFailed(_explain(failures))
     texts = tuple(map(str, failures + warnings))
     for text in texts:
         logger.warning("%s: %s", month.label, text)
     return replace(staged, warnings=texts)
-
-
-def _is_everywhere(staged: StagedMonth, destinations: Destinations) -> bool:
-    try:
-        return bool(destinations) and all(_is_held(make(), staged) for make in destinations)
-    except TaxiError:
-        return False
-
-
-def _is_held(destination: Destination, staged: StagedMonth) -> bool:
-    load = destination.loaded(staged.month)
-    origin = (staged.source_sha256, staged.schema_version, staged.row_transforms)
-    return load is not None and load.is_of(*origin)
 
 
 def _explain(failures: Sequence[Verdict]) -> str:

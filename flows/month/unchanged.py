@@ -1,28 +1,70 @@
-"""Whether there is anything to do for a month."""
+"""Whether a month is there already."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
+from flows.destinations import Destination
 from flows.errors import TaxiError
 from flows.month.ahead import landed_ahead
 from flows.request import configured_destination
 from flows.runtime import Layout
 from flows.sources import LandedFile
-from flows.staging import read_staged, schema_version
+from flows.staging import find_staged
 
 if TYPE_CHECKING:
     from flows.request import LoadRequest
+    from flows.staging import StagedMonth
     from transforms.trip_month import TripMonth
 
 logger = logging.getLogger(__name__)
 
+Destinations: TypeAlias = Sequence[Callable[[], Destination]]
+"""Each makes a destination, which may raise if it is not configured on this machine."""
+
+
+def destinations_of(request: LoadRequest) -> Destinations:
+    """Make the destinations of a request, each when it is called and each once.
+
+    Args:
+        request: what is asked for.
+    """
+    return [partial(configured_destination, name, request.directory) for name in dict.fromkeys(request.to)]
+
+
+def is_held(destination: Destination, staged: StagedMonth) -> bool:
+    """Whether a destination has a staged month, by its ledger.
+
+    Args:
+        destination: the one to ask.
+        staged: the month.
+
+    Raises:
+        TaxiError: the ledger cannot be read.
+    """
+    load = destination.loaded(staged.month)
+    return load is not None and load.is_of(staged.source_sha256, staged.schema_version, staged.row_transforms)
+
+
+def is_everywhere(staged: StagedMonth, destinations: Destinations) -> bool:
+    """Whether all destinations have a staged month, by their ledgers; one that cannot be read has not.
+
+    Args:
+        staged: the month.
+        destinations: those to ask; if there are none, the month is nowhere.
+    """
+    try:
+        return bool(destinations) and all(is_held(make(), staged) for make in destinations)
+    except TaxiError as error:  # its publishing will say so
+        logger.debug("%s: a ledger could not be read", staged.month.label, exc_info=error)
+        return False
+
 
 def seems_unchanged(month: TripMonth, request: LoadRequest) -> bool:
-    """Whether a month whose file lands ahead is everywhere already, as far as metadata and ledgers tell.
-
-    A quick look, which verifies nothing and holds no lock.
+    """Whether a month whose file lands ahead has nothing to do, as far as a look without a lock tells.
 
     Args:
         month: which one.
@@ -31,13 +73,6 @@ def seems_unchanged(month: TripMonth, request: LoadRequest) -> bool:
     landed = landed_ahead(month).file
     if request.force or not isinstance(landed, LandedFile) or landed.fetched:
         return False
-    version = (landed.sha256, schema_version(month), request.staging.row_transforms)
-    staged = read_staged(Layout(request.directory).staged(month.color) / f"{month.stem}.parquet", month)
-    if not staged or (staged.source_sha256, staged.schema_version, staged.row_transforms) != version:
-        return False
-    try:
-        loads = [configured_destination(name, request.directory).loaded(month) for name in request.to]
-    except TaxiError as error:  # its publishing will say so
-        logger.debug("%s: a ledger could not be read", month.label, exc_info=error)
-        return False
-    return all(load and load.is_of(*version) for load in loads)
+    path = Layout(request.directory).staged(month.color) / f"{month.stem}.parquet"
+    staged = find_staged(path, landed, month, request.staging, verify=False)
+    return staged is not None and is_everywhere(staged, destinations_of(request))

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from flows.errors import UsageError
 from flows.settings import get_settings
-from flows.sources import newest_months
 from transforms.datasets import DATASETS
 from transforms.trip_month import TripMonth, months_between
 
@@ -144,6 +143,8 @@ class Selection:
         """
 
         def newest(count: int, since: TripMonth | None) -> list[TripMonth]:
+            from flows.sources import newest_months  # late: httpx takes a tenth of a second
+
             return newest_months(source, color, count, get_settings(), today=today(), since=since)
 
         return self.resolve_by(color, newest)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -25,7 +25,7 @@ from prefect.states import Crashed
 
 from flows.errors import Terminal
 from flows.month import MonthFailed, MonthOutcome
-from flows.month.flow import etl_month, wait_for_result
+from flows.month.flow import load_with_tasks, wait_for_result
 from flows.request import LoadRequest
 from flows.runners.remote import check_source_on_worker, portable_source, verify_outcome
 from transforms.trip_month import TripMonth
@@ -40,6 +40,23 @@ CONNECT_SECONDS = 15
 
 class ClusterUnreachable(Terminal):
     """No Dask scheduler answers."""
+
+
+@flow(name="etl-month", flow_run_name="{month.color}-{month.iso}", validate_parameters=False)
+def etl_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
+    """Run a month as a subflow on a worker: the run of a worker that dies can be found and closed.
+
+    Args:
+        month: which one.
+        request: what is asked for.
+
+    Returns:
+        What became of the month.
+
+    Raises:
+        MonthFailed: with the outcome; what could be published is published.
+    """
+    return load_with_tasks(month, request)
 
 
 @task(name="month", task_run_name="{month.label}", cache_policy=NO_CACHE)

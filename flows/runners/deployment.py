@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, WorkerStatus
@@ -26,10 +28,9 @@ from prefect.states import Cancelling
 
 from flows.errors import TaxiError, Terminal
 from flows.month import MonthOutcome
-from flows.runners.prefect_requests import retry_server
 from flows.runners.remote import portable_source, verify_outcome
 from flows.runners.worker_flow import read_receipt
-from flows.runtime import RetryPolicy
+from flows.runtime import RetryPolicy, retry_transient
 from flows.settings import get_settings
 
 if TYPE_CHECKING:
@@ -43,6 +44,14 @@ Result = TypeVar("Result")
 MAX_ATTEMPTS = 3
 POLL_SECONDS = 1.0
 LONGEST_SILENCE_SECONDS = 300.0
+
+RETRIED_STATUS = {
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+"""Answers of a server, or of the proxy before it, worth another try; a server on SQLite often says 503."""
 
 MAX_RUNS_PER_QUERY = 200
 """The most that a Prefect server answers with."""
@@ -188,13 +197,23 @@ def _wait(runs: _Months) -> None:
 
 
 def _retry_server(call: Callable[[], Result]) -> Result:
-    """Call the server for as long as `LONGEST_SILENCE_SECONDS`."""
+    """Call the server, for a while: one that is busy or being restarted does not end hours of work."""
     policy = RetryPolicy(
         first_pause_seconds=POLL_SECONDS,
         longest_pause_seconds=POLL_SECONDS,
         total_seconds=LONGEST_SILENCE_SECONDS,
     )
-    return retry_server(call, policy)
+
+    def announce(error: BaseException, _: float) -> None:
+        logger.warning("the Prefect server does not answer (%s); asking again", error)
+
+    return retry_transient(call, policy, retry_on=_is_transient, before_pause=announce)
+
+
+def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in RETRIED_STATUS
+    return isinstance(error, httpx.TransportError)
 
 
 def check_deployed(client: SyncPrefectClient, name: str) -> None:

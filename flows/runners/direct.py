@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from flows.month import DirectSteps, MonthFailed, MonthOutcome, load_from_source
+from flows.month import DirectSteps, MonthFailed, MonthOutcome, landing_ahead, load_from_source
 from flows.request import without_blocks
-from flows.runners.side_by_side import run_side_by_side
+from flows.runtime import check_stopped, request_stop
 
 if TYPE_CHECKING:
     from flows.request import LoadRequest
@@ -30,8 +32,25 @@ def run_directly(months: Sequence[TripMonth], request: LoadRequest) -> list[Mont
     Returns:
         One outcome for each month, in the same order.
     """
-    with without_blocks():
-        return run_side_by_side(run_month_directly, months, request)
+
+    def run(month: TripMonth) -> MonthOutcome:
+        check_stopped()
+        return run_month_directly(month, request)
+
+    with (
+        without_blocks(),
+        landing_ahead(months, request),
+        ThreadPoolExecutor(request.runner.months_at_once, "month") as pool,
+    ):
+        try:
+            futures = [pool.submit(copy_context().run, run, month) for month in months]
+            return [
+                MonthOutcome.of(month, future.exception() or future.result())
+                for month, future in zip(months, futures, strict=True)
+            ]
+        except BaseException:  # Ctrl-C
+            request_stop()  # months under way end at their next progress report, the others do not begin
+            raise
 
 
 def run_month_directly(month: TripMonth, request: LoadRequest) -> MonthOutcome:

@@ -73,6 +73,6 @@ def run_months(months: Sequence[TripMonth], request: LoadRequest) -> list[MonthO
 
             return run_as_deployment(months, request)
         case "threads":
-            from flows.runners.threads import run_as_subflows
+            from flows.runners.threads import run_as_tasks
 
-            return run_as_subflows(months, request)
+            return run_as_tasks(months, request)

@@ -1,4 +1,4 @@
-"""`--runner threads`: each month as a Prefect task run in a thread of this process."""
+"""`--runner threads`: each month as a Prefect task run in a thread of this process, its steps within it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.month import MonthOutcome, landing_ahead, seems_unchanged
-from flows.month.flow import etl_month, run_in_threads
+from flows.month.flow import load_with_tasks, run_in_threads
 from flows.request import LoadRequest
 from flows.runners.direct import run_month_directly
 from flows.runtime import check_stopped
 from transforms.trip_month import TripMonth
 
 
+# A task and not a subflow: creating a subflow takes requests that a server on SQLite refuses for a while
+# (503) when months run side by side.
 @task(name="month", task_run_name="{month.label}", cache_policy=NO_CACHE)
 def run_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
-    """Run the subflow of one month; in a task, so that months run side by side and nest in the UI.
+    """Run one month.
 
     Args:
         month: which one.
@@ -31,16 +32,12 @@ def run_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
         MonthFailed: with the outcome.
     """
     check_stopped()
-    if seems_unchanged(month, request):
-        # There is nothing to do, and so nothing to show: a subflow and its tasks would take longer than that.
+    if seems_unchanged(month, request):  # verified all the same, but without steps to show
         return run_month_directly(month, request)
-    # The parent's heartbeat covers this process. A subflow with one of its own would wait up to a second at
-    # its end for the heartbeat thread.
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        return etl_month(month, request)
+    return load_with_tasks(month, request)
 
 
-def run_as_subflows(months: Sequence[TripMonth], request: LoadRequest) -> list[MonthOutcome]:
+def run_as_tasks(months: Sequence[TripMonth], request: LoadRequest) -> list[MonthOutcome]:
     """Run months as task runs of the current flow, as many at once as the request says.
 
     Args:

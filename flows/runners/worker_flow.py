@@ -27,7 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 from flows.destinations import Receipt
 from flows.errors import Terminal
 from flows.month import MonthFailed, MonthOutcome
-from flows.month.flow import etl_month
+from flows.month.flow import load_with_tasks
 from flows.request import Color, LoadRequest, Month, Ratio, with_parameters_of
 from flows.runners.remote import check_source_on_worker
 from flows.staging import StagedMonth, StagingOptions
@@ -84,8 +84,7 @@ def etl_month_on_worker(
     trip_month = TripMonth(color, year, month)
     try:
         check_source_on_worker(trip_month, source)
-        # The function, not the flow: a subflow would add a level and a second to every month.
-        outcome: MonthOutcome = etl_month.fn(trip_month, request)
+        outcome = load_with_tasks(trip_month, request)
     except MonthFailed as error:
         store_receipt(error.outcome)
         raise

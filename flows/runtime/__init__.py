@@ -1,6 +1,7 @@
-"""What every step needs: durable files, locks, the data directory, progress, retries, stopping."""
+"""What every step needs: durable files, locks, the data directory, progress, retries, stopping, faces."""
 
 from flows.runtime.duckdb_memory import in_memory_duckdb, limit_memory
+from flows.runtime.faces import lazy_face
 from flows.runtime.files import (
     atomic_write,
     commit_file,
@@ -57,6 +58,7 @@ __all__ = [
     "in_memory_duckdb",
     "is_stopped",
     "is_temporary_server",
+    "lazy_face",
     "limit_memory",
     "note_temporary_server",
     "parse_retry_after",

@@ -1,4 +1,4 @@
-"""Checks that the columns are there: those a dataset declares, and those a row transform needs."""
+"""Checks that the columns are there that a dataset declares."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from flows.errors import SchemaDrift, UsageError
-from transforms.cleaning import ROW_TRANSFORMS
+from flows.errors import SchemaDrift
 from transforms.dataset import ColumnsDiffer, HeaderMatch
 
 if TYPE_CHECKING:
@@ -18,24 +17,6 @@ if TYPE_CHECKING:
     from transforms.trip_month import TripMonth
 
 logger = logging.getLogger(__name__)
-
-
-def check_row_transforms(names: Sequence[str], color: str, columns: Sequence[str]) -> None:
-    """Refuse row transforms that do not exist, or that need a column the dataset does not have.
-
-    Args:
-        names: should be keys of `ROW_TRANSFORMS`.
-        color: the dataset's name.
-        columns: the names of its columns.
-
-    Raises:
-        UsageError: names the legal values.
-    """
-    for name in names:
-        if name not in ROW_TRANSFORMS:
-            raise UsageError(f"unknown transform {name!r}; legal are {', '.join(ROW_TRANSFORMS)}")
-        if "passenger_count" not in columns:
-            raise UsageError(f"transform {name} needs passenger_count, which {color} does not have")
 
 
 def match_header(landed: LandedFile, month: TripMonth, *, allow_new: bool) -> HeaderMatch:

@@ -44,17 +44,18 @@ from flows.staging.staged_month import (
     CHECKSUM_SUFFIX,
     METADATA_KEY,
     StagedMonth,
-    StagingOptions,
     checksum,
     find_staged,
     load_staged,
     to_metadata,
 )
-from transforms.cleaning import apply_row_transforms, conform
+from transforms.cleaning import conform
 from transforms.dataset import ROW_NUMBER
+from transforms.row_transforms import apply_row_transforms
 
 if TYPE_CHECKING:
     from flows.sources import LandedFile
+    from flows.staging.options import StagingOptions
     from transforms.trip_month import TripMonth
 
 logger = logging.getLogger(__name__)

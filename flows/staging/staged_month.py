@@ -16,6 +16,7 @@ from flows.staging.rejects import REJECTS_SUFFIX
 
 if TYPE_CHECKING:
     from flows.sources import LandedFile
+    from flows.staging.options import StagingOptions
     from transforms.dataset import HeaderMatch
     from transforms.trip_month import TripMonth
 
@@ -27,34 +28,6 @@ CHECKSUM_SUFFIX = ".parquet.crc32"
 """Of the checksum next to a staged file, in place of `.parquet`."""
 
 CHUNK_BYTES = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class StagingOptions:
-    """How a file is staged, and what may be odd about it.
-
-    Attributes:
-        row_transforms: names from `transforms.cleaning.ROW_TRANSFORMS`, in order.
-        allow_new_columns: keep undeclared columns as text.
-        max_reject_ratio: share of the rows that may be rejected, 0 to 1.
-        accept: measures from `transforms.gates.MEASURES` that do not keep the month from being published.
-    """
-
-    row_transforms: tuple[str, ...] = ()
-    allow_new_columns: bool = False
-    max_reject_ratio: float = 0.01
-    accept: tuple[str, ...] = ()
-
-    def most_rejects(self, source_rows: int) -> int:
-        """Compute how many rows may be rejected.
-
-        Args:
-            source_rows: rows in the source.
-
-        Returns:
-            A number of rows, rounded down.
-        """
-        return int(round(source_rows * self.max_reject_ratio, 6))  # 100 * 0.29 is 28.999999999999996
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +190,7 @@ def read_staged(path: Path, month: TripMonth) -> StagedMonth | None:
 
 
 def find_staged(
-    path: Path, landed: LandedFile, month: TripMonth, options: StagingOptions
+    path: Path, landed: LandedFile, month: TripMonth, options: StagingOptions, *, verify: bool = True
 ) -> StagedMonth | None:
     """Find a month that was staged earlier and can be used again.
 
@@ -226,6 +199,7 @@ def find_staged(
         landed: the source file.
         month: what it holds.
         options: how it is to be staged.
+        verify: read the whole file, to compare its checksum.
 
     Returns:
         The month; None if there is none, it is damaged, or it would be staged differently now.
@@ -240,7 +214,7 @@ def find_staged(
         and staged.rejected_rows <= options.most_rejects(staged.source_rows)
         and (options.allow_new_columns or not month.dataset.undeclared(staged.new_columns))
         and (staged.rejects_path is None or staged.rejects_path.exists())
-        and checksum_matches(path)
+        and (not verify or checksum_matches(path))
     )
     return replace(staged, source=landed.url) if is_reusable else None
 

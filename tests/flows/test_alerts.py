@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -17,6 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.settings.models.flows import FlowsSettings
 from prefect.states import Crashed, Failed
 from support.deployed import ETL, WEBHOOK
+from support.receiver import SECRET, Receiver
 from support.trips import warehouse_rows
 
 from flows.alerts import AlertNotSent, alert_on_crash, main, message, send
@@ -34,52 +32,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("deployments")
 
-SECRET = "a-token-that-nobody-may-read"
 SOON = "soon"
 """The automation that sees after ten seconds what `taxi-vanished-runs` sees after ten minutes."""
-
-
-class Receiver:
-    """Keeps what is posted to it, by path; answers with `status`."""
-
-    def __init__(self) -> None:
-        self.status = 200
-        self.received: list[tuple[str, dict[str, Any]]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.received.append((self.path, json.loads(body)))
-                self.send_response(receiver.status)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-
-    def at(self, path: str) -> list[dict[str, Any]]:
-        return [body for where, body in self.received if where == path]
-
-    def of(self, run_id: str, path: str) -> list[dict[str, Any]]:
-        """The messages about a run."""
-        return [body for body in self.at(f"/{path}?token={SECRET}") if run_id in body["body"]]
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-@pytest.fixture(scope="module")
-def receiver() -> Iterator[Receiver]:
-    started = Receiver()
-    yield started
-    started.stop()
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +104,7 @@ def test_a_failed_month_is_named_alerted_once_and_does_not_stop_the_others(
     run = deployed.ended(deployed.start(color="fhvhv", year=2020, months=[1, 2, 3], source=template))
     assert run["state_type"] == "FAILED"
     assert "fhvhv 2020-02" in run["state"]["message"]
-    assert [month["state_type"] for month in deployed.months_of(run["id"])] == [
+    assert [month["state_type"] for month in deployed.months_of(run["id"], 3)] == [
         "COMPLETED",
         "FAILED",
         "COMPLETED",

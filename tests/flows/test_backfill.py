@@ -72,13 +72,15 @@ def test_a_backfill_over_the_turn_of_a_year_goes_on_by_itself(
     assert warehouse_rows(cli.warehouse, LEDGER) == [("2020-12", 6), ("2021-01", 7), ("2021-02", 8)]
 
 
-def test_a_run_of_one_year_keeps_its_summary(cli: Cli, web: Web) -> None:
+def test_a_run_of_one_year_keeps_its_summary(cli_direct: Cli, web: Web) -> None:
     source = put(web, ("2019-03", 5), ("2019-04", 5))
-    result = cli("--color", "yellow", "--since", "2019-03", "--until", "2019-04", "--source", source)
+    result = cli_direct("--color", "yellow", "--since", "2019-03", "--until", "2019-04", "--source", source)
     assert (result.code, result.summary["year"]) == (0, 2019)
     assert by_month(result, "month") == [3, 4]
     assert all("year" not in month for month in result.summary["months"])
-    planned = cli("--color", "yellow", "--months", "3-4", "--year", "2019", "--source", source, "--dry-run")
+    planned = cli_direct(
+        "--color", "yellow", "--months", "3-4", "--year", "2019", "--source", source, "--dry-run"
+    )
     assert planned.out.count("nothing: has its 5 rows") == 2
 
 
@@ -122,15 +124,17 @@ def test_a_source_that_cannot_be_asked_or_has_nothing_is_one_line(
     assert not cli.warehouse.exists()
 
 
-def test_the_plan_of_a_hundred_months_asks_once_for_each_and_says_what_changed(cli: Cli, web: Web) -> None:
+def test_the_plan_of_a_hundred_months_asks_once_for_each_and_says_what_changed(
+    cli_direct: Cli, web: Web
+) -> None:
     months = months_between(TripMonth("yellow", 2012, 1), TripMonth("yellow", 2020, 4))
     source = put(web, *((month.iso, 3) for month in months))
     there = ("--color", "yellow", "--since", "2019-11", "--until", "2019-12", "--source", source)
-    assert cli(*there).code == 0
+    assert cli_direct(*there).code == 0
     put(web, ("2019-12", 4))
     web.remove("/2015-05.csv.gz")
     web.requests.clear()
-    plan = cli(
+    plan = cli_direct(
         "--color", "yellow", "--since", "2012-01", "--until", "2020-04", "--source", source, "--dry-run"
     )
     assert (len(months), plan.code) == (100, 1)
@@ -143,14 +147,14 @@ def test_the_plan_of_a_hundred_months_asks_once_for_each_and_says_what_changed(c
     assert downloads(web) == 0
 
 
-def test_the_plan_shows_what_differs_and_which_destination_cannot_be_asked(cli: Cli) -> None:
+def test_the_plan_shows_what_differs_and_which_destination_cannot_be_asked(cli_direct: Cli) -> None:
     call = ("--color", "yellow", "--months", "1", "--source", "synthetic")
     size = {"TAXI_SYNTHETIC_ROWS": "1000"}
-    assert cli(*call, **size).code == 0
-    with duckdb.connect(cli.warehouse) as connection:
+    assert cli_direct(*call, **size).code == 0
+    with duckdb.connect(cli_direct.warehouse) as connection:
         connection.execute("DELETE FROM yellow_taxi_trips WHERE rowid < 10")
     nowhere = "postgresql://nobody:hunter2@127.0.0.1:9/nothing"
-    plan = cli(*call, "--to", "duckdb", "postgres", "--dry-run", TAXI_POSTGRES_URL=nowhere, **size)
+    plan = cli_direct(*call, "--to", "duckdb", "postgres", "--dry-run", TAXI_POSTGRES_URL=nowhere, **size)
     assert plan.code == 1
     assert "replace 990 rows; the ledger says 1,000" in plan.out.replace("\n", " ")
     errors = plan.err.splitlines()

@@ -47,7 +47,7 @@ def test_a_served_deployment_runs_in_the_serving_process(
         newest = TripMonth.of_date("fhv", dt.datetime.now(dt.UTC).date()).later(-1)
         run = deployed.start(NAME, latest=1, source="synthetic")  # synthetic: up to the last whole month
         assert deployed.ended(run)["state_type"] == "COMPLETED", log.read_text()
-        assert [month["name"] for month in deployed.months_of(run)] == [f"fhv-{newest.iso}"]
+        assert [month["name"] for month in deployed.months_of(run, 1)] == [newest.label]
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -17,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from google.cloud import bigquery
 from support.bigquery import DATASET, client_of, settings_for
-from support.destinations import Apart, Months, Place, rows_of
+from support.destinations import Apart, Months, Place, keep_reading, rows_of
 from support.load_job_kills import MOMENTS, die_while_loading
 from support.prefect_server import free_port
-from support.trips import assert_equals_pandas, needs_real_trips, read_with_pandas, real_month
+from support.trips import REAL_MONTHS, assert_equals_pandas, needs_real_trips, read_with_pandas, real_month
 
 from flows.destinations import LEDGER, REJECTS, Load
 from flows.destinations.bigquery.load_job import PENDING, LoadJobs
@@ -44,7 +45,7 @@ from flows.status import main as status
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from support.bigquery_fake import BigQueryFake
     from support.gcs import Bucket
@@ -466,10 +467,10 @@ def test_an_object_without_counts_is_measured_here(cloud: Cloud, months: Months)
 
 
 @needs_real_trips
-def test_twelve_real_months_equal_an_independent_reading(cloud: Cloud, tmp_path: Path) -> None:
+def test_real_months_equal_an_independent_reading(cloud: Cloud, tmp_path: Path) -> None:
     settings, made = Settings(_env_file=None), tmp_path / "staged"
     expected: list[pd.DataFrame] = []
-    for number in range(1, 13):
+    for number in REAL_MONTHS:
         month, packed = TripMonth("yellow", 2019, number), real_month(number)
         source = tmp_path / f"{month.stem}.csv.gz"
         source.write_bytes(packed)
@@ -491,28 +492,22 @@ def test_a_reader_sees_the_old_month_or_the_new_one(cloud: Cloud, months: Months
     small, large = months.trips(MONTH, 40), months.trips(MONTH, 90, first=40)
     cloud.upload(small)
     cloud.receipt()
-    seen: set[tuple[int, int]] = set()
-    done = threading.Event()
+    question = "SELECT count(*), min(VendorID) FROM yellow_taxi_trips"
 
-    def read() -> None:
-        client = client_of(cloud.fake.rest_url)
-        while not done.is_set():
-            [row] = client.query_and_wait("SELECT count(*), min(VendorID) FROM yellow_taxi_trips")
-            seen.add(tuple(row.values()))
-        client.close()
+    @contextlib.contextmanager
+    def reader() -> Generator[Callable[[], object]]:
+        with contextlib.closing(client_of(cloud.fake.rest_url)) as client:
+            yield lambda: tuple(next(iter(client.query_and_wait(question))).values())
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    for staged in (large, small, large):
-        cloud.upload(staged)
-        cloud.receipt()
-    done.set()
-    reader.join()
+    with keep_reading(reader) as readers:
+        for staged in (large, small, large):
+            cloud.upload(staged)
+            cloud.receipt()
     first = {
         (m.rows, min(v for v in pq.read_table(m.path)["VendorID"].to_pylist() if v is not None))
         for m in (small, large)
     }
-    assert seen == first
+    assert readers.seen().keys() == first
 
 
 def test_no_way_to_bigquery_is_one_line_soon(cloud: Cloud, months: Months) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pandas as pd
 import pytest
+from support.cli import ROOT
 from support.trips import needs_real_trips, real_month
 
 from flows.ingest import main, month_of
@@ -93,6 +97,25 @@ def test_the_password_is_in_no_output_log_or_error(
     logs = "".join(path.read_text() for path in (tmp_path / "data" / "logs").glob("*.log"))
     assert "wr0ng-s3cret" not in out + err + logs
     assert len([line for line in err.splitlines() if line.startswith("failed: ")]) == 1
+
+
+@pytest.mark.usefixtures("prefect_api_url", "password")
+def test_it_runs_as_a_script(
+    server_environment: dict[str, str], postgres: Database, web: Web, tmp_path: Path
+) -> None:
+    web.put("/fhv_tripdata_2019-01.csv", f"{HEADER}\nB1,2019-01-01 00:30:00,,,,\n".encode())
+    call = [sys.executable, "flows/ingest.py", "--url", web.url + "/fhv_tripdata_2019-01.csv"]
+    call += [*options(postgres), "--table-name", "trips", "--data-dir", str(tmp_path / "data")]
+    done = subprocess.run(
+        call,
+        cwd=ROOT,
+        env=server_environment | {"PGPASSWORD": os.environ["PGPASSWORD"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert postgres.value("SELECT count(*) FROM trips") == 1
 
 
 def test_no_server_named_is_one_line_that_lists_the_places_tried(

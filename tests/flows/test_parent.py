@@ -18,6 +18,7 @@ import pytest
 from support.cli import HEADER, ROOT, ROW, Cli, by_month, small_month
 from support.trips import (
     HEADS,
+    REAL_MONTHS,
     REAL_YELLOW,
     assert_equals_pandas,
     needs_real_trips,
@@ -38,19 +39,19 @@ TIMESTAMPS = ["tpep_pickup_datetime", "tpep_dropoff_datetime"]
 
 
 @needs_real_trips
-def test_twelve_real_months_over_http_equal_an_independent_reading(cli: Cli, web: Web) -> None:
-    for month in range(1, 13):
+def test_real_months_over_http_equal_an_independent_reading(cli: Cli, web: Web) -> None:
+    for month in REAL_MONTHS:
         web.put(f"/yellow/yellow_tripdata_2019-{month:02}.csv.gz", real_month(month))
     result = cli(
-        *("--color", "yellow", "--year", "2019", "--months", *map(str, range(1, 13))),
+        *("--color", "yellow", "--year", "2019", "--months", *map(str, REAL_MONTHS)),
         *("--source", web.url + "/{color}/{color}_tripdata_{year}-{month:02}.csv.gz"),
     )
     assert result.code == 0, result.err
-    assert by_month(result, "status") == ["published"] * 12
-    assert by_month(result, "staged_rows") == [10_000] * 12
-    assert cli.count() == 120_000
+    assert by_month(result, "status") == ["published"] * len(REAL_MONTHS)
+    assert by_month(result, "staged_rows") == [10_000] * len(REAL_MONTHS)
+    assert cli.count() == 10_000 * len(REAL_MONTHS)
     with duckdb.connect(cli.warehouse, read_only=True) as connection:
-        for month in range(1, 13):
+        for month in REAL_MONTHS:
             loaded = connection.execute(
                 "SELECT * FROM yellow_taxi_trips WHERE file_month = make_date(2019, ?, 1)", [month]
             ).df()
@@ -191,52 +192,52 @@ def test_no_network_fails_with_one_line_that_names_synthetic(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("color", ["yellow", "green", "fhv", "fhvhv"])
-def test_every_dataset_loads_from_synthetic_months(cli: Cli, color: str) -> None:
-    result = cli(
+def test_every_dataset_loads_from_synthetic_months(cli_direct: Cli, color: str) -> None:
+    result = cli_direct(
         *("--color", color, "--months", "1", "2", "3", "--source", "synthetic"),
         TAXI_SYNTHETIC_ROWS="5000",
     )
     assert result.code == 0, result.err
     assert by_month(result, "source_rows") == by_month(result, "staged_rows") == [5000] * 3
-    assert cli.count(f"{color}_taxi_trips") == 15_000
-    ledger = warehouse_rows(cli.warehouse, "SELECT dataset, row_count FROM taxi_loads")
+    assert cli_direct.count(f"{color}_taxi_trips") == 15_000
+    ledger = warehouse_rows(cli_direct.warehouse, "SELECT dataset, row_count FROM taxi_loads")
     assert ledger == [(color, 5000)] * 3
 
 
 @pytest.mark.skipif(not HEADS.is_dir(), reason="no real file heads here")
 @pytest.mark.parametrize("color", ["yellow", "green", "fhv", "fhvhv"])
-def test_every_dataset_loads_from_the_heads_of_real_files(cli: Cli, color: str) -> None:
+def test_every_dataset_loads_from_the_heads_of_real_files(cli_direct: Cli, color: str) -> None:
     """The first and the last of the year; `test_staging.py` has every one of them, value by value."""
     first, *_, last = sorted(HEADS.glob(f"{color}_tripdata_2019-*.csv"))
     lines = sum(len(path.read_text().splitlines()) - 1 for path in (first, last))
-    result = cli(
+    result = cli_direct(
         *("--color", color, "--year", "2019", "--months", first.stem[-2:], last.stem[-2:]),
         *("--source", f"{HEADS}/{{color}}_tripdata_{{year}}-{{month:02}}.csv"),
     )
     assert result.code == 0, result.err
-    assert cli.count(f"{color}_taxi_trips") == lines
+    assert cli_direct.count(f"{color}_taxi_trips") == lines
 
 
-def test_broken_rows_go_to_the_rejects_file(cli: Cli) -> None:
-    result = cli(
+def test_broken_rows_go_to_the_rejects_file(cli_direct: Cli) -> None:
+    result = cli_direct(
         *("--color", "yellow", "--months", "1", "--source", "synthetic"),
         TAXI_SYNTHETIC_ROWS="10000",
         TAXI_SYNTHETIC_BROKEN_ROWS="70",
     )
     assert result.code == 0, result.err
     assert by_month(result, "rejected_rows") == [70]
-    assert cli.count() == 9930
-    rejects = cli.data_dir / "yellow" / "yellow_tripdata_2021-01.rejects.parquet"
+    assert cli_direct.count() == 9930
+    rejects = cli_direct.data_dir / "yellow" / "yellow_tripdata_2021-01.rejects.parquet"
     found = duckdb.read_parquet(str(rejects)).fetchall()
     assert len(found) == 70
     assert all(line > 1 and raw and reason for line, raw, reason in found)
 
 
-def test_more_rejects_may_be_allowed_by_an_option_which_goes_before_the_setting(cli: Cli) -> None:
+def test_more_rejects_may_be_allowed_by_an_option_which_goes_before_the_setting(cli_direct: Cli) -> None:
     call = ("--color", "green", "--months", "1", "--source", "synthetic")
     trips = {"TAXI_SYNTHETIC_ROWS": "1000", "TAXI_SYNTHETIC_BROKEN_ROWS": "50"}
-    assert cli(*call, **trips).code == 1
-    allowed = cli(*call, "--max-reject-ratio", "0.05", **trips, TAXI_MAX_REJECT_RATIO="0.01")
+    assert cli_direct(*call, **trips).code == 1
+    allowed = cli_direct(*call, "--max-reject-ratio", "0.05", **trips, TAXI_MAX_REJECT_RATIO="0.01")
     assert (allowed.code, by_month(allowed, "rejected_rows")) == (0, [50])
 
 
@@ -248,21 +249,21 @@ def test_a_share_of_rejects_that_is_none_is_wrong_usage(cli: Cli, ratio: str) ->
     assert not cli.data_dir.exists()
 
 
-def test_too_many_rejects_fail_the_month_and_the_old_data_stays(cli: Cli) -> None:
+def test_too_many_rejects_fail_the_month_and_the_old_data_stays(cli_direct: Cli) -> None:
     call = ("--color", "yellow", "--months", "1", "--source", "synthetic")
-    assert cli(*call, TAXI_SYNTHETIC_ROWS="1000").code == 0
-    result = cli(*call, TAXI_SYNTHETIC_ROWS="1000", TAXI_SYNTHETIC_BROKEN_ROWS="11")
+    assert cli_direct(*call, TAXI_SYNTHETIC_ROWS="1000").code == 0
+    result = cli_direct(*call, TAXI_SYNTHETIC_ROWS="1000", TAXI_SYNTHETIC_BROKEN_ROWS="11")
     assert result.code == 1
     assert "TAXI_MAX_REJECT_RATIO" in by_month(result, "error")[0]
-    assert cli.count() == 1000
-    allowed = cli(
+    assert cli_direct.count() == 1000
+    allowed = cli_direct(
         *call,
         TAXI_SYNTHETIC_ROWS="1000",
         TAXI_SYNTHETIC_BROKEN_ROWS="11",
         TAXI_MAX_REJECT_RATIO="0.02",
     )
     assert allowed.code == 0
-    assert cli.count() == 989
+    assert cli_direct.count() == 989
 
 
 def test_two_runs_at_once_end_with_one_copy(cli_process: Cli) -> None:
@@ -287,59 +288,60 @@ def test_a_month_that_another_run_works_on_is_not_touched(cli: Cli) -> None:
     assert cli(*call, TAXI_SYNTHETIC_ROWS="1000").code == 0
 
 
-def test_tutorial_transforms_have_the_tutorials_meaning(cli: Cli, web: Web) -> None:
+def test_tutorial_transforms_have_the_tutorials_meaning(cli_direct: Cli, web: Web) -> None:
     zero, missing = (ROW.replace("19,1,1.0", f"19,{count},1.0") for count in ("0", ""))
     rows = "\n".join([HEADER, ROW, zero, missing]) + "\n"
     web.put("/2021-01.csv", rows.encode())
     call = ("--color", "yellow", "--months", "1", "--source", web.url + "/{year}-{month:02}.csv")
     count = "SELECT passenger_count FROM yellow_taxi_trips ORDER BY ALL NULLS LAST"
-    cli(*call)
-    assert warehouse_rows(cli.warehouse, count) == [(0,), (1,), (None,)]
-    dropped = cli(*call, "--transform", "drop-zero-passengers")
-    assert warehouse_rows(cli.warehouse, count) == [(1,), (None,)]
+    cli_direct(*call)
+    assert warehouse_rows(cli_direct.warehouse, count) == [(0,), (1,), (None,)]
+    dropped = cli_direct(*call, "--transform", "drop-zero-passengers")
+    assert warehouse_rows(cli_direct.warehouse, count) == [(1,), (None,)]
     assert by_month(dropped, "dropped_rows") == [1]
-    cli(*call, "--transform", "fill-missing-passengers")
-    assert warehouse_rows(cli.warehouse, count) == [(0,), (0,), (1,)]
+    cli_direct(*call, "--transform", "fill-missing-passengers")
+    assert warehouse_rows(cli_direct.warehouse, count) == [(0,), (0,), (1,)]
 
 
-def test_new_columns_fail_unless_they_are_allowed(cli: Cli, web: Web) -> None:
+def test_new_columns_fail_unless_they_are_allowed(cli_direct: Cli, web: Web) -> None:
     web.put("/2021-01.csv", f"{HEADER},robot_fee\n{ROW},1.25\n".encode())
     call = ("--color", "yellow", "--months", "1", "--source", web.url + "/{year}-{month:02}.csv")
-    refused = cli(*call)
+    refused = cli_direct(*call)
     assert refused.code == 1
     assert "robot_fee" in by_month(refused, "error")[0]
     assert "--allow-new-columns" in by_month(refused, "error")[0]
-    assert cli(*call, "--allow-new-columns").code == 0
-    assert warehouse_rows(cli.warehouse, "SELECT robot_fee FROM yellow_taxi_trips") == [("1.25",)]
+    assert cli_direct(*call, "--allow-new-columns").code == 0
+    assert warehouse_rows(cli_direct.warehouse, "SELECT robot_fee FROM yellow_taxi_trips") == [("1.25",)]
 
 
-def test_dry_run_says_what_would_happen_and_writes_nothing(cli: Cli, web: Web) -> None:
+def test_dry_run_says_what_would_happen_and_writes_nothing(cli_direct: Cli, web: Web) -> None:
     web.put("/2021-01.csv.gz", small_month(10))
     web.put("/2021-02.csv.gz", small_month(20))
     template = web.url + "/{year}-{month:02}.csv.gz"
-    dry = cli("--color", "yellow", "--months", "1", "2", "--source", template, "--dry-run")
+    dry = cli_direct("--color", "yellow", "--months", "1", "2", "--source", template, "--dry-run")
     assert dry.code == 0
     assert dry.out.count("add the month") == 2
-    assert not cli.data_dir.exists()
-    cli("--color", "yellow", "--months", "1", "2", "--source", template)
+    assert not cli_direct.data_dir.exists()
+    cli_direct("--color", "yellow", "--months", "1", "2", "--source", template)
     web.put("/2021-02.csv.gz", small_month(7))
-    before = sorted(cli.data_dir.rglob("*"))
-    dry = cli("--color", "yellow", "--months", "1", "2", "3", "--source", template, "--dry-run")
+    before = sorted(cli_direct.data_dir.rglob("*"))
+    dry = cli_direct("--color", "yellow", "--months", "1", "2", "3", "--source", template, "--dry-run")
     assert dry.code == 1
     assert "has its 10 rows" in dry.out
     assert "replace 20 rows" in dry.out
     assert "404" in dry.out
-    assert sorted(cli.data_dir.rglob("*")) == before
-    assert cli.count() == 30
+    assert sorted(cli_direct.data_dir.rglob("*")) == before
+    assert cli_direct.count() == 30
 
 
-def test_quality_report_is_printed_and_kept(cli: Cli) -> None:
-    result = cli(
+def test_quality_report_is_printed_and_kept(cli_direct: Cli) -> None:
+    result = cli_direct(
         *("--color", "yellow", "--months", "1", "--source", "synthetic"), TAXI_SYNTHETIC_ROWS="20000"
     )
-    kept = json.loads((cli.data_dir / "yellow" / "yellow_tripdata_2021-01.quality.json").read_text())
+    path = cli_direct.data_dir / "yellow" / "yellow_tripdata_2021-01.quality.json"
+    kept = json.loads(path.read_text())
     rows = warehouse_rows(
-        cli.warehouse,
+        cli_direct.warehouse,
         "SELECT count(*) FILTER (WHERE fare_amount < 0), count(*) FILTER (WHERE passenger_count = 0), "
         "count(*) - count(VendorID), count(*) - (SELECT count(*) FROM (SELECT DISTINCT * FROM "
         "yellow_taxi_trips)) FROM yellow_taxi_trips",
@@ -412,24 +414,24 @@ def test_sources_that_differ_in_their_query_are_different_files(cli: Cli, web: W
     assert [seen.status for seen in web.requests if seen.body_bytes][-1] == 200
 
 
-def test_the_dry_run_knows_that_another_transform_is_another_month(cli: Cli) -> None:
+def test_the_dry_run_knows_that_another_transform_is_another_month(cli_direct: Cli) -> None:
     call = ("--color", "yellow", "--months", "1", "--source", "synthetic")
-    cli(*call, TAXI_SYNTHETIC_ROWS="2000")
-    assert "nothing: has its" in cli(*call, "--dry-run", TAXI_SYNTHETIC_ROWS="2000").out
-    other = cli(*call, "--transform", "drop-zero-passengers", "--dry-run", TAXI_SYNTHETIC_ROWS="2000")
+    cli_direct(*call, TAXI_SYNTHETIC_ROWS="2000")
+    assert "nothing: has its" in cli_direct(*call, "--dry-run", TAXI_SYNTHETIC_ROWS="2000").out
+    other = cli_direct(*call, "--transform", "drop-zero-passengers", "--dry-run", TAXI_SYNTHETIC_ROWS="2000")
     assert "replace 2,000 rows" in other.out
 
 
-def test_the_quality_report_speaks_of_the_file_that_was_loaded(cli: Cli) -> None:
+def test_the_quality_report_speaks_of_the_file_that_was_loaded(cli_direct: Cli) -> None:
     call = ("--color", "yellow", "--months", "1", "--source", "synthetic")
-    cli(*call, TAXI_SYNTHETIC_ROWS="2000")
-    path = cli.data_dir / "yellow" / "yellow_tripdata_2021-01.quality.json"
+    cli_direct(*call, TAXI_SYNTHETIC_ROWS="2000")
+    path = cli_direct.data_dir / "yellow" / "yellow_tripdata_2021-01.quality.json"
     before = path.read_text()
-    cli(*call, "--transform", "drop-zero-passengers", TAXI_SYNTHETIC_ROWS="2000")
+    cli_direct(*call, "--transform", "drop-zero-passengers", TAXI_SYNTHETIC_ROWS="2000")
     path.write_text(before)  # as if the run had been killed before it wrote the new one
-    cli(*call, "--transform", "drop-zero-passengers", TAXI_SYNTHETIC_ROWS="2000")
+    cli_direct(*call, "--transform", "drop-zero-passengers", TAXI_SYNTHETIC_ROWS="2000")
     kept = json.loads(path.read_text())
-    assert kept["rows"] == cli.count() < 2000
+    assert kept["rows"] == cli_direct.count() < 2000
     assert kept["measures"]["zero_passengers"] == 0
 
 

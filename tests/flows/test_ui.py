@@ -47,19 +47,20 @@ def picture(browser: Browser, name: str) -> None:
 def test_the_page_of_a_run_shows_its_months(deployed: Deployed, browser: Browser, two_runs: Any) -> None:  # noqa: ANN401
     run, _ = two_runs
     browser.show(
-        f"{deployed.ui}/runs/flow-run/{run['id']}", "green-2020", "Completed", "etl-parent", "Subflow Runs"
+        f"{deployed.ui}/runs/flow-run/{run['id']}", "green-2020", "Completed", "etl-parent", "Task Runs"
     )
-    click(browser, "Subflow Runs")
-    browser.wait_for(*MONTHS)
+    click(browser, "Task Runs")
+    browser.wait_for(*(month.replace("green-", "green ") for month in MONTHS))
     picture(browser, "run")
 
 
 def test_the_page_of_a_month_shows_its_artifacts(deployed: Deployed, browser: Browser, two_runs: Any) -> None:  # noqa: ANN401
-    month = deployed.months_of(two_runs[0]["id"])[0]
-    browser.show(f"{deployed.ui}/runs/flow-run/{month['id']}", MONTHS[0], "Completed", "Artifacts")
+    month = deployed.months_of(two_runs[0]["id"], 3)[0]
+    browser.show(f"{deployed.ui}/runs/task-run/{month['id']}", month["name"], "Completed", "Artifacts")
     click(browser, "Artifacts")
     browser.wait_for(*(f"{kind}-{MONTHS[0]}" for kind in ("progress", "load", "quality", "data")))
-    browser.show(f"{deployed.ui}/runs/flow-run/{month['id']}", "event=published dataset=green month=2020-04")
+    run = two_runs[0]["id"]
+    browser.show(f"{deployed.ui}/runs/flow-run/{run}", "event=published dataset=green month=2020-04")
 
 
 def test_the_artifacts_page_has_a_table_that_tells_the_way_of_the_rows(

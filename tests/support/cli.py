@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,16 +39,20 @@ class Cli:
     """Runs the command against the session's Prefect server.
 
     In the process of the tests, which saves two seconds of imports, or in one of its own (`cli_process`).
+
+    Attributes:
+        options: of every call.
     """
 
     environment: dict[str, str]
     data_dir: Path
     monkeypatch: pytest.MonkeyPatch | None = None
     capsys: pytest.CaptureFixture[str] | None = None
+    options: tuple[str, ...] = ()
 
     def __call__(self, *arguments: str, **environment: str) -> Result:
         summary = self.data_dir.parent / f"summary-{os.urandom(4).hex()}.json"
-        arguments = (*arguments, "--data-dir", str(self.data_dir), "--summary", str(summary))
+        arguments = (*arguments, *self.options, "--data-dir", str(self.data_dir), "--summary", str(summary))
         run = self._in_process if self.monkeypatch else self._in_subprocess
         code, out, err = run(arguments, environment)
         content = json.loads(summary.read_text()) if summary.exists() else {}
@@ -96,6 +100,12 @@ def cli(
     capsys: pytest.CaptureFixture[str],
 ) -> Cli:
     return Cli(server_environment, tmp_path / "data", monkeypatch, capsys)
+
+
+@pytest.fixture
+def cli_direct(cli: Cli) -> Cli:
+    """For what does not depend on how steps are run: without Prefect, which takes most of a small load."""
+    return replace(cli, options=("--runner", "direct"))
 
 
 @pytest.fixture

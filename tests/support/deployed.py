@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 LONGEST_WAIT_SECONDS = 90
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 WEBHOOK = "custom-webhook/taxi-tests"
 ETL = "etl-parent/Parameterized ETL"
 SCHEDULED_AFTER_SECONDS = 5
@@ -82,14 +83,20 @@ class Deployed:
 
         def over() -> dict[str, Any] | None:
             run = self.run(run_id)
-            return run if run["state_type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
+            return run if run["state_type"] in ENDED else None
 
         return self.wait_for(over)
 
-    def months_of(self, run_id: str) -> list[dict[str, Any]]:
-        """The flow runs nested in a run, by name."""
-        runs = self.find("flow_runs", flow_runs={"parent_flow_run_id": {"any_": [run_id]}})
-        return sorted(runs, key=lambda run: run["name"])
+    def months_of(self, run_id: str, count: int) -> list[dict[str, Any]]:
+        """The task runs of the months of a run, by name; the server writes them down a little later."""
+
+        def all_ended() -> list[dict[str, Any]] | None:
+            runs = self.find("task_runs", flow_runs={"id": {"any_": [run_id]}})
+            ended = all(run["state_type"] in ENDED for run in runs)
+            months = [run for run in runs if not run["task_inputs"].get("__parents__")]
+            return months if ended and len(months) == count else None
+
+        return sorted(self.wait_for(all_ended), key=lambda run: run["name"])
 
     def wait_for(self, question: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it answers
         """Call `question` until its answer is true, and return the answer."""
@@ -113,7 +120,7 @@ def deployed(prefect_server_url: str, tmp_path_factory: pytest.TempPathFactory) 
     environment = clean_environment(
         PREFECT_API_URL=f"{prefect_server_url}/api",
         PREFECT_HOME=str(home / "prefect"),
-        PREFECT_WORKER_QUERY_SECONDS="0.3",
+        PREFECT_WORKER_QUERY_SECONDS="1",  # it asks until the end of the session; each question is work
         TAXI_DATA_DIR=str(home / "data"),
         TAXI_ALERT_BLOCK=WEBHOOK,
         TAXI_SYNTHETIC_ROWS="1000",

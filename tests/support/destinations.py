@@ -13,8 +13,10 @@ import itertools
 import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
@@ -32,15 +34,18 @@ from flows.staging import StagingOptions, stage
 from transforms.dataset import ColumnType
 from transforms.dimensions import dimensions
 from transforms.report_queries import RELATIONS, report_queries
+from transforms.views import taxi_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
+    from concurrent.futures import Future
     from multiprocessing.connection import Connection
     from pathlib import Path
 
     import pytest
 
     from flows.staging import StagedMonth
+    from transforms.dataset import Dataset
     from transforms.trip_month import TripMonth
 
 LONGEST_WAIT_SECONDS = 60
@@ -329,11 +334,76 @@ def rows_of(table: pa.Table, names: Sequence[str]) -> list[str]:
     return sorted(map(repr, zip(*columns, strict=True)))
 
 
+def declared_comments(dataset: Dataset) -> dict[str, str | None]:
+    """What a warehouse says about each column of a dataset's table, of the views and the dimension tables."""
+    items = {
+        item.name: {c.name: c.comment for c in item.columns} for item in (*dimensions(), *taxi_views({}))
+    }
+    items[dataset.table] = dataset.comments(dataset.types())
+    return {f"{name}.{column}": text for name, texts in items.items() for column, text in texts.items()}
+
+
 def answers(warehouse: Any) -> dict[str, list[str]]:  # noqa: ANN401 - a destination that answers queries
     """What a warehouse answers to the queries of the report, in any order of the rows."""
     queries = report_queries()
     answered = warehouse.ask([query.sql for query in queries.values()], RELATIONS)
     return {name: sorted(map(repr, rows)) for name, rows in zip(queries, answered, strict=True)}
+
+
+# Readers
+
+
+@dataclass(frozen=True)
+class Readers:
+    """What threads have read so far.
+
+    Attributes:
+        counts: how often each of them saw what.
+        tasks: end only with the block, unless a reader fails.
+    """
+
+    counts: list[Counter[Any]]
+    tasks: list[Future[None]]
+
+    def reads(self) -> int:
+        """How many reads there have been; raises what a reader has raised."""
+        for task in self.tasks:
+            if task.done():
+                task.result()
+        return sum(mine.total() for mine in self.counts)
+
+    def seen(self) -> Counter[Any]:
+        """How often all of them saw what; to be asked after the block."""
+        return sum(self.counts, Counter[Any]())
+
+
+@contextlib.contextmanager
+def keep_reading(
+    reader: Callable[[], contextlib.AbstractContextManager[Callable[[], object]]], count: int = 1
+) -> Generator[Readers]:
+    """Threads that read again and again until the block ends, each with a reader of its own."""
+    done = threading.Event()
+
+    def read(mine: Counter[Any]) -> None:
+        with reader() as look:
+            while not done.is_set():
+                mine[look()] += 1
+
+    counts = [Counter[Any]() for _ in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        readers = Readers(counts, [pool.submit(read, mine) for mine in counts])
+        try:
+            yield readers
+        finally:
+            done.set()
+    readers.reads()
+
+
+@contextlib.contextmanager
+def asking(harness: Harness, question: str) -> Generator[Callable[[], tuple[Any, ...]]]:
+    """A reader for `keep_reading`: the first row that answers a query, over a connection of its own."""
+    with harness.reader() as query:
+        yield lambda: query(question)[0]
 
 
 # Other processes

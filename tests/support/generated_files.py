@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 from support.heads import heads, value_of
-from support.odd_values import BAD, CSV_VALUES, GARBAGE, PARQUET_VALUES
+from support.odd_values import BAD, CSV_VALUES, GARBAGE, PARQUET_VALUES, Line
 
 from transforms.column import Column, ColumnType
 from transforms.datasets import DATASETS
@@ -30,18 +30,6 @@ Kind = Literal["csv", "csv.gz", "parquet"]
 KINDS: tuple[Kind, ...] = ("csv", "csv", "csv.gz", "parquet")
 SPELLINGS: tuple[Callable[[str], str], ...] = (str, str.upper, str.lower, " {}".format, "{} ".format)
 MOST_ROWS = 7
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a file, without its end, and the row it is; BAD: none; None: it is blank."""
-
-    text: bytes
-    row: Any
-
-    @property
-    def lines(self) -> int:
-        return self.text.count(b"\n") + 1
 
 
 @dataclass(frozen=True)

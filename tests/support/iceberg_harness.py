@@ -36,6 +36,7 @@ class IcebergHarness(Harness):
     def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:
         super().__init__(directory, request)
         self.directory = directory / "iceberg"
+        self._at_the_end = request.addfinalizer
         self._place = Place("iceberg", directory, {"lock_timeout_seconds": 30})
 
     @property
@@ -45,7 +46,9 @@ class IcebergHarness(Harness):
     def catalog(self) -> Catalog:
         """The catalog, as any other program opens it."""
         uri = f"sqlite:///file:{quote(str(self.directory))}/catalog.db?uri=true"
-        return load_catalog("local", uri=uri, warehouse=str(self.directory))
+        catalog = load_catalog("local", uri=uri, warehouse=str(self.directory))
+        self._at_the_end(catalog.close)  # a table connects again when it is used
+        return catalog
 
     def table(self, name: str = "yellow_taxi_trips") -> Table:
         with self.catalog() as catalog:

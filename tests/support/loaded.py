@@ -41,6 +41,27 @@ def ledger(postgres: Database) -> list[tuple[Any, ...]]:
     )
 
 
+def steps_by_month(parent: State[Any]) -> dict[str, set[str]]:
+    """The completed months of a run as the UI shows them: a task run each, and the tasks nested in it.
+
+    A task run that depends on another one, besides the one that it is nested in, is an error.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[parent.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        runs = [run for run in client.read_task_runs(flow_run_filter=of_run) if run.state_name == "Completed"]
+    steps: dict[str, set[str]] = {run.name: set() for run in runs if not run.task_inputs.get("__parents__")}
+    names = {run.id: run.name for run in runs}
+    for run in runs:
+        assert not [name for name, inputs in run.task_inputs.items() if inputs and name != "__parents__"], run
+        for month in run.task_inputs.get("__parents__", ()):
+            if month.id in names:  # else it is not completed yet
+                steps[names[month.id]].add(run.name.partition(" ")[0])
+    return steps
+
+
 def nested_runs(parent: State[Any]) -> list[tuple[str, str]]:
     """Name and state of the flow runs that the UI shows below a run."""
     from prefect.client.orchestration import get_client

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from transforms.column import ColumnType
@@ -93,3 +94,16 @@ PARQUET_VALUES: dict[ColumnType, list[tuple[Any, Any]]] = {
 
 GARBAGE = [b"\xff\xfe", b"\x80abc", b"a;b;c", b"<html>", b"\0\0\0", b"1,2", b",,,,,,,,", b"\x1b[2J"]
 """Lines that are no rows, whatever the columns, if there are more than two."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a file, with or without its end, and the row it is; BAD: none; None: it is blank."""
+
+    text: bytes
+    row: Any
+
+    @property
+    def lines(self) -> int:
+        """More than one if a quoted text goes on in the next."""
+        return self.text.removesuffix(b"\n").count(b"\n") + 1

@@ -229,7 +229,7 @@ def _exit_codes(script: str) -> str:
     return text or "0, or 2 for wrong usage."
 
 
-KINDS = {UsageError: "nothing was started", Transient: "tried again by itself", Terminal: "not tried again"}
+KINDS = {UsageError: "nothing was started", Transient: "retried", Terminal: "not retried"}
 
 
 def errors_page() -> str:

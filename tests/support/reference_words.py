@@ -16,7 +16,7 @@ SETTINGS = """\
 # Settings
 
 A setting comes from the environment, from `.env` or from `taxi.toml`, in this order; both files are looked
-for in the current directory. `TAXI_CONCURRENCY=4` in the first two is `concurrency = 4` in the third:
+for in the current directory. `TAXI_CONCURRENCY=4` becomes `concurrency = 4` in `taxi.toml`:
 
 ```toml
 to = ["duckdb", "postgres"]        # TAXI_TO: the default of --to, for deployments too
@@ -44,12 +44,13 @@ LOADS_INTRO = f"""\
 
 ## {LEDGER}
 
-One row for each month of each dataset, written in the same transaction as the month's rows. A month with
-more or fewer rows than `row_count` counts as not loaded.
+One row for each month of each dataset, written in the same transaction as the month's rows. A month whose
+number of rows is not `row_count` counts as not loaded.
 
 """
-LOADS_NOTES = """ `source` has neither user nor password nor query. `row_count` is -1 while it is not known
-whether a load job of BigQuery has ended. `loaded_at` is in UTC. `warnings` are measures beyond their
+LOADS_NOTES = """
+`source` has neither user nor password nor query. `row_count` is -1 while it is not known whether a load
+job of BigQuery has ended. `loaded_at` is in UTC. `warnings` are measures beyond their
 threshold ([gates.md](gates.md)); null if there were none. In a bucket the ledger is the object's own
 metadata, in Iceberg the summary of the snapshot.
 """
@@ -63,7 +64,7 @@ REJECTS_NOTES = """
 `text` has bytes that are not UTF-8, and NUL, as `\\xff`, and at most the first 16,384 characters.
 """
 HEAD_MAY_CLOSE = """
-A program that reads the output may stop reading, as `head` does: the work and the exit code stay the same.
+Closing the output early, as `head` does, changes neither the work nor the exit code.
 
 ## By command
 
@@ -72,5 +73,5 @@ ERRORS = """\
 # Errors
 
 Each is one line: what was wrong, the legal values, the next step. The traceback is in the log, whose path is
-printed. Only transient errors are tried again by the run itself.
+printed. A run retries only transient errors by itself.
 """

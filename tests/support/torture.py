@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 TORTURE = float(os.environ.get("TAXI_TEST_TORTURE") or 0)
 """The share of the long mode's points, files and reads to take; 0: the short mode."""
 
-DOCS = Path(__file__).parents[2] / "docs" / "explanation"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "explanation"
 FIGURES, DOCUMENT = DOCS / "reliability.json", DOCS / "reliability.md"
 LOCK = Path(tempfile.gettempdir()) / "taxi-etl-reliability.lock"
 BEGIN, END = "<!-- figures: written by make torture -->", "<!-- end of figures -->"
@@ -51,7 +52,7 @@ def made() -> str:
     """When, from what and on what the figures of a part are made."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(DOCS.parent), *arguments]
+        command = ["git", "-C", str(ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     commit = git("rev-parse", "--short=10", "HEAD") or "of no commit"
@@ -77,12 +78,10 @@ def note_sum(
 
 
 def table() -> str:
-    """The figures as a Markdown table."""
-    parts = json.loads(FIGURES.read_text())
-    rows = [
-        f"| {what} | {name.replace('_', ' ')} | {value:,} | {figures.get('made', '')} |"
-        for what, figures in parts.items()
-        for name, value in figures.items()
-        if name != "made"
-    ]
-    return "\n".join(["| part | figure | value | made |", "|---|---|---:|---|", *rows]) + "\n"
+    """The figures as a Markdown table, a row for each part."""
+    rows: list[str] = []
+    for what, figures in json.loads(FIGURES.read_text()).items():
+        made = figures.pop("made", "")
+        shown = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in figures.items())
+        rows.append(f"| {what} | {shown} | {made} |")
+    return "\n".join(["| part | figures | made |", "|---|---|---|", *rows]) + "\n"

@@ -9,10 +9,14 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pytest
+from support.torture import TORTURE
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 REAL_YELLOW = SHARED / "tlc" / "yellow"
 HEADS = SHARED / "heads"
+
+REAL_MONTHS = range(1, 13 if TORTURE else 4)
+"""Of 2019: what a test loads that is about the way to a warehouse. All of them are staged in every mode."""
 
 needs_real_trips = pytest.mark.skipif(
     not REAL_YELLOW.is_dir(), reason=f"no real trips in {REAL_YELLOW.parents[1].name}/"

@@ -101,8 +101,10 @@ class Zygote:
 
 def _serve() -> None:
     destinations = [f"flows.destinations.{name}" for name in ("duckdb", "postgres", "iceberg")]
-    for name in ("flows.parent", *destinations):
-        importlib.import_module(name)  # what every run needs, imported once
+    for name in ("flows.parent", "flows.cli", "flows.runners", "flows.month", *destinations):
+        module = importlib.import_module(name)  # what every run needs, imported once
+        for exported in getattr(module, "__all__", ()):
+            getattr(module, exported)
 
     _write_line("ready")
     for line in sys.stdin:

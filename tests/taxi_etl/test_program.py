@@ -48,6 +48,23 @@ def test_what_the_program_answers_by_itself_imports_next_to_nothing(
     assert imported & HEAVY == set()
 
 
+def test_no_command_imports_an_engine_or_prefect_for_its_help_or_version(tmp_path: Path) -> None:
+    """In one fresh process for all of them, because none may import any."""
+    program = """
+import contextlib, os, runpy, sys
+nothing = open(os.devnull, "w")
+for script in sys.argv[1:]:
+    for option in ("--help", "--version"):
+        sys.argv = [script, option]
+        with contextlib.redirect_stdout(nothing), contextlib.suppress(SystemExit):
+            runpy.run_path(script, run_name="__main__")
+    print(script, *{"prefect", "polars", "duckdb", "pyarrow"} & sys.modules.keys())
+"""
+    scripts = [str(ROOT / script) for script, _ in taxi_etl.COMMANDS.values()]
+    done = run(sys.executable, "-c", program, *scripts, cwd=tmp_path)
+    assert done.stdout.splitlines() == scripts, done.stderr
+
+
 def test_help_names_every_command_and_gives_examples_that_parse() -> None:
     from flows.cli import load_parser
 

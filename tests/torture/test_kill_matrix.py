@@ -26,20 +26,17 @@ pytestmark = pytest.mark.xdist_group("kills")
 
 SHORT_STEPS = [
     "flows.sources.download.commit_file:1:after",
-    "flows.staging.stage_file.repair_csv:1:after",
     "flows.runtime.files.commit_file:2:after",
-    "flows.runtime.files.commit_file:3:before",
     "flows.destinations.duckdb.destination.reconcile:1:after",
     "flows.month.steps.configured_destination:2:before",
     "flows.destinations.postgres.swap.reconcile:1:before",
-    "flows.runtime.files.commit_file:4:before",
 ]
 SIGNAL_STEPS = [
     "flows.sources.download.open_source:1:before",
     "flows.staging.stage_file.write_parquet:1:before",
     "flows.destinations.duckdb.destination.reconcile:1:before",
 ]
-SHORT_MOMENTS = 4
+SHORT_MOMENTS = 3
 LONG_MOMENTS = 80
 GOOGLE_MOMENTS = 95
 

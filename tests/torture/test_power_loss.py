@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 from support.cli import ROOT
 from support.destinations import DuckDBHarness
@@ -25,6 +26,23 @@ if TYPE_CHECKING:
     from support.zygote import Zygote
 
 pytestmark = pytest.mark.xdist_group("kills")
+
+
+DAMAGE = {"Corrupt WAL file": "commits left in parts", "Corrupt database file": "refused by DuckDB"}
+"""What DuckDB says of its file: our next run mends the first; after the second it is to be moved away."""
+
+
+def _damage(harness: DuckDBHarness) -> str:
+    """Why DuckDB does not open the warehouse; empty if it does."""
+    try:
+        harness.tables()
+    except duckdb.Error as error:
+        for words, damage in DAMAGE.items():
+            if words in str(error):
+                return damage
+        raise
+    return ""
+
 
 POINTS = share(100) if TORTURE else 3
 
@@ -61,8 +79,16 @@ def test_after_a_loss_of_power_each_month_is_whole_and_the_next_run_goes_well(
         count, forgets = len(recording.events) * point // POINTS, FORGETS[point % len(FORGETS)]
         where = f"{what}: {forgets} after {count} of {len(recording.events)} changes"
         recording.restore(count, forgets)
-        matrix.assert_whole(harness, [old, new])
+        if damage := _damage(harness):
+            tried[damage] += 1
+        else:
+            matrix.assert_whole(harness, [old, new])
         code, output = matrix.run(data_dir, 1, runner="direct")
+        if damage == "refused by DuckDB":
+            assert code == 1, where
+            assert "move it away" in output
+            harness.path.unlink()
+            code, output = matrix.run(data_dir, 1, runner="direct")
         assert code == 0, f"{where}: {output}"
         assert "Traceback" not in output
         assert comparable(data_dir) == new.files, where

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-import threading
-from collections import Counter
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
 from support.bigquery_harness import BigQueryHarness
-from support.destinations import DuckDBHarness, Harness, Months
+from support.destinations import DuckDBHarness, Harness, Months, asking, keep_reading
 from support.gcs_harness import GcsHarness
 from support.postgres_harness import PostgresHarness
 from support.torture import TORTURE, note, share
@@ -47,9 +45,8 @@ def reader_of(harness: Harness) -> Generator[Read]:
         yield lambda: _read_object(harness)
         return
     quote = {"postgres": '"', "duckdb": '"', "bigquery": "`"}[harness.place.name]
-    question = QUESTION.format(f"{quote}passenger_count{quote}")
-    with harness.reader() as query:
-        yield lambda: query(question)[0]
+    with asking(harness, QUESTION.format(f"{quote}passenger_count{quote}")) as read:
+        yield read
 
 
 def _read_object(harness: GcsHarness) -> tuple[Any, ...]:
@@ -77,26 +74,12 @@ def test_every_read_is_of_one_whole_month(
         target.publish(new)
         whole.add(read())
     assert {(rows, in_ledger) for rows, _, _, in_ledger in whole} == {(1_000, 1_000), (1_500, 1_500)}
-    seen, done = [Counter[object]() for _ in range(READERS)], threading.Event()
-
-    def keep_reading(mine: Counter[object]) -> None:
-        with reader_of(harness) as read:
-            while not done.is_set():
-                mine[read()] += 1
-
     replacements = 0
-    with ThreadPoolExecutor(READERS) as pool:
-        reading = [pool.submit(keep_reading, mine) for mine in seen]
-        try:
-            while replacements < REPLACEMENTS or sum(mine.total() for mine in seen) < READS:
-                assert target.publish((old, new)[replacements % 2]).status == "published"
-                replacements += 1
-                assert not any(task.done() for task in reading), "a reader has failed"
-        finally:
-            done.set()
-        for task in reading:
-            task.result()
-    reads = sum(seen, Counter[object]())
+    with keep_reading(partial(reader_of, harness), READERS) as readers:
+        while replacements < REPLACEMENTS or readers.reads() < READS:
+            assert target.publish((old, new)[replacements % 2]).status == "published"
+            replacements += 1
+    reads = readers.seen()
     mixed = {read: times for read, times in reads.items() if read not in whole}
     assert not mixed
     assert reads.keys() == whole, "readers saw both months"

@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from transforms.cleaning import (
-    ROW_TRANSFORMS,
-    RowTransform,
-    apply_row_transforms,
-    conform,
-    csv_schema,
-    parse_text,
-)
+from transforms.cleaning import conform, csv_schema, parse_text
 from transforms.datasets import DATASETS, FHVHV, YELLOW
+from transforms.row_transforms import ROW_TRANSFORMS, RowTransform, apply_row_transforms
 
 if TYPE_CHECKING:
     import pandas as pd

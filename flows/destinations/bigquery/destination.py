@@ -62,6 +62,7 @@ from flows.destinations.ledger import REJECTS_FILE_COLUMNS
 from flows.destinations.staged_batches import staged_batches, staged_schema
 from flows.errors import DestinationBusy, UsageError
 from flows.gcp import google_credentials
+from transforms import sql
 from transforms.dataset import FILE_MONTH, Dataset
 
 if TYPE_CHECKING:
@@ -188,13 +189,11 @@ class BigQuery:
 
     def ask(self, queries: Sequence[str], relations: Sequence[str]) -> list[list[tuple[Any, ...]]]:
         """See `flows.destinations.base.Warehouse.ask`."""
-        from transforms.sql import render  # it imports sqlglot
-
         schema = (self._address.project, self._address.dataset)
         with connected(self._address) as session:
             tables = describe_tables(session, *relations) if session.location else dict.fromkeys(relations)
             require_relations(str(self._address), [name for name, table in tables.items() if not table])
-            return [session.rows(render(query, "bigquery", schema)) for query in queries]
+            return [session.rows(sql.render(query, "bigquery", schema)) for query in queries]
 
     def _publish_views(self, session: BigQuerySession) -> None:
         if self._with_views:

@@ -22,6 +22,7 @@ from flows.destinations.views import (
     warn_about_names,
 )
 from flows.errors import TaxiError
+from transforms import sql
 from transforms.datasets import DATASETS
 from transforms.dimensions import Dimension
 
@@ -79,15 +80,13 @@ def _relations(session: BigQuerySession) -> Relations:
 
 
 def _script(plan: ViewPlan, dialect: Dialect) -> str:
-    from transforms.sql import render
-
     statements = [
         f"CREATE OR REPLACE TABLE {_head(item, plan.mark, dialect)} AS\n{_rows(item, dialect)}"
         for item in plan.dimensions
     ]
     statements += [
         f"CREATE OR REPLACE VIEW {_head(view, plan.mark, dialect)} AS\n"
-        + render(view.query, dialect.name, dialect.schema)
+        + sql.render(view.query, dialect.name, dialect.schema)
         for view in plan.views
     ]
     return ";\n".join(statements)

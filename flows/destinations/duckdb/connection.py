@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Generator
@@ -18,6 +20,7 @@ from flows.runtime import (
     atomic_write,
     describe_free_space,
     file_lock,
+    fsync,
     limit_memory,
     remove_temporary_files,
     retry_transient,
@@ -29,6 +32,9 @@ POLL_SECONDS = 0.1
 # Raised for a full disk, too little memory or a damaged file: a bare Error for a block with a bad checksum,
 # InvalidInputException for a file that is not Parquet.
 STORAGE_ERRORS = (duckdb.OperationalError, duckdb.FatalException, duckdb.InvalidInputException)
+TORN_ENTRY = re.compile(
+    r'WAL file "(?P<log>.+)": Corrupt WAL file: entry at byte position (?P<position>\d+) computed checksum'
+)
 # Raised if somebody has replaced a table by a view, or added a constraint to it.
 SHAPE_ERRORS = (duckdb.BinderException, duckdb.CatalogException, duckdb.ConstraintException)
 
@@ -76,11 +82,15 @@ def _create_if_missing(path: Path, lock_timeout_seconds: float) -> None:
     """
     if path.exists():
         return
-    with file_lock(path.parent / ".locks" / f"{path.stem}.lock", lock_timeout_seconds):
+    with file_lock(_lock_of(path), lock_timeout_seconds):
         remove_temporary_files(path)
         if not path.exists():
             with atomic_write(path) as temporary:
                 duckdb.connect(temporary).close()
+
+
+def _lock_of(path: Path) -> Path:
+    return path.parent / ".locks" / f"{path.stem}.lock"
 
 
 def _open(path: Path, lock_timeout_seconds: float, *, read_only: bool) -> duckdb.DuckDBPyConnection:
@@ -111,13 +121,37 @@ def _open(path: Path, lock_timeout_seconds: float, *, read_only: bool) -> duckdb
             before_pause=announce,
         )
     except duckdb.Error as error:
-        if (holder := _holder(error)) is None:
+        if holder := _holder(error):
+            raise LockTimeout(
+                f"{path} is open in {holder}; close it there, or give it more time with "
+                "TAXI_LOCK_TIMEOUT_SECONDS"
+            ) from error
+        if read_only or not (torn := TORN_ENTRY.search(str(error))):
             raise
-        raise LockTimeout(
-            f"{path} is open in {holder}; close it there, or give it more time with TAXI_LOCK_TIMEOUT_SECONDS"
-        ) from error
+        with file_lock(_lock_of(path), lock_timeout_seconds):
+            _cut_log(Path(torn["log"]), int(torn["position"]))
+        connection = duckdb.connect(path)
     _waits.end(path)
     return connection
+
+
+def _cut_log(log: Path, position: int) -> None:
+    """Cut a write-ahead log before the entry that a loss of power left on the disk in parts.
+
+    DuckDB does so itself if the end of the entry is missing; if blocks within it are, it refuses to open.
+    The entry belongs to a transaction that was never committed, because a commit waits for the whole log to
+    be on the disk.
+    """
+    kept = log.with_name(f"{log.name}.damaged")
+    shutil.copyfile(log, kept)
+    os.truncate(log, position)
+    fsync(log)
+    logger.warning(
+        "%s ended in a transaction that had not reached the disk, as after a loss of power; it was dropped, "
+        "and %s keeps it. `taxi-etl status` shows what is missing",
+        log.name,
+        kept,
+    )
 
 
 class _Waits:

@@ -129,7 +129,7 @@ class Gcs:
 
         def attempt() -> tuple[int, ReceiptStatus]:
             before = self._find(session, self.object_name(staged.month))
-            existing = self._load_of(session, staged.month, before)
+            existing = self._complete_load(session, staged.month, before)
             if existing == load:  # our own: only the answer to its last chunk was lost
                 return load.row_count, "published"
             if existing and existing.is_same_data(load) and not force:
@@ -145,7 +145,9 @@ class Gcs:
     def loaded(self, month: TripMonth) -> Load | None:
         """See `Destination.loaded`."""
         with connected(self._address) as session:
-            return self._load_of(session, month, self._find(session, self.object_name(month)))
+            stored = self._find(session, self.object_name(month))
+        holding = stored.holding_of(month, None) if stored else None
+        return holding.load if holding and holding.has_its_trips else None
 
     def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
         """See `Destination.holdings`."""
@@ -174,7 +176,9 @@ class Gcs:
         blob = session.bucket.get_blob(name, **session.options)
         return StoredObject.of(blob) if blob else None
 
-    def _load_of(self, session: GcsSession, month: TripMonth, stored: StoredObject | None) -> Load | None:
+    def _complete_load(
+        self, session: GcsSession, month: TripMonth, stored: StoredObject | None
+    ) -> Load | None:
         """The ledger entry of a month; None if its objects are not what was uploaded for that month."""
         if not stored or not (load := stored.load):
             return None

@@ -119,7 +119,7 @@ class MonthsInBucket(Gcs):
             stored = self._find(session, self.object_name(month))
             if stored is None:
                 raise SourceNotFound(f"there is no {uri}; upload the month first: {upload}")
-            load = self._load_of(session, month, stored)
+            load = self._complete_load(session, month, stored)
             if load is None:
                 raise SourceCorrupt(
                     f"{uri} does not say what it was made from, or it or its rejects were changed since; "

@@ -14,20 +14,17 @@ from typing import TYPE_CHECKING, Self
 
 from pyiceberg.io.pyarrow import parquet_file_to_data_file
 
-from flows.destinations.base import ALL_MONTHS, Holding, Load, Receipt, ReceiptStatus, reconcile
+from flows.destinations.base import ALL_MONTHS, REJECTS, Holding, Load, Receipt, ReceiptStatus, reconcile
 from flows.destinations.iceberg import ledger
 from flows.destinations.iceberg.connection import COMMIT_CONFLICTS, CatalogAddress, check_catalog, connected
 from flows.destinations.iceberg.maintenance import Maintained, maintain_table
-from flows.destinations.iceberg.rejects import (
-    count_rejects,
-    ensure_rejects,
-    find_rejects,
-    replace_rejects,
-)
+from flows.destinations.iceberg.rejects import count_rejects, replace_rejects
 from flows.destinations.iceberg.storage import add_data_file, exclusive
-from flows.destinations.iceberg.tables import add_columns, ensure_table, find_table
+from flows.destinations.iceberg.tables import add_columns, ensure_table, find_table, trip_columns
+from flows.destinations.ledger import REJECT_COLUMNS
 from flows.destinations.staged_batches import explain_unreadable
 from flows.runtime import CONTENTION, Layout, ProgressCallback, RetryPolicy, retry_transient
+from transforms.dataset import FILE_MONTH
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -96,14 +93,16 @@ class Iceberg:
         """
         started = time.perf_counter()
         load, month = Load.of(staged), staged.month
+        dataset = month.dataset
         with _turn, connected(self.address) as catalog:
-            table, rejects = ensure_table(catalog, month.dataset), ensure_rejects(catalog)
+            table = ensure_table(catalog, dataset.table, trip_columns(dataset), (FILE_MONTH,))
+            rejects = ensure_table(catalog, REJECTS, REJECT_COLUMNS, (FILE_MONTH, "dataset"))
             data_file = ""
 
             def attempt() -> tuple[int, ReceiptStatus]:
                 nonlocal data_file
                 table.refresh()
-                before = _loaded(catalog, table, month)
+                before = _complete_load(catalog, table, month)
                 if before == load:  # our own: only the answer to its commit was lost
                     return load.row_count, "published"
                 if before and before.is_same_data(load) and not force:
@@ -130,16 +129,19 @@ class Iceberg:
         """See `Destination.loaded`."""
         if not self.address.exists:
             return None
+        day = month.first_day
         with connected(self.address) as catalog:
-            table = find_table(catalog, month.dataset)
-            return _loaded(catalog, table, month) if table else None
+            if not (table := find_table(catalog, month.dataset.table)):
+                return None
+            [holding, *_] = ledger.holdings(table.metadata, table.io, month.color, (day, day)) or [None]
+        return holding.load if holding and holding.has_its_trips else None
 
     def holdings(self, dataset: Dataset, between: tuple[dt.date, dt.date] = ALL_MONTHS) -> list[Holding]:
         """See `Destination.holdings`."""
         if not self.address.exists:
             return []
         with connected(self.address) as catalog:
-            table = find_table(catalog, dataset)
+            table = find_table(catalog, dataset.table)
             return _holdings(catalog, table, dataset.name, between) if table else []
 
     def maintain(self, dataset: Dataset | None, keep: dt.timedelta | None = None) -> Maintained | None:
@@ -158,7 +160,7 @@ class Iceberg:
         if not self.address.exists:
             return None
         with _turn, connected(self.address) as catalog:
-            if not (table := find_table(catalog, dataset) if dataset else find_rejects(catalog)):
+            if not (table := find_table(catalog, dataset.table if dataset else REJECTS)):
                 return None
             with exclusive(table, self.address.lock_timeout_seconds):
                 return maintain_table(table, keep)
@@ -172,7 +174,7 @@ def _holdings(
     return [replace(holding, rejects=counts[holding.file_month]) for holding in months]
 
 
-def _loaded(catalog: Catalog, table: Table, month: TripMonth) -> Load | None:
+def _complete_load(catalog: Catalog, table: Table, month: TripMonth) -> Load | None:
     holdings = _holdings(catalog, table, month.color, (month.first_day, month.first_day))
     return holdings[0].load if holdings and holdings[0].reconciles else None
 

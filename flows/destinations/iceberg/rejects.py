@@ -14,19 +14,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.expressions.parser import parse
 from pyiceberg.io.pyarrow import parquet_file_to_data_file
-from pyiceberg.partitioning import PartitionField, PartitionSpec
-from pyiceberg.schema import Schema
-from pyiceberg.table import Table, TableProperties
-from pyiceberg.transforms import IdentityTransform
-from pyiceberg.types import NestedField
 
 from flows.destinations.base import REJECTS, reconcile_rejects
-from flows.destinations.iceberg.connection import NAMESPACE
 from flows.destinations.iceberg.ledger import live_entries, month_of, to_summary
-from flows.destinations.iceberg.tables import PROPERTIES, TYPES
+from flows.destinations.iceberg.tables import find_table
 from flows.destinations.ledger import REJECT_COLUMNS
 from flows.destinations.staged_batches import explain_unreadable
 from transforms.dataset import FILE_MONTH
@@ -37,50 +30,13 @@ if TYPE_CHECKING:
 
     from pyiceberg.catalog import Catalog
     from pyiceberg.manifest import ManifestEntry
+    from pyiceberg.table import Table
 
     from flows.destinations.base import Load
     from flows.staging import StagedMonth
 
 BATCH_ROWS = 256
 """Rejected rows may be long."""
-
-
-def find_rejects(catalog: Catalog) -> Table | None:
-    """Load the table; None if it does not exist.
-
-    Args:
-        catalog: open.
-    """
-    try:
-        return catalog.load_table((NAMESPACE, REJECTS))
-    except (NoSuchTableError, NoSuchNamespaceError):
-        return None
-
-
-def ensure_rejects(catalog: Catalog) -> Table:
-    """Load the table; created if it does not exist.
-
-    Args:
-        catalog: open; its namespace exists.
-    """
-    if table := find_rejects(catalog):
-        return table
-    schema = Schema(
-        *(
-            NestedField(number, name, TYPES[kind], required=False, doc=text)
-            for number, (name, (kind, text)) in enumerate(REJECT_COLUMNS.items(), 1)
-        )
-    )
-    partitions = PartitionSpec(
-        *(
-            PartitionField(schema.find_field(name).field_id, number, IdentityTransform(), name)
-            for number, name in enumerate((FILE_MONTH, "dataset"), 1000)
-        )
-    )
-    names = {TableProperties.DEFAULT_NAME_MAPPING: schema.name_mapping.model_dump_json()}
-    return catalog.create_table_if_not_exists(
-        (NAMESPACE, REJECTS), schema, partition_spec=partitions, properties=PROPERTIES | names
-    )
 
 
 def count_rejects(catalog: Catalog, dataset: str, between: tuple[dt.date, dt.date]) -> Counter[dt.date]:
@@ -95,7 +51,7 @@ def count_rejects(catalog: Catalog, dataset: str, between: tuple[dt.date, dt.dat
         The number by month.
     """
     counts = Counter[dt.date]()
-    if table := find_rejects(catalog):
+    if table := find_table(catalog, REJECTS):
         for entry in _entries(table, dataset, between):
             counts[month_of(entry)] += entry.data_file.record_count
     return counts

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -37,42 +37,51 @@ TYPES: dict[ColumnType, PrimitiveType] = {
     ColumnType.DATE: DateType(),
 }
 
+Columns: TypeAlias = Mapping[str, tuple[ColumnType, str]]
+"""Type and comment by name, in the order of the table."""
+
 PROPERTIES = {
     # Of the metadata files that each commit leaves behind, the newest hundred.
     TableProperties.METADATA_DELETE_AFTER_COMMIT_ENABLED: "true",
 }
 
 
-def find_table(catalog: Catalog, dataset: Dataset) -> Table | None:
-    """Load the table of a dataset; None if it does not exist.
+def find_table(catalog: Catalog, name: str) -> Table | None:
+    """Load a table; None if it does not exist.
 
     Args:
         catalog: open.
-        dataset: whose table.
+        name: of the table.
     """
     try:
-        return catalog.load_table((NAMESPACE, dataset.table))
+        return catalog.load_table((NAMESPACE, name))
     except (NoSuchTableError, NoSuchNamespaceError):
         return None
 
 
-def ensure_table(catalog: Catalog, dataset: Dataset) -> Table:
-    """Load the table of a dataset; created if it does not exist.
+def ensure_table(catalog: Catalog, name: str, columns: Columns, partitioned_by: Sequence[str]) -> Table:
+    """Load a table; created if it does not exist.
 
     Args:
         catalog: open.
-        dataset: whose table.
+        name: of the table.
+        columns: of a new table.
+        partitioned_by: those of them that partition it, each by its value.
     """
-    if table := find_table(catalog, dataset):
+    if table := find_table(catalog, name):
         return table
-    schema = Schema(*_fields(dataset))
-    month = schema.find_field(FILE_MONTH).field_id
-    partitions = PartitionSpec(PartitionField(month, 1000, IdentityTransform(), FILE_MONTH))
-    # The staged files carry names and no ids.
+    schema = Schema(*_fields(columns))
+    partitions = PartitionSpec(
+        *(
+            PartitionField(schema.find_field(column).field_id, number, IdentityTransform(), column)
+            for number, column in enumerate(partitioned_by, 1000)
+        )
+    )
+    # The files that become part of it carry names and no ids.
     names = {TableProperties.DEFAULT_NAME_MAPPING: schema.name_mapping.model_dump_json()}
     catalog.create_namespace_if_not_exists(NAMESPACE)
     return catalog.create_table_if_not_exists(
-        (NAMESPACE, dataset.table), schema, partition_spec=partitions, properties=PROPERTIES | names
+        (NAMESPACE, name), schema, partition_spec=partitions, properties=PROPERTIES | names
     )
 
 
@@ -89,7 +98,7 @@ def add_columns(transaction: Transaction, dataset: Dataset, new_columns: Sequenc
     """
     metadata = transaction.table_metadata
     have = {field.name: str(field.field_type) for field in metadata.schema().fields}
-    want = {field.name: field for field in _fields(dataset, new_columns)}
+    want = {field.name: field for field in _fields(trip_columns(dataset, new_columns))}
     spec = [(field.name, field.transform) for field in metadata.spec().fields]
     is_ours = spec == [(FILE_MONTH, IdentityTransform())]
     lacking = columns_to_add(
@@ -105,10 +114,20 @@ def add_columns(transaction: Transaction, dataset: Dataset, new_columns: Sequenc
                 update.add_column((name,), want[name].field_type, want[name].doc)
 
 
-def _fields(dataset: Dataset, new_columns: Sequence[str] = ()) -> list[NestedField]:
-    """The columns with their comments, numbered from 1; all are nullable, as they are in the staged file."""
+def trip_columns(dataset: Dataset, new_columns: Sequence[str] = ()) -> Columns:
+    """The columns of the table of a dataset.
+
+    Args:
+        dataset: whose table.
+        new_columns: of a month, those that are not declared.
+    """
     comments = {column["name"]: column["description"] for column in dataset.bigquery_schema(new_columns)}
+    return {name: (kind, comments[name]) for name, kind in dataset.types(new_columns).items()}
+
+
+def _fields(columns: Columns) -> list[NestedField]:
+    """Numbered from 1, with their comments; all are nullable, as they are in the staged file."""
     return [
-        NestedField(number, name, TYPES[kind], required=False, doc=comments[name])
-        for number, (name, kind) in enumerate(dataset.types(new_columns).items(), 1)
+        NestedField(number, name, TYPES[kind], required=False, doc=comment)
+        for number, (name, (kind, comment)) in enumerate(columns.items(), 1)
     ]

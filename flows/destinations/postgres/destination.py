@@ -26,6 +26,7 @@ from flows.destinations.postgres.tables import MonthNames, describe, lock_key
 from flows.destinations.postgres.views import publish_views
 from flows.errors import UsageError
 from flows.runtime import Layout
+from transforms import sql
 
 if TYPE_CHECKING:
     from flows.runtime import ProgressCallback
@@ -222,8 +223,6 @@ class Postgres:
             UsageError: a relation is missing, or there is no server yet.
             DestinationBusy, DestinationRefused: the server cannot be asked.
         """
-        from transforms.sql import render  # it imports sqlglot
-
         if not self.exists():
             raise UsageError(
                 "there is no embedded Postgres yet; load a month first, or name another --data-dir"
@@ -235,7 +234,7 @@ class Postgres:
             session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             missing = [name for name in relations if not describe(session, name)]
             require_relations(f"the schema {self.schema} of {session.address}", missing)
-            return [session.rows(render(query, "postgres", (self.schema,))) for query in queries]
+            return [session.rows(sql.render(query, "postgres", (self.schema,))) for query in queries]
 
     def _publish_views(self, session: PostgresSession) -> None:
         publish_views(

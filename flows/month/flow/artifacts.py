@@ -40,7 +40,7 @@ EVERY_SECONDS = 2.0
 
 
 class MonthPage:
-    """The artifacts of one month's flow run; outside a flow run, nothing is written.
+    """The artifacts of one month's task, or flow run; outside a flow run, nothing is written.
 
     Attributes:
         outcome: the outcome of the month, shown at the end.
@@ -57,7 +57,7 @@ class MonthPage:
         self.outcome = MonthOutcome(month)
         self._month, self._data_dir = month, data_dir
         self._key = f"{month.color}-{month.iso}"
-        # The context of the flow run and not of the task that reports: it decides where an artifact is shown.
+        # The context of the month and not of the step that reports: it decides where an artifact is shown.
         self._context = copy_context() if FlowRunContext.get() else None
         self._queue = ThreadPoolExecutor(1, thread_name_prefix=f"artifacts {month.label}")
         self._done = dict.fromkeys(("download", "stage", *to), 0.0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.exceptions import TerminationSignal
 from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
 
 from flows.month.outcome import MonthOutcome
 from flows.runtime import request_stop
@@ -37,12 +38,25 @@ def run_in_threads(
     """
     with ThreadPoolTaskRunner(max_workers=threads) as pool:
         try:
-            futures = [pool.submit(task, {"month": month, "request": request}) for month in months]
+            futures = [
+                pool.submit(task, {"month": quoted(month), "request": quoted(request)}) for month in months
+            ]
             results: list[Any] = [wait_for_result(future) for future in futures]
         except (KeyboardInterrupt, TerminationSignal):  # Ctrl-C, and SIGTERM as Prefect raises it
             request_stop()  # months under way end at their next progress report, the others do not begin
             raise
     return [MonthOutcome.of(month, result) for month, result in zip(months, results, strict=True)]
+
+
+def quoted(value: Any) -> Any:  # noqa: ANN401 - any argument of a task
+    """A value in which Prefect does not look for what other tasks have returned.
+
+    It would find strings and tuples that all months share, and take the months to depend on each other.
+
+    Args:
+        value: an argument of a task.
+    """
+    return quote(value)
 
 
 def wait_for_result(future: PrefectFuture[Any]) -> Any:  # noqa: ANN401 - an outcome or an exception

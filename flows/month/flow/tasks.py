@@ -18,7 +18,7 @@ from prefect.tasks import MaterializingTask, Task, exponential_backoff
 from flows.errors import Terminal
 from flows.month import steps
 from flows.month.flow.assets import note_rows, source_asset, staged_asset, table_asset
-from flows.month.flow.futures import wait_for_result
+from flows.month.flow.futures import quoted, wait_for_result
 from flows.month.flow.limits import concurrency_slot
 from flows.month.steps import STEP_RETRIES
 from flows.runtime import announce_retry
@@ -100,7 +100,9 @@ def extract(
     Raises:
         TaxiError: see `flows.sources.land`.
     """
-    state: State[Any] = _extract(month, source, directory, force=force, ahead=ahead, return_state=True)
+    state: State[Any] = _extract(
+        quoted(month), quoted(source), quoted(directory), force=force, ahead=quoted(ahead), return_state=True
+    )
     return state.result()
 
 
@@ -126,7 +128,7 @@ def stage_month(
     """
     parquet = staged_asset(directory / f"{month.stem}.parquet", month)
     task_run = stage_task.with_options(assets=[parquet], asset_deps=[source_asset(landed.url)])
-    return task_run(landed, month, directory, options, force=force)
+    return task_run(quoted(landed), quoted(month), quoted(directory), quoted(options), force=force)
 
 
 def _stage(
@@ -180,7 +182,7 @@ def submit_publish(
     """
     table, parquet = table_asset(destination, staged.month), staged_asset(staged.path, staged.month)
     task_run = publish_task.with_options(assets=[table], asset_deps=[parquet])
-    return task_run.submit(staged, destination, data_dir, force=force)
+    return task_run.submit(quoted(staged), quoted(destination), quoted(data_dir), force=force)
 
 
 @task(name="quality", task_run_name="quality {staged.month.label}", cache_policy=NO_CACHE)
@@ -215,7 +217,7 @@ class _Submitted(Generic[Result]):
 RUN: dict[Callable[..., Any], Callable[..., Any]] = {steps.extract: extract, steps.stage: stage_month}
 SUBMIT: dict[Callable[..., Any], Callable[..., Any]] = {
     steps.publish: submit_publish,
-    steps.quality: quality.submit,
+    steps.quality: lambda staged, counts: quality.submit(quoted(staged), quoted(counts)),
 }
 """The task of each step."""
 

@@ -69,15 +69,15 @@ def signalled_at(
     [
         ("parent", "flows.cli"),
         ("parent", "flows.request"),
-        ("parent", "polars"),
-        ("ingest", "flows.destinations.postgres"),
+        ("parent", "flows.settings"),
+        ("ingest", "flows.settings"),
         ("web_to_gcs", "flows.cli"),
         ("gcs_to_bq", "flows.cli"),
         ("status", "rich.console"),
         ("serve", "prefect"),
         ("automations", "prefect"),
         ("blocks", "prefect_gcp"),
-        ("alerts", "prefect"),
+        ("alerts", "flows.month"),
     ],
 )
 def test_a_signal_during_the_imports_is_one_word(script: str, module: str, number: signal.Signals) -> None:
@@ -94,8 +94,8 @@ IN_A_CALLBACK = """
 
 
 @BOTH
-@pytest.mark.parametrize("module", ["prefect", "prefect.main", "prefect.task_runners"])
-def test_a_signal_while_prefect_is_imported_is_one_line(
+@pytest.mark.parametrize("module", ["polars", "prefect", "prefect.main", "prefect.task_runners"])
+def test_a_signal_while_the_engine_or_prefect_is_imported_is_one_line(
     server_environment: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

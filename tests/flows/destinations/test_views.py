@@ -6,10 +6,10 @@ import csv
 import datetime as dt
 import logging
 import signal
-import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,9 +20,12 @@ from support.destinations import (
     Harness,
     Months,
     answers,
+    asking,
     die_before_the_views,
+    keep_reading,
     rows_of,
 )
+from support.torture import TORTURE, note, share
 from support.trips import SHARED, needs_real_trips, real_month
 
 import transforms.sql
@@ -111,16 +114,47 @@ def test_views_have_the_same_values_everywhere(
 
 
 @needs_real_trips
+@pytest.mark.timeout(3600 if TORTURE else 300)
 @pytest.mark.parametrize("name", [n for n, h in HARNESSES.items() if h.has_tables and n != "duckdb"])
 def test_views_of_real_months_have_the_same_values(
-    name: str, tmp_path: Path, request: pytest.FixtureRequest, other: DuckDBHarness
+    name: str, tmp_path: Path, request: pytest.FixtureRequest, other: DuckDBHarness, months: Months
 ) -> None:
+    """`make torture` takes all twelve of them, beside synthetic months of every dataset."""
     warehouse = HARNESSES[name](tmp_path / "data", request)
-    staged = [_real(TripMonth("yellow", 2019, month), tmp_path) for month in (1, 7)]
+    staged = _real_months(tmp_path)
+    if TORTURE:
+        staged += [months.synthetic(TripMonth(color, 2021, 1), 10_000) for color in DATASETS]
     publish(warehouse, *staged)
     publish(other, *staged)
-    _assert_equal(contents(warehouse), contents(other))
+    found = contents(warehouse)
+    _assert_equal(found, contents(other))
     assert answers(warehouse.make()) == answers(other.make())
+    rows = sum(len(found[view]) for view in VIEWS)
+    note(f"views, {name} against duckdb", {"months": len(staged), "rows equal": rows})
+
+
+@needs_real_trips
+def test_codes_of_real_trips_have_words_if_the_tlc_has_any(tmp_path: Path, other: DuckDBHarness) -> None:
+    publish(other, *_real_months(tmp_path))
+    codes = {
+        "pickup_location_id": "pickup_zone",
+        "dropoff_location_id": "dropoff_zone",
+        "vendor_id": "vendor",
+        "rate_code_id": "rate",
+        "payment_type": "payment",
+    }
+    unexplained = {}
+    with other.reader() as query:
+        for code, word in codes.items():
+            assert query(f"SELECT count(*) > 0 FROM taxi_trips_named WHERE {word} IS NOT NULL") == [(True,)]
+            found = query(f"SELECT DISTINCT {code} FROM taxi_trips_named WHERE {word} IS NULL")
+            unexplained[code] = {value for (value,) in found} - {None}
+    assert {code: values for code, values in unexplained.items() if values} == {"vendor_id": {4}}
+
+
+def _real_months(directory: Path) -> list[StagedMonth]:
+    numbers = range(1, share(12) + 1) if TORTURE else (1, 7)
+    return [_real(TripMonth("yellow", 2019, number), directory) for number in numbers]
 
 
 def _real(month: TripMonth, directory: Path) -> StagedMonth:
@@ -355,16 +389,6 @@ def test_a_query_of_trips_sees_the_old_month_or_the_new_one(warehouse: Harness, 
         "SELECT count(*), (SELECT row_count FROM taxi_loads WHERE dataset = 'yellow') FROM taxi_trips "
         "WHERE dataset = 'yellow'"
     )
-    seen, done = [], threading.Event()
-
-    def read() -> None:
-        with warehouse.reader() as query:
-            while not done.is_set():
-                seen.extend(query(question))
-
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(read)
+    with keep_reading(partial(asking, warehouse, question)) as readers:
         publish(warehouse, *[large, small] * 5)
-        done.set()
-        reading.result()
-    assert set(seen) == {(1000, 1000), (1500, 1500)}
+    assert readers.seen().keys() == {(1000, 1000), (1500, 1500)}

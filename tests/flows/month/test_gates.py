@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -12,19 +13,29 @@ import pytest
 from support.trips import HEADS, REAL_YELLOW, needs_real_trips
 
 from flows.destinations import Load, make_destination
+from flows.errors import GateFailed
 from flows.month import DirectSteps, Gates, MonthFailed, load_from_source
+from flows.month.gates import Neighbours, pass_gates
 from flows.request import LoadRequest
 from flows.runners.direct import run_directly
 from flows.settings import Settings, override_settings
 from flows.sources import SourceFile, land
 from flows.sources.synthetic import synthetic_csv
 from flows.staging import StagingOptions, count_rows, stage
+from transforms.dataset import FILE_MONTH
+from transforms.datasets import DATASETS
+from transforms.gates import DEFAULT_GATES, ROW_RATIO
+from transforms.quality import quality_measures
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from support.destinations import Months
+
     from flows.month import MonthOutcome
+    from flows.staging import StagedMonth
 
 DECEMBER, JANUARY, FEBRUARY, MARCH = (
     TripMonth("yellow", *at) for at in ((2020, 12), (2021, 1), (2021, 2), (2021, 3))
@@ -116,6 +127,47 @@ def test_each_default_gate_keeps_the_old_month_until_it_is_accepted(source: Sour
     assert measure in source.fails(JANUARY, force=True)
 
 
+def _break(month: StagedMonth, measure: str, months: Months) -> StagedMonth:
+    """The month, changed so that a measure of it is beyond its threshold."""
+    trips = pl.read_parquet(month.path).drop(FILE_MONTH)
+    start, end = month.month.dataset.pickup, month.month.dataset.dropoff
+    family, _, column = measure.partition(".")
+    changes: dict[str, dict[str, pl.Expr]] = {
+        "pickup_outside_month": {name: pl.col(name).dt.offset_by("2mo") for name in (start, end)},
+        "dropoff_before_pickup": {end: pl.col(start).dt.offset_by("-1s")},
+        "negative_fare": dict.fromkeys(("fare_amount", "base_passenger_fare"), pl.lit(-1.0)),
+        "zero_distance": dict.fromkeys(("trip_distance", "trip_miles"), pl.lit(0.0)),
+        "nulls": {column: NOTHING},
+        "emptied": {column: NOTHING},
+        ROW_RATIO: {},
+    }
+    here = {name: value for name, value in changes[family].items() if name in trips.columns}
+    trips = trips.with_columns(**here).head(149 if measure == ROW_RATIO else month.rows)
+    return months.of(month.month, trips.to_dict(as_series=False))
+
+
+def _failing() -> Iterator[tuple[str, str]]:
+    """The default gates that stop a month, of what is measured in the dataset."""
+    for color, gates in DEFAULT_GATES.items():
+        lacking = {*quality_measures(JANUARY.dataset)} - {*quality_measures(DATASETS[color])}
+        for measure, gate in gates.items():
+            if gate.fail is not None and measure not in lacking:
+                yield color, "emptied.PULocationID" if measure == "emptied" else measure
+
+
+@pytest.mark.parametrize(("color", "measure"), [*_failing()])
+def test_each_default_gate_of_each_dataset_stops_a_month_made_to_break_it(
+    color: str, measure: str, months: Months
+) -> None:
+    month = TripMonth(color, 2021, 1)
+    right = months.trips(month, 1_500)
+    around = Neighbours({month.later(-1): right.rows}, (right.rows, count_rows(right).nulls))
+    assert pass_gates(right, count_rows(right), around, (), ()).rows == right.rows
+    broken = _break(right, measure, months)
+    with pytest.raises(GateFailed, match=rf" {re.escape(measure)} \d"):
+        pass_gates(broken, count_rows(broken), around, (), ())
+
+
 def test_a_gate_at_fault_twice_in_a_row_stops_both_months(source: Source) -> None:
     source.put(JANUARY)
     source.load(JANUARY)
@@ -172,13 +224,21 @@ def test_the_settings_decide(source: Source) -> None:
     assert "exact_duplicates" in message
 
 
-def test_a_published_collapse_is_no_reason_to_stop(source: Source) -> None:
-    march, april, may = (TripMonth("yellow", 2020, month) for month in (3, 4, 5))
-    for month, rows in ((march, 20_000), (april, 1_500)):
-        source.put(month, rows)
+@pytest.mark.parametrize(
+    ("collapsed", "rows"),
+    [
+        (TripMonth("yellow", 2020, 4), (30_077, 2_381, 3_484)),
+        (TripMonth("fhv", 2019, 2), (23_159, 1_708, 1_476)),
+    ],
+)
+def test_a_published_collapse_is_no_reason_to_stop(
+    source: Source, collapsed: TripMonth, rows: tuple[int, ...]
+) -> None:
+    """With a hundredth, or a thousandth, of the rows that the TLC published."""
+    for distance, count in enumerate(rows, -1):
+        month = collapsed.later(distance)
+        source.put(month, count)
         assert source.load(month).status == "published"
-    source.put(may, 1_500)
-    assert source.load(may).status == "published"
 
 
 @needs_real_trips

@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 from support.cli import ROOT, Cli, by_month, small_month
 
+from flows.errors import DestinationBusy, LockTimeout, SchemaDrift, error_context
+from flows.month import steps
+from flows.month.steps import is_worth_retrying
+from flows.runtime import RetryPolicy
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -100,6 +105,13 @@ def test_a_month_that_fails_does_not_stop_the_others(cli: Cli, web: Web) -> None
     assert "Traceback" not in result.err
 
 
+@pytest.fixture
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = RetryPolicy(attempts=steps.STEP_RETRIES.attempts, first_pause_seconds=0.01)
+    monkeypatch.setattr(steps, "STEP_RETRIES", policy)
+
+
+@pytest.mark.usefixtures("_short_pauses")
 def test_a_destination_that_fails_does_not_stop_the_others(cli: Cli) -> None:
     result = cli(
         *("--color", "yellow", "--months", "1", "--source", "synthetic", "--runner", "direct"),
@@ -119,10 +131,8 @@ def test_a_destination_that_fails_does_not_stop_the_others(cli: Cli) -> None:
     assert "Traceback" not in result.err
 
 
+@pytest.mark.usefixtures("_short_pauses")
 def test_a_step_is_retried_as_prefect_would(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.errors import DestinationBusy, error_context
-    from flows.month import steps
-
     publish, calls = steps.publish, []
 
     def busy_at_first(*arguments: object, **options: object) -> object:
@@ -133,18 +143,13 @@ def test_a_step_is_retried_as_prefect_would(cli: Cli, monkeypatch: pytest.Monkey
         return publish(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(steps, "publish", busy_at_first)
-    policy = steps.RetryPolicy(attempts=steps.STEP_RETRIES.attempts, first_pause_seconds=0.01)
-    monkeypatch.setattr(steps, "STEP_RETRIES", policy)
     result = cli(*SYNTHETIC[:4], "--source", "synthetic", "--runner", "direct", TAXI_SYNTHETIC_ROWS="500")
     assert result.code == 0, result.err
     assert len(calls) == 3
     assert result.err.count("yellow 2021-01: somebody else is at it. Trying again in") == 2
 
 
-def test_a_lock_that_was_waited_for_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.errors import DestinationBusy, LockTimeout, SchemaDrift
-    from flows.month.steps import is_worth_retrying
-
+def test_a_lock_that_was_waited_for_is_not_retried() -> None:
     assert is_worth_retrying(DestinationBusy("busy"))
     assert not is_worth_retrying(LockTimeout("waited"))
     assert not is_worth_retrying(SchemaDrift("never"))

@@ -6,13 +6,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from support.cli import small_month
+from support.cli import by_month, small_month
 
 from flows.destinations import Receipt
 from flows.errors import UsageError
-from flows.month import MonthOutcome
+from flows.month import MonthOutcome, steps
 from flows.month.flow.limits import concurrency_slot
 from flows.parent import etl_parent_flow
 from flows.request.runner import Runner
@@ -25,6 +26,8 @@ from transforms.trip_month import TripMonth
 if TYPE_CHECKING:
     from support.cli import Cli
     from support.postgres import Database
+
+    from flows.staging import QualityReport
 
 JANUARY = TripMonth("yellow", 2021, 1)
 STAGED = StagedMonth(
@@ -218,3 +221,21 @@ def delete_limit(name: str) -> None:
             await client.delete_global_concurrency_limit_by_name(name)
 
     asyncio.run(delete())
+
+
+@pytest.mark.parametrize("runner", ["threads", "direct"])
+def test_a_published_month_does_not_fail_for_its_quality_report(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, runner: str
+) -> None:
+    def out_of_memory(*_: object) -> QualityReport:
+        raise duckdb.OutOfMemoryException("Out of Memory Error: failed to pin block of size 200.2 MiB")
+
+    monkeypatch.setattr(steps, "report_quality", out_of_memory)
+    call = ["--color", "yellow", "--months", "1", "--source", "synthetic", "--runner", runner]
+    result = cli(*call, TAXI_SYNTHETIC_ROWS="500")
+    assert (result.code, by_month(result, "status")) == (0, ["published"]), result.err
+    assert "yellow 2021-01: published without a quality report (" in result.err
+    assert "Traceback" not in result.err
+    again = cli(*call, TAXI_SYNTHETIC_ROWS="500")
+    assert (again.code, by_month(again, "status")) == (0, ["unchanged"]), again.err
+    assert cli.count() == 500

@@ -1,4 +1,4 @@
-"""`--runner threads`: months as subflows, if there is anything to do for them."""
+"""`--runner threads`: months as tasks, with their steps within them, if there is anything to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cli import small_month
-from support.loaded import nested_runs
+from support.landing import wait_until
+from support.loaded import steps_by_month
 
 from flows.parent import etl_parent_flow
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from prefect.states import State
     from support.web import Web
+
+STEPS = {"extract", "stage", "publish", "quality"}
 
 
 def run(web: Web, tmp_path: Path, months: list[int], **options: Any) -> State[Any]:  # noqa: ANN401
@@ -28,17 +31,24 @@ def statuses(state: State[Any]) -> list[str]:
 
 
 @pytest.mark.usefixtures("prefect_api_url")
-def test_a_month_without_anything_to_do_has_no_run(web: Web, tmp_path: Path) -> None:
+def test_a_month_without_anything_to_do_has_no_steps(web: Web, tmp_path: Path) -> None:
     for month in (1, 2, 3):
         web.put(f"/2020-{month:02}.csv.gz", small_month(month))
     first = run(web, tmp_path, [1, 2])
-    assert nested_runs(first) == [("yellow-2020-01", "COMPLETED"), ("yellow-2020-02", "COMPLETED")]
+    wait_until(lambda: steps_by_month(first) == {"yellow 2020-01": STEPS, "yellow 2020-02": STEPS})
     web.put("/2020-02.csv.gz", small_month(20))
-    second = run(web, tmp_path, [1, 2, 3])
+    second = run(web, tmp_path, [1, 2, 3], concurrency=1)
+    # One after the other, so that a month could depend on what the one before it has returned.
     assert statuses(second) == ["unchanged", "published", "published"]
-    assert nested_runs(second) == [("yellow-2020-02", "COMPLETED"), ("yellow-2020-03", "COMPLETED")]
+    wait_until(
+        lambda: (
+            steps_by_month(second)
+            == {"yellow 2020-01": set(), "yellow 2020-02": STEPS, "yellow 2020-03": STEPS}
+        )
+    )
     forced = run(web, tmp_path, [1], force=True)
-    assert (statuses(forced), nested_runs(forced)) == (["published"], [("yellow-2020-01", "COMPLETED")])
+    assert statuses(forced) == ["published"]
+    wait_until(lambda: steps_by_month(forced) == {"yellow 2020-01": STEPS})
 
 
 @pytest.mark.usefixtures("prefect_api_url")

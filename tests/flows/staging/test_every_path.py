@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.torture import TORTURE
 
 from flows.errors import TooManyRejects
 from flows.staging.csv_reader import UNREADABLE, FastPathUnsupported, check_silent_misreads, read_csv
@@ -28,6 +29,8 @@ MONTH = TripMonth("fhvhv", 2019, 2)
 PICKUP = "pickup_datetime"
 INTEGER, FLOAT, TIMESTAMP = "PULocationID", "trip_miles", "dropoff_datetime"
 BAD = "no value"
+GOOD, REFUSED = (600, 100) if TORTURE else (200, 40)
+"""How many values the attempt that reads text is tried with."""
 
 
 def integer(randoms: random.Random) -> str:
@@ -130,7 +133,7 @@ def test_a_value_is_the_same_on_every_path(
     tried = list(zip(texts, read_typed(tmp_path / "typed.csv", texts, name), strict=True))
     if name == TIMESTAMP:
         tried = []  # always read as text
-    for some in (good[:600], bad[:100]):  # one scan for each value that is refused
+    for some in (good[:GOOD], bad[:REFUSED]):  # one scan for each value that is refused
         tried += zip(some, read_text(tmp_path / "text.csv", some, name), strict=True)
     wrong = [pair for pair in tried if pair[1] != BAD and repr(pair[1]) != repr(known[pair[0]])]
     assert wrong == []

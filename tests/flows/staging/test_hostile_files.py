@@ -9,16 +9,14 @@ import gzip
 import itertools
 import math
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.odd_values import BAD, FLOATS, GARBAGE, INTEGERS, TEXTS, TIMESTAMPS, at
+from support.odd_values import BAD, FLOATS, GARBAGE, INTEGERS, TEXTS, TIMESTAMPS, Line, at
 from support.torture import TORTURE, note
 
 from flows.errors import SchemaDrift, SourceCorrupt, TaxiError, TooManyRejects
@@ -39,18 +37,6 @@ COLUMNS = {
 }
 ENDS = [b"\n", b"\r\n"]
 SPELLINGS = [str, str.upper, str.lower, " {}".format, "{} ".format, '"{}"'.format]
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a file, and the row it is; BAD: none; None: it is blank."""
-
-    text: bytes
-    row: Any
-
-    @property
-    def lines(self) -> int:
-        return self.text.count(b"\n")
 
 
 @st.composite

@@ -78,7 +78,10 @@ def read_csv(content: bytes, fields: Sequence[Field], options: dict[str, Any]) -
     try:
         rows = pa.csv.read_csv(
             pa.py_buffer(content),
-            pa.csv.ReadOptions(column_names=[one.name for one in fields], skip_rows=skipped),
+            # Without threads the first bad column is named, as BigQuery does, and not whichever fails first.
+            pa.csv.ReadOptions(
+                column_names=[one.name for one in fields], skip_rows=skipped, use_threads=False
+            ),
             pa.csv.ParseOptions(newlines_in_values=newlines),
             pa.csv.ConvertOptions(
                 column_types={one.name: ARROW[one.type] for one in fields},

@@ -21,7 +21,7 @@ from google.cloud.bigquery_storage_v1.services.big_query_read.transports import 
 from support.bigquery import client_of, settings_for
 from support.bigquery_harness import BigQueryHarness
 from support.destinations import Place, assert_holds, rows_of
-from support.trips import assert_equals_pandas, needs_real_trips, read_with_pandas, real_month
+from support.trips import REAL_MONTHS, assert_equals_pandas, needs_real_trips, read_with_pandas, real_month
 
 from flows.destinations import LEDGER, REJECTS, Load, make_destination
 from flows.destinations.bigquery.connection import emulator_endpoints
@@ -300,15 +300,15 @@ def test_a_month_is_replaced_on_bqemulator(emulated: Emulated, months: Months) -
 
 
 @needs_real_trips
-def test_twelve_real_months_on_bqemulator(emulated: Emulated, tmp_path: Path) -> None:
-    months = [TripMonth("yellow", 2019, number) for number in range(1, 13)]
+def test_real_months_on_bqemulator(emulated: Emulated, tmp_path: Path) -> None:
+    months = [TripMonth("yellow", 2019, number) for number in REAL_MONTHS]
     for month in months:
         source = tmp_path / f"{month.stem}.csv.gz"
         source.write_bytes(real_month(month.month))
         landed = land(SourceFile(source.as_uri(), source.name), tmp_path / "raw", Settings(_env_file=None))
         assert emulated.place.make().publish(stage(landed, month, tmp_path, StagingOptions())).rows == 10_000
     found = emulated.read(TABLE)
-    assert found.num_rows == 120_000
+    assert found.num_rows == 10_000 * len(months)
     for month in months:
         timestamps = ["tpep_pickup_datetime", "tpep_dropoff_datetime"]
         expected = read_with_pandas(real_month(month.month), timestamps)

@@ -316,6 +316,29 @@ def test_what_was_committed_survives_in_the_log(harness: DuckDBHarness, path: Pa
     assert_holds(harness, new)
 
 
+def test_a_transaction_that_a_loss_of_power_left_in_parts_is_dropped(
+    harness: DuckDBHarness, path: Path, months: Months, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = months.trips(JANUARY), months.trips(JANUARY, 8_000, first=500)
+    harness.make().publish(old)
+    with Apart(die_after_commit, path, new) as process:
+        process.wait()
+    log = path.with_name(f"{path.name}.wal")
+    content = log.read_bytes()
+    hole = len(content) // 2  # the end of the log is there, a block within it is not
+    damaged = content[:hole] + bytes(4096) + content[hole + 4096 :]
+    log.write_bytes(damaged)
+    with pytest.raises(LocalStorageError, match="Corrupt WAL"):
+        harness.make().loaded(JANUARY)
+    assert log.read_bytes() == damaged, "asking does not write"
+    assert harness.make().publish(months.trips(FEBRUARY)).status == "published"
+    assert "had not reached the disk" in caplog.text
+    assert path.with_name(f"{path.name}.wal.damaged").read_bytes() == damaged
+    assert_holds(harness, old, months.trips(FEBRUARY))
+    assert harness.make().publish(new).status == "published"
+    assert_holds(harness, new, months.trips(FEBRUARY))
+
+
 # Disk and memory
 
 

@@ -8,7 +8,6 @@ import errno
 import os
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,8 +28,16 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table, TableProperties
 from pyiceberg.types import DateType, NestedField, StringType
 from pyiceberg.utils.config import Config
-from support.destinations import Apart, Months, Place, assert_holds, die_while_publishing
+from support.destinations import Apart, Months, Place, assert_holds, die_while_publishing, keep_reading
 from support.iceberg_harness import IcebergHarness
+from support.trips import (
+    REAL_MONTHS,
+    REAL_YELLOW,
+    assert_equals_pandas,
+    needs_real_trips,
+    read_with_pandas,
+    real_month,
+)
 
 import taxi_etl.maintain
 from flows.destinations import REJECTS, bound_to_this_machine, make_destination
@@ -40,6 +47,8 @@ from flows.destinations.iceberg.durable_io import DurableFileIO
 from flows.errors import DestinationBusy, DestinationRefused, SchemaDrift, UsageError
 from flows.runtime import RetryPolicy
 from flows.settings import Settings
+from flows.sources import land, locate_source
+from flows.staging import StagingOptions, stage
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
@@ -101,6 +110,29 @@ def test_polars_and_pyiceberg_read_the_same_values(harness: IcebergHarness, mont
         by_polars = pl.scan_iceberg(harness.table()).select(names).collect().sort(names)
     assert by_pyiceberg.equals(expected.sort(names))
     assert by_polars.equals(expected.sort(names))
+
+
+@needs_real_trips
+def test_real_months_read_by_polars_and_pyiceberg_value_by_value(
+    harness: IcebergHarness, tmp_path: Path
+) -> None:
+    settings, template = (
+        Settings(_env_file=None),
+        str(REAL_YELLOW / "{color}_tripdata_{year}-{month:02}.csv.gz"),
+    )
+    for number in REAL_MONTHS:
+        month = TripMonth("yellow", 2019, number)
+        landed = land(locate_source(template, month, settings), tmp_path, settings)
+        assert harness.make().publish(stage(landed, month, tmp_path, StagingOptions())).rows == 10_000
+    table = harness.table()
+    assert table.scan().count() == 10_000 * len(REAL_MONTHS)
+    for number in REAL_MONTHS:
+        expected = read_with_pandas(real_month(number), ["tpep_pickup_datetime", "tpep_dropoff_datetime"])
+        day = f"2019-{number:02}-01"
+        assert_equals_pandas(table.scan(f"file_month = '{day}'").to_pandas(), expected)
+        with mock.patch.dict(os.environ, {"POLARS_ICEBERG_PLANNER": "pyiceberg"}):
+            frame = pl.scan_iceberg(table).filter(pl.col("file_month") == dt.date.fromisoformat(day))
+            assert_equals_pandas(frame.collect().to_pandas(), expected)
 
 
 def test_a_query_of_one_day_skips_the_files_of_other_months(harness: IcebergHarness, months: Months) -> None:
@@ -348,19 +380,11 @@ def test_a_commit_whose_answer_is_lost_is_found(
 def test_a_reader_sees_the_old_month_or_the_new_one(harness: IcebergHarness, months: Months) -> None:
     small, large = months.trips(JANUARY, 1000), months.trips(JANUARY, 1500, first=5000)
     harness.make().publish(small)
-    seen, done = set[int](), threading.Event()
-
-    def read() -> None:
-        while not done.is_set():
-            seen.add(harness.table().scan().to_arrow().num_rows)
-
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(read)
+    count = contextlib.nullcontext(lambda: harness.table().scan().to_arrow().num_rows)
+    with keep_reading(lambda: count) as readers:
         for staged in [large, small] * 3:
             harness.make().publish(staged)
-        done.set()
-        reading.result()
-    assert seen == {1000, 1500}
+    assert readers.seen().keys() == {1000, 1500}
 
 
 # Maintenance

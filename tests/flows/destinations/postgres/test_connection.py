@@ -288,6 +288,9 @@ def test_a_protocol_error_is_not_a_connection_that_broke(
     [
         ("FATAL:  too many connections for role taxi", "every connection it allows is taken"),
         ("FATAL:  sorry, too many clients already", "every connection it allows is taken"),
+        ("FATAL:  connection limit exceeded for non-superusers", "every connection it allows is taken"),
+        ("FATAL:  remaining connection slots are reserved for roles", "every connection it allows is taken"),
+        ("::1: Connection refused, 127.0.0.1: FATAL:  too many connections for role", "every connection it"),
         ("FATAL:  the database system is starting up", "starting or stopping"),
         ("Connection refused", "is the server running?"),
     ],

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from support.destinations import assert_holds
+from support.destinations import assert_holds, keep_reading
 from support.postgres_harness import destination
-from support.trips import REAL_YELLOW, assert_equals_pandas, needs_real_trips, read_with_pandas, real_month
+from support.trips import (
+    REAL_MONTHS,
+    REAL_YELLOW,
+    assert_equals_pandas,
+    needs_real_trips,
+    read_with_pandas,
+    real_month,
+)
 
 from flows.destinations import LEDGER, REJECTS, make_destination
 from flows.destinations.postgres.tables import LONGEST_NAME_BYTES, lock_key
@@ -21,6 +28,7 @@ from transforms.dataset import FILE_MONTH
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from support.destinations import Months
@@ -37,12 +45,12 @@ COUNT = f"SELECT count(*) FROM {TABLE}"
 
 
 @needs_real_trips
-def test_twelve_real_months_value_by_value(postgres: Database, tmp_path: Path) -> None:
+def test_real_months_value_by_value(postgres: Database, tmp_path: Path) -> None:
     settings = Settings(_env_file=None, postgres_url=postgres.url)
     target = make_destination("postgres", tmp_path, settings)
     template = str(REAL_YELLOW / "{color}_tripdata_{year}-{month:02}.csv.gz")
     total = 0
-    for number in range(1, 13):
+    for number in REAL_MONTHS:
         month = TripMonth("yellow", 2019, number)
         landed = land(locate_source(template, month, settings), tmp_path, settings)
         receipt = target.publish(stage(landed, month, tmp_path, StagingOptions()))
@@ -66,22 +74,16 @@ def test_readers_by_copy_see_the_old_count_or_the_new_one(postgres: Database, mo
     """Such a reader looks at the time before it waits for the lock: the rows have to be there by then."""
     small, large = months.trips(JANUARY, 1000), months.trips(JANUARY, 1500, first=5000)
     destination(postgres).publish(small)
-    seen, done = set(), threading.Event()
 
-    def read() -> None:
+    @contextlib.contextmanager
+    def counting() -> Generator[Callable[[], object]]:
         with postgres.connect() as connection, connection.cursor() as cursor:
-            while not done.is_set():
-                cursor.execute(COUNT)
-                seen.update(cursor.fetchall())
+            yield lambda: cursor.execute(COUNT).fetchone()
 
-    with ThreadPoolExecutor(3) as pool:
-        reading = [pool.submit(read) for _ in range(3)]
+    with keep_reading(counting, 3) as readers:
         for staged in [large, small] * 10:
             destination(postgres).publish(staged)
-        done.set()
-        for reader in reading:
-            reader.result()
-    assert seen == {(1000,), (1500,)}
+    assert readers.seen().keys() == {(1000,), (1500,)}
 
 
 def test_the_table_is_free_while_a_month_is_loaded(postgres: Database, months: Months) -> None:

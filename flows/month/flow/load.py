@@ -1,19 +1,20 @@
-"""One month as a Prefect flow, with its page in the UI."""
+"""One month within a flow run: its steps as tasks, and its page in the UI."""
 
 from __future__ import annotations
 
-from prefect import flow
+from typing import TYPE_CHECKING
 
 from flows.month.flow.artifacts import month_page
 from flows.month.flow.tasks import TaskSteps
 from flows.month.from_source import load_from_source
-from flows.month.outcome import MonthOutcome
-from flows.request import LoadRequest
-from transforms.trip_month import TripMonth
+
+if TYPE_CHECKING:
+    from flows.month.outcome import MonthOutcome
+    from flows.request import LoadRequest
+    from transforms.trip_month import TripMonth
 
 
-@flow(name="etl-month", flow_run_name="{month.color}-{month.iso}", validate_parameters=False)
-def etl_month(month: TripMonth, request: LoadRequest) -> MonthOutcome:
+def load_with_tasks(month: TripMonth, request: LoadRequest) -> MonthOutcome:
     """Extract, stage and publish one month; a destination that fails does not stop the others.
 
     Args:
