@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from flows.sources import LandedFile
     from flows.staging import StagedMonth
 
-pytest_plugins = ["support.postgres", "support.bqemulator", "support.prefect_server"]
+pytest_plugins = [
+    "support.postgres",
+    "support.bqemulator",
+    "support.gcs",
+    "support.prefect_server",
+    "typed_place",
+]
 
 LONGEST_SECONDS = 3_600  # of one benchmark: the suite's own limit is for tests
 MEASURED = pytest.StashKey[dict[str, Group]]()

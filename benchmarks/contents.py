@@ -37,12 +37,13 @@ def in_database(
     return {name: tuple(next(measures) for _ in range(4)) for name in COLUMNS}
 
 
-def in_parquet(path: Path, rows: int | None = None) -> Contents:
-    """The same for the first `rows` rows of a file."""
+def in_parquet(path: Path | list[str], rows: int | None = None) -> Contents:
+    """The same for the first `rows` rows of a file, or of several."""
     limit = f" LIMIT {rows}" if rows else ""
     with duckdb.connect() as connection:
         return in_database(
-            lambda query: connection.sql(query).fetchall(), f"(SELECT * FROM '{path}'{limit}) AS rows"
+            lambda query: connection.sql(query).fetchall(),
+            f"(FROM read_parquet({path if isinstance(path, list) else str(path)!r}){limit}) AS rows",
         )
 
 

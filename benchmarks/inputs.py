@@ -16,7 +16,7 @@ from transforms.datasets import YELLOW
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
     from pathlib import Path
 
 MONTH = TripMonth("yellow", 2021, 1)
@@ -44,13 +44,12 @@ def month_file(directory: Path, month: TripMonth, rows: int) -> Path:
     """A month of real trips if this machine has any, otherwise of synthetic ones, as a .csv.gz file."""
     path = directory / f"{month.stem}.csv.gz"
     real = has_real_trips()
-    _pack(
-        [real_csv(month, rows)] if real else synthetic_csv(YELLOW, month.year, month.month, rows=rows), path
-    )
+    blocks = real_csv(month, rows) if real else synthetic_csv(YELLOW, month.year, month.month, rows=rows)
+    _pack(blocks, path)
     return path
 
 
-def real_csv(month: TripMonth, rows: int) -> bytes:
+def real_csv(month: TripMonth, rows: int) -> Generator[bytes]:
     """Real trips of the same month of 2019 with their dates moved into this month, repeated up to `rows`.
 
     Each repetition is shuffled anew, as the trips of the source are, so that no compressor finds it.
@@ -63,9 +62,9 @@ def real_csv(month: TripMonth, rows: int) -> bytes:
         (pl.col(name).str.to_datetime(CSV_TIME) + moved_by).dt.strftime(CSV_TIME)
         for name in (YELLOW.pickup, YELLOW.dropoff)
     )
-    turns = range(-(-rows // trips.height))
-    repeated = pl.concat([trips.sample(fraction=1, shuffle=True, seed=turn) for turn in turns])
-    return repeated.head(rows).write_csv().encode()
+    for turn, left in enumerate(range(rows, 0, -trips.height)):
+        shuffled = trips.sample(fraction=1, shuffle=True, seed=turn)
+        yield shuffled.head(left).write_csv(include_header=turn == 0).encode()
 
 
 def _pack(blocks: Iterable[bytes], path: Path) -> None:

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 from charts import Bar, Line, bar_chart, line_charts, short
 from goals import TYPED, goals_table
 from results import Group, load
-from typed_report import about, cell, short_table, typed_notes, typed_panels, typed_table, typed_ways
+from typed_report import (
+    about,
+    cell,
+    limits_table,
+    short_table,
+    typed_notes,
+    typed_panels,
+    typed_table,
+    typed_ways,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +38,7 @@ BEGIN, END = "<!-- made by benchmarks/report.py: begin -->", "<!-- made by bench
 DRAWN = ("end to end", "load postgres", "stage")
 ORDER = (
     "as typed", "stage", "load postgres", "load duckdb", "load bigquery", "push bigquery", "end to end",
-    "fixed overhead", "scale",
+    "gates", "months at once", "one large file", "fixed overhead", "scale",
 )  # fmt: skip
 
 
@@ -86,6 +95,8 @@ def details(groups: Mapping[str, Group]) -> str:
         lines += [f"#### {group.group.capitalize()}", "", *_table(group), ""]
     if OVERHEAD in groups:
         lines += [f"### {OVERHEAD.capitalize()}", "", *_overhead(groups[OVERHEAD]), ""]
+    for group in (one for one in known if one.processes and one.group != TYPED):
+        lines += [f"### {group.group.capitalize()}", "", *limits_table(group), ""]
     if "scale" in groups:
         lines += ["### Scale", "", f"![memory and time by rows]({SCALE.relative_to('docs')})", ""]
         lines += [*_sizes(groups["scale"].sizes), ""]

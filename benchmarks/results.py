@@ -95,6 +95,7 @@ class Process:
         seconds: from start to exit.
         cpu_seconds: of the process and of all that it has waited for; not of a server.
         start_seconds: of the same with one row, if the time is extrapolated: these are counted once.
+        peak_megabytes: the most that the process and its children had in memory together, if it was measured.
     """
 
     side: str
@@ -108,6 +109,7 @@ class Process:
     seconds: list[float]
     cpu_seconds: list[float]
     start_seconds: list[float] = field(default_factory=list)
+    peak_megabytes: list[int] = field(default_factory=list)
 
     @property
     def extrapolated(self) -> bool:
@@ -135,7 +137,7 @@ class Process:
 
     @classmethod
     def from_json(cls, content: dict[str, object]) -> Process:
-        return cls(**{name: content[name] for name in cls.__dataclass_fields__})  # type: ignore[arg-type]
+        return cls(**{name: content[name] for name in cls.__dataclass_fields__ if name in content})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -9,29 +9,26 @@ selected (`-k`), one after the other, in rounds; every test then shows its side.
 
 from __future__ import annotations
 
-import contextlib
 import re
-import shutil
 import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
-from inputs import has_real_trips
-from results import Process
 from rivals import RIVALS, tutorial
 from rows import add_row
-from typed_place import DURABLE_SETTINGS, Place, durable_server, id_of, web_server
-from variants import DIRECT, FIRST, MADE, NONE, OURS, PLAIN, OurSides
-from whole_processes import Cost, run, source_contents
+from typed_place import DURABLE_SETTINGS, id_of, measured_process, source_of
+from variants import DIRECT, FIRST, INTO_DUCKDB, MADE, NONE, OURS, PLAIN, OurSides
+from whole_processes import run, source_contents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from contents import Contents
     from pytest_benchmark.fixture import BenchmarkFixture
-    from results import Group
-    from whole_processes import Side
+    from results import Group, Process
+    from typed_place import Place
+    from whole_processes import Cost, Side
 
 GROUP = "as typed"
 DEFAULT_PREFECT_PORT = 4200
@@ -43,26 +40,12 @@ PARTS = {
     ("duckdb", 1): ("duckdb", PLAIN, MADE, NONE, FIRST, DIRECT),
     ("duckdb", 3): ("duckdb", PLAIN),
     ("duckdb", 12): ("duckdb", PLAIN, DIRECT),
+    ("iceberg", 12): (INTO_DUCKDB, PLAIN, DIRECT),
 }
 NOTES = [
     "CPU seconds: of the command and what it waits for; without Postgres, a running Prefect server, the web",
     "before each turn the database or file is new and the server has written a checkpoint",
 ]
-
-
-@pytest.fixture(scope="module")
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator[Place]:
-    directory = tmp_path_factory.mktemp("as-typed")
-    (directory / "web").mkdir()
-    option = request.config.getoption
-    with contextlib.ExitStack() as running:
-        server = running.enter_context(durable_server())
-        port = running.enter_context(web_server(directory / "web"))
-        template = f"http://127.0.0.1:{port}/{{color}}_tripdata_{{year}}-{{month:02}}.csv.gz"
-        file = option("--file").resolve() if option("--file") else None
-        rows = request.getfixturevalue("rows") if file else option("--rows")
-        yield Place(directory, rows, file, server, template, running)
-        shutil.rmtree(directory)  # pytest would keep it, and twelve months are gigabytes
 
 
 @dataclass
@@ -130,7 +113,9 @@ def _measure(sides: list[Side], to: str, months: int, place: Place, group: Group
                 rounds[side.name].append((cost, start))
             if number == warm_up + pairs - 1:
                 contents[side.name] = side.contents(job)
-    processes = {side.name: _process(side, to, months, place.rows, rounds[side.name]) for side in sides}
+    processes = {
+        side.name: measured_process(side, to, months, place.rows, rounds[side.name]) for side in sides
+    }
     group.processes.extend(processes.values())
     job = place.job("duckdb", months)
     counts = {(process.rows_loaded, process.extrapolated) for process in processes.values()}
@@ -141,6 +126,8 @@ def _measure(sides: list[Side], to: str, months: int, place: Place, group: Group
 
 
 def _side(name: str, place: Place) -> Side:
+    if name == INTO_DUCKDB:
+        return OurSides(place.prefect_environment).into_duckdb()
     if name not in OURS:
         return next(side for side in RIVALS if side.name == name)
     side = OurSides(place.prefect_environment).side(name)
@@ -154,35 +141,11 @@ def _answers(port: int) -> bool:
         return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _process(
-    side: Side,
-    to: str,
-    months: int,
-    rows: int,
-    rounds: list[tuple[Cost, Cost | None]],
-    case: str = "first load",
-) -> Process:
-    return Process(
-        side.name,
-        side.what,
-        side.ours,
-        to,
-        months,
-        case,
-        months * rows,
-        min(months * rows, side.most_rows or months * rows),
-        [round(cost.seconds, 4) for cost, _ in rounds],
-        [round(cost.cpu_seconds, 4) for cost, _ in rounds],
-        [round(start.seconds, 4) for _, start in rounds if start],
-    )
-
-
 @pytest.fixture(scope="module")
 def group(group_of: Callable[[str], Group], place: Place) -> Group:
     """The group's results; the first test that asks for them says what is true of all."""
     group = group_of(GROUP)
-    if not place.file:
-        group.source = "real" if has_real_trips() else "synthetic"
+    group.source = source_of(place)
     group.settings.update({name: place.server.value(f"SHOW {name}") for name in SHOWN_SETTINGS})
     group.notes += NOTES
     return group
@@ -224,7 +187,7 @@ def test_twelve_months_that_are_unchanged(
     run(side.command(job), job.directory)
     again = OurSides(place.prefect_environment).command(variant, job, force=False)
     costs = [run(again, job.directory) for _ in range(pairs)]
-    measured = _process(side, "duckdb", 12, place.rows, [(cost, None) for cost in costs], "unchanged")
+    measured = measured_process(side, "duckdb", 12, place.rows, [(cost, None) for cost in costs], "unchanged")
     group.processes.append(measured)
     _show(benchmark, measured)
     assert (job.directory / "output.log").read_text().count("unchanged") >= 12

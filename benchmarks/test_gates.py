@@ -1,43 +1,46 @@
-"""What the gates add to a month: all its steps with the gates, and without what they do, in turns.
+"""Group `gates`: what they add to a month on its way from the landed file to DuckDB.
 
-    python -m pytest benchmarks/test_gates.py -s -n0
+    python -m pytest benchmarks/test_gates.py --rows 1440000 --pairs 20
 
-Both sides count what is odd, because the quality report does: with the gates before publishing, without them
-beside it. Wall seconds and CPU seconds are medians of the pairs.
+Both sides stage, publish, and count what is odd: with the gates before publishing, without them beside it,
+for the quality report. The month before is staged, so that there is one to compare with. In every other pair
+the gates come first. The views, which no gate touches, are left out.
 """
 
 from __future__ import annotations
 
-import os
-import resource
-import shutil
-import statistics
+import gc
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from inputs import month_file
+from goals import GATES
+from inputs import MONTH
+from results import Process
+from rows import add_row
 
 from flows.month import DirectSteps, Gates, from_source, load_from_source
 from flows.request import LoadRequest
-from transforms.trip_month import TripMonth
+from flows.runtime import Layout
+from flows.settings import override_settings
+from flows.staging import stage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from pytest_benchmark.fixture import BenchmarkFixture
+    from results import Group
+
+    from flows.month import MonthOutcome
+    from flows.sources import LandedFile
     from flows.staging import StagedMonth
     from transforms.gates import RowCounts
 
-MONTH = TripMonth("yellow", 2021, 1)
-ROWS, PAIRS = 1_440_000, int(os.environ.get("PAIRS", "5"))
+WITH, WITHOUT = GATES
 
 
-def cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def without_gates(patch: pytest.MonkeyPatch) -> None:
+def _without_gates(patch: pytest.MonkeyPatch) -> None:
     """As before there were gates: nothing is measured before the month is published."""
 
     def unjudged(_: Gates, staged: StagedMonth, *__: object, **___: object) -> StagedMonth:
@@ -52,35 +55,49 @@ def without_gates(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(from_source, "count_rows", uncounted)
 
 
-def test_the_gates_against_a_month_without_them(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    month_file(source, MONTH, ROWS)
-    data_dir = tmp_path / "data"
+def test_gates(
+    landed: LandedFile,
+    rows: int,
+    pairs: int,
+    group_of: Callable[[str], Group],
+    benchmark: BenchmarkFixture,
+    rival_benchmark: BenchmarkFixture,
+    tmp_path: Path,
+) -> None:
+    layout = Layout(tmp_path)
     request = LoadRequest.from_parameters(
-        color=MONTH.color,
-        months=(MONTH.month,),
-        year=MONTH.year,
-        source=f"{source}/{{color}}_tripdata_{{year}}-{{month:02}}.csv.gz",
-        data_dir=data_dir,
+        color=MONTH.color, months=(MONTH.month,), year=MONTH.year, source=str(landed.path), data_dir=tmp_path
     )
+    directory = layout.staged(MONTH.color)
+    stage(landed, MONTH.later(-1), directory, request.staging)
 
-    def turn(*, gates: bool) -> tuple[float, float]:
-        shutil.rmtree(data_dir, ignore_errors=True)
-        with pytest.MonkeyPatch.context() as patch:
-            if not gates:
-                without_gates(patch)
-            started, cpu = time.perf_counter(), cpu_seconds()
+    def turn(side: str) -> tuple[tuple[float, float], MonthOutcome]:
+        for made in (*directory.glob(f"{MONTH.stem}.*"), layout.warehouse):
+            made.unlink(missing_ok=True)
+        gc.collect()
+        with pytest.MonkeyPatch.context() as patch, override_settings(views=False):
+            if side == WITHOUT:
+                _without_gates(patch)
+            started, cpu_started = time.perf_counter(), time.process_time()
             with DirectSteps() as steps:
-                assert load_from_source(MONTH, request, steps).status == "published"
-            return time.perf_counter() - started, cpu_seconds() - cpu
+                outcome = load_from_source(MONTH, request, steps)
+            return (time.perf_counter() - started, time.process_time() - cpu_started), outcome
 
-    turn(gates=True)  # imports and the page cache
-    pairs = [(turn(gates=False), turn(gates=True)) for _ in range(PAIRS)]
-    for name, at in (("wall", 0), ("CPU", 1)):
-        without, with_them = ([one[side][at] for one in pairs] for side in (0, 1))
-        added = statistics.median(b - a for a, b in zip(without, with_them, strict=True))
-        print(
-            f"\n{name}: {statistics.median(without):.3f} s without, {statistics.median(with_them):.3f} s "
-            f"with the gates; {added:+.3f} s (median of {PAIRS} pairs)"
-        )
+    for side in (WITH, WITHOUT):
+        turn(side)  # imports, the page cache
+    measured: dict[str, list[tuple[float, float]]] = {WITHOUT: [], WITH: []}
+    for number in range(pairs):
+        outcomes = {}
+        for side in (WITHOUT, WITH)[:: 1 if number % 2 else -1]:
+            cost, outcomes[side] = turn(side)
+            measured[side].append(cost)
+        assert {outcome.status for outcome in outcomes.values()} == {"published"}
+        assert outcomes[WITH].quality == outcomes[WITHOUT].quality
+        assert [bool(one.staged and one.staged.odd) for one in outcomes.values()] == [
+            side == WITH for side in outcomes
+        ]
+    for side, row in ((WITHOUT, rival_benchmark), (WITH, benchmark)):
+        seconds, cpu_seconds = ([round(cost[at], 4) for cost in measured[side]] for at in (0, 1))
+        process = Process(side, "", side == WITH, "duckdb", 1, "first load", rows, rows, seconds, cpu_seconds)
+        group_of("gates").processes.append(process)
+        add_row(row, "gates", side, seconds, rows=rows)

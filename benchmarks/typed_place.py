@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inputs import month_file
+import pytest
+from inputs import has_real_trips, month_file
+from results import Process
 from support.postgres import DURABLE, Database, wheel_server
 from support.prefect_server import clean_environment, free_port, running_server
 from variants import FIRST, MADE, PLAIN, OurSides
@@ -20,7 +22,9 @@ from whole_processes import ROOT, YEAR, Job, run
 from transforms.trip_month import TripMonth
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
+
+    from whole_processes import Cost, Side
 
 DURABLE_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
 
@@ -106,6 +110,61 @@ class Place:
         environment = clean_environment(PREFECT_HOME=str(home), PREFECT_SERVER_API_PORT=str(port))
         self.running.enter_context(running_server(command, url, environment, home / "server.log", ROOT))
         return url
+
+
+@pytest.fixture(scope="module")
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator[Place]:
+    """What whole commands share: months on a web server, a durable Postgres, Prefect servers."""
+    directory = tmp_path_factory.mktemp("as-typed")
+    (directory / "web").mkdir()
+    option = request.config.getoption
+    with contextlib.ExitStack() as running:
+        server = running.enter_context(durable_server())
+        port = running.enter_context(web_server(directory / "web"))
+        template = f"http://127.0.0.1:{port}/{{color}}_tripdata_{{year}}-{{month:02}}.csv.gz"
+        file = option("--file").resolve() if option("--file") else None
+        rows = request.getfixturevalue("rows") if file else option("--rows")
+        yield Place(directory, rows, file, server, template, running)
+        shutil.rmtree(directory)  # pytest would keep it, and twelve months are gigabytes
+
+
+def source_of(place: Place) -> str:
+    """Where the rows of the months come from."""
+    return place.file.name if place.file else "real" if has_real_trips() else "synthetic"
+
+
+def measured_process(
+    side: Side,
+    to: str,
+    months: int,
+    rows: int,
+    rounds: Sequence[tuple[Cost, Cost | None]],
+    case: str = "first load",
+) -> Process:
+    """What a side took in its rounds.
+
+    Args:
+        side: that was run.
+        to: where it loads.
+        months: how many.
+        rows: of each.
+        rounds: each turn's cost, and that of the same with one row if the side loads only some.
+        case: what was measured.
+    """
+    return Process(
+        side.name,
+        side.what,
+        side.ours,
+        to,
+        months,
+        case,
+        months * rows,
+        min(months * rows, side.most_rows or months * rows),
+        [round(cost.seconds, 4) for cost, _ in rounds],
+        [round(cost.cpu_seconds, 4) for cost, _ in rounds],
+        [round(start.seconds, 4) for _, start in rounds if start],
+        [round(cost.peak_megabytes) for cost, _ in rounds if cost.peak_megabytes],
+    )
 
 
 @contextlib.contextmanager

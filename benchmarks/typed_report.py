@@ -66,6 +66,16 @@ def typed_table(group: Group, sides: Sequence[str] | None) -> list[str]:
     return lines
 
 
+def limits_table(group: Group) -> list[str]:
+    """Sides that are compared with each other, with their memory if it was measured."""
+    lines = ["| months, to | rows | side | seconds (CPU) | peak memory |", "|---|--:|---|--:|--:|"]
+    for one in group.processes:
+        memory = f"{max(one.peak_megabytes)} MB" if one.peak_megabytes else ""
+        where = f"{one.months}, {one.to} | {short(one.rows)}"
+        lines.append(f"| {where} | {cell(one.what or one.side)} | {_cost(one)} | {memory} |")
+    return lines
+
+
 def short_table(group: Group) -> list[str]:
     """Seconds of whole commands, ours and theirs, for a reader who wants the verdict only.
 

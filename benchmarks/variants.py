@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from whole_processes import ROOT, Command, Job, Side
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+INTO_DUCKDB = "--to duckdb"
 PLAIN, MADE, NONE, FIRST, DIRECT = "plain server", "make server", "no server", "first run ever", "direct"
 OURS = {
     PLAIN: "the command, while a plain `prefect server start` runs",
@@ -53,6 +54,15 @@ class OurSides:
             return self.command(name, job)
 
         return Side(name, OURS[name], command, ours=True, missing=missing, table="yellow_taxi_trips")
+
+    def into_duckdb(self) -> Side:
+        """The command with `--to duckdb`, which another destination is compared with."""
+
+        def command(job: Job) -> Command:
+            return self.command(PLAIN, replace(job, to="duckdb"))
+
+        what = f"{OURS[PLAIN]}, with `--to duckdb`"
+        return Side(INTO_DUCKDB, what, command, table="yellow_taxi_trips", loads="duckdb")
 
     def command(self, name: str, job: Job, *, force: bool = True) -> Command:
         """The command of a variant.

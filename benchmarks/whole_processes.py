@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import subprocess
 import time
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
-from contents import COLUMNS, in_database
+import psutil
+from contents import COLUMNS, in_database, in_parquet
+from pyiceberg.catalog.sql import SqlCatalog
 from support.prefect_server import clean_environment
 
 from transforms.datasets import YELLOW
@@ -31,7 +34,7 @@ class Job:
     """What a side has to load in one turn.
 
     Attributes:
-        to: `postgres` or `duckdb`.
+        to: `postgres`, `duckdb` or `iceberg`.
         months: how many, from January.
         rows: of each month.
         template: the months' URL, with fields as our command takes it.
@@ -64,10 +67,11 @@ class Command:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took: from start to exit, and of the processors."""
+    """What a process took: from start to exit, of the processors, and of the memory if that was measured."""
 
     seconds: float
     cpu_seconds: float
+    peak_megabytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Side:
         table: the table in Postgres, or the file and table of DuckDB.
         names: names of columns that the table calls differently; None: only rows can be counted.
         most_rows: that it loads, if it is too slow for all.
+        loads: our destination that it loads, if it is not the job's.
     """
 
     name: str
@@ -93,6 +98,7 @@ class Side:
     table: str = "rival"
     names: Callable[[], Mapping[str, str]] | None = dict
     most_rows: int | None = None
+    loads: str = ""
 
     def contents(self, job: Job) -> Contents:
         """Figures about what it has loaded."""
@@ -101,13 +107,27 @@ class Side:
             if names is None:
                 return {"rows": job.database.rows(f"SELECT count(*) FROM {self.table}")[0]}
             return in_database(job.database.rows, self.table, names)
-        file = "warehouse" if self.ours else "rival"
+        if (self.loads or job.to) == "iceberg":
+            return in_parquet(_data_files(job.directory / "iceberg", self.table))
+        file = "warehouse" if self.ours or self.loads else "rival"
         with duckdb.connect(job.directory / f"{file}.duckdb", read_only=True) as connection:
             return in_database(lambda query: connection.sql(query).fetchall(), self.table, names)
 
 
-def run(command: Command, directory: Path) -> Cost:
+def _data_files(directory: Path, table: str) -> list[str]:
+    """What pyiceberg would read of a table in the catalog of a data directory."""
+    catalog = SqlCatalog("local", uri=f"sqlite:///{directory / 'catalog.db'}", warehouse=directory.as_uri())
+    tasks = catalog.load_table(("taxi", table)).scan().plan_files()
+    return [task.file.file_path.removeprefix("file://") for task in tasks]
+
+
+def run(command: Command, directory: Path, *, measure_memory: bool = False) -> Cost:
     """Run a process to its end.
+
+    Args:
+        command: the process.
+        directory: of the job; its output goes there.
+        measure_memory: ask for its memory all the time, which takes some.
 
     Raises:
         AssertionError: it fails; with its output.
@@ -122,18 +142,31 @@ def run(command: Command, directory: Path) -> Cost:
     log = directory / "output.log"
     with log.open("w") as lines:
         before, started = _children_cpu_seconds(), time.perf_counter()
-        done = subprocess.run(
+        with subprocess.Popen(
             command.arguments,
             cwd=command.cwd or directory,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=lines,
             stderr=lines,
-            check=False,
-        )
-        cost = Cost(time.perf_counter() - started, _children_cpu_seconds() - before)
-    assert done.returncode == 0, f"{command.arguments}: {log.read_text()[-3000:]}"
+        ) as process:
+            peak = _peak_megabytes(process) if measure_memory else 0.0
+        cost = Cost(time.perf_counter() - started, _children_cpu_seconds() - before, peak)
+    assert process.returncode == 0, f"{command.arguments}: {log.read_text()[-3000:]}"
     return cost
+
+
+def _peak_megabytes(process: subprocess.Popen[bytes]) -> float:
+    """The most that a process and its children have in memory together until it ends."""
+    most = 0
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):  # one of them has just ended
+            parent = psutil.Process(process.pid)
+            together = [parent, *parent.children(recursive=True)]
+            # PSS: what processes share counts once.
+            most = max(most, sum(one.memory_full_info().pss for one in together))
+        time.sleep(0.05)
+    return most / 2**20
 
 
 def _children_cpu_seconds() -> float:
