@@ -27,6 +27,7 @@ from flows.cli import command_parser, exit_with, prefect_session, run_command_li
 from flows.destinations.postgres import PostgresAddress
 from flows.errors import UsageError
 from flows.request import BUCKET_BLOCK, CREDENTIALS_BLOCK, POSTGRES_BLOCK, has_google_key
+from flows.runtime import CONTENTION, RetryPolicy, retry_transient
 from flows.settings import Settings, get_settings
 
 if TYPE_CHECKING:  # Prefect and Google are imported late: a wrong call and --help need not wait for them
@@ -145,8 +146,16 @@ def main(arguments: Sequence[str] = ()) -> int:
         parser().parse_args(arguments)
         settings = get_settings()
         with prefect_session() as api:
+            from prefect.exceptions import ObjectAlreadyExists
+
             api.wait_until_ready()
-            print("\n".join([_save_postgres(settings), *_save_google(settings)]))
+            # Another run of this command may register the same type between our question and our request.
+            lines = retry_transient(
+                lambda: [_save_postgres(settings), *_save_google(settings)],
+                RetryPolicy(attempts=5, first_pause_seconds=0.2, jitter=CONTENTION),
+                retry_on=ObjectAlreadyExists,
+            )
+            print("\n".join(lines))
         return 0
 
     return run_command_line(command)

@@ -137,17 +137,40 @@ class RunConsole:
     def _report_crash(self, error: Exception) -> int:
         """Report an error of the run as a whole, in one line."""
         logger.debug("run failed", exc_info=error)
-        text = describe_error(error)
-        if "Failed to reach API" in text:
-            from prefect.settings import PREFECT_API_URL
-
-            text = (
-                f"no Prefect server answers at {PREFECT_API_URL.value()}; start it, or unset PREFECT_API_URL "
-                "to use a temporary one"
-            )
+        text = _describe_prefect_error(error) or describe_error(error)
         print_line(f"error: {text}")
         print_line(f"log: {self._log}", logging.INFO)
         return FAILED
+
+
+def _describe_prefect_error(error: Exception) -> str | None:
+    """What to do about a Prefect server that does not answer, or None if that is not what happened.
+
+    Prefect's client has tried again several times by then.
+    """
+    import httpx
+
+    match error:
+        case httpx.HTTPStatusError(response=response) if response.is_server_error:
+            answer = f"answers {response.status_code} {response.reason_phrase}"
+        case httpx.TimeoutException():
+            answer = "does not answer in time"
+        case _ if "Failed to reach API" in str(error):
+            answer = None
+        case _:
+            return None
+
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    if not answer:
+        return (
+            f"no Prefect server answers at {url}; start it, or unset PREFECT_API_URL to use a temporary one"
+        )
+    return (
+        f"the Prefect server at {url} {answer}. Run the command again; what is published stays. "
+        "`taxi-etl server` bears more runs at once than Prefect's own command, and --runner direct needs none"
+    )
 
 
 @contextlib.contextmanager

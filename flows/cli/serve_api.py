@@ -7,7 +7,8 @@ because the face of this package imports what a server does not need. It differs
   if another transaction has written in between, SQLite refuses at once. The server then answers 503, and
   Prefect's client waits two seconds and more (PrefectHQ/prefect#18934, #19771).
 * A new database is made from `prefect_schema.sql`, which took Prefect's migrations three seconds.
-* No garbage is collected while modules are imported, which saves a third of the time.
+* No garbage is collected while modules are imported, which saves a third of the time, and none by the thread
+  that answers requests, which could stall it for a minute (docs/upstream/prefect-sqlite-stall.md).
 * A temporary server registers no block types and has no UI. It ends when its standard input does, so it does
   not outlive its parent for long, however that ended.
 """
@@ -22,6 +23,7 @@ import socket
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from prefect.server.database.configurations import AioSqliteConfiguration
     from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
+UNCOLLECTED_OBJECTS = 10_000
 SCHEMA = Path(__file__).with_name("prefect_schema.sql")
 
 COMMON = {
@@ -104,7 +107,7 @@ def serve_with_ui() -> None:
         f"PREFECT_API_URL=http://{config.host}:{config.port}/api",
         file=sys.stderr,
     )
-    collect_garbage_again()
+    collect_garbage_apart()
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run()
 
@@ -121,7 +124,7 @@ def serve_one_run(listening: socket.socket) -> None:
     app = create_app(ephemeral=True, final=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="on"))
     threading.Thread(target=stop_after_parent, args=(server,), daemon=True).start()
-    collect_garbage_again()
+    collect_garbage_apart()
     server.run(sockets=[listening])
 
 
@@ -136,10 +139,22 @@ def stop_after_parent(server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-def collect_garbage_again() -> None:
-    """End the time without garbage collection; what was imported is never looked through again."""
+def collect_garbage_apart() -> None:
+    """Collect garbage from now on, in a thread of its own; what was imported is never looked through again.
+
+    To collect a cursor of SQLite, Python resets its statement, and waits for it if its connection is waiting
+    for the database's lock. The thread that answers requests would then never answer the one that holds it.
+    """
     gc.freeze()
-    gc.enable()
+    threading.Thread(target=collect_garbage, daemon=True).start()
+
+
+def collect_garbage() -> None:
+    """Look every second whether enough objects have come to be."""
+    while True:
+        time.sleep(1)
+        if gc.get_count()[0] > UNCOLLECTED_OBJECTS:
+            gc.collect()
 
 
 @contextlib.contextmanager

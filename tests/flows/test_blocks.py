@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectAlreadyExists
 from prefect_gcp import GcpCredentials, GcsBucket
 from prefect_sqlalchemy import SqlAlchemyConnector
 from pydantic import SecretStr
@@ -60,6 +61,20 @@ def test_a_block_made_as_in_the_tutorial_is_understood() -> None:
     saved_url = postgres_url_from_block()
     assert saved_url
     assert PostgresAddress.of_url(saved_url.get_secret_value()).parameters["dbname"] == "ny_taxi"
+
+
+def test_a_type_that_another_run_registers_meanwhile_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    register, collisions = SqlAlchemyConnector.register_type_and_schema, iter(range(3))
+
+    def collide(**options: Any) -> Any:  # noqa: ANN401 - of Prefect
+        if next(collisions, None) is not None:
+            raise ObjectAlreadyExists(http_exc=RuntimeError("409 Conflict"))
+        return register(**options)
+
+    monkeypatch.setattr(SqlAlchemyConnector, "register_type_and_schema", staticmethod(collide))
+    with override_settings(postgres_url=SecretStr(URLS[0])):
+        assert main() == 0
+    assert next(collisions, None) is None
 
 
 def test_blocks_are_saved_from_the_environment_idempotently(capsys: pytest.CaptureFixture[str]) -> None:

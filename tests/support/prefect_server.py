@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -19,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from filelock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,13 +30,6 @@ BEAT = {
     "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
 }
 """Shorter intervals of the server's services; the defaults are 60, 30 and 5 seconds."""
-
-BATCHES = {
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-}
-"""As in `make server`: fewer concurrent writes in SQLite, each of which costs a client two seconds."""
 
 
 def free_port() -> int:
@@ -61,11 +51,9 @@ def prefect_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     """A running server, without `/api`: its UI. Each process of the tests has its own."""
     home, port = tmp_path_factory.mktemp("prefect-server"), free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    environment = clean_environment(PREFECT_HOME=str(home), PREFECT_API_URL=f"{url}/api", **BEAT, **BATCHES)
-    with contextlib.ExitStack() as stack:
-        with _with_shared_tables(home / "prefect.db", tmp_path_factory):
-            stack.enter_context(running_server(command, url, environment, home / "server.log"))
+    command = [sys.executable, "-m", "taxi_etl", "server"]
+    more = {"PREFECT_HOME": str(home), "PREFECT_API_URL": f"{url}/api", "PREFECT_SERVER_API_PORT": str(port)}
+    with running_server(command, url, clean_environment(**more, **BEAT), home / "server.log"):
         yield url
 
 
@@ -88,37 +76,6 @@ def running_server(
         yield
     finally:
         _stop(process)
-
-
-@contextlib.contextmanager
-def _with_shared_tables(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Start from a copy of the database that another test process has created, or create that copy.
-
-    Creating the tables takes the server as long as the rest of its start.
-    """
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        yield
-        return
-    shared = tmp_path_factory.getbasetemp().parent / "prefect.db"
-    with FileLock(f"{shared}.lock", timeout=2 * LONGEST_START_SECONDS) as lock:
-        if shared.exists():
-            shutil.copyfile(shared, database)
-            lock.release()
-            yield
-        else:
-            yield
-            _copy_database(database, shared)
-
-
-def _copy_database(database: Path, to: Path) -> None:
-    """Copy a database that is in use; the copy appears under its name only when it is complete."""
-    part = to.with_suffix(".part")
-    with (
-        contextlib.closing(sqlite3.connect(database)) as source,
-        contextlib.closing(sqlite3.connect(part)) as target,
-    ):
-        source.backup(target)
-    part.replace(to)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

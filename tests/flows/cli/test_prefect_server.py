@@ -78,7 +78,7 @@ def states(home: Path) -> list[str]:
 
 @contextmanager
 def answering(body: bytes, status: int = 200) -> Iterator[int]:
-    """Something that listens on a port and answers every request in the same way."""
+    """Something that listens on a port: it answers each GET in the same way, and each POST with 503."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -86,6 +86,9 @@ def answering(body: bytes, status: int = 200) -> Iterator[int]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.send_error(503)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -220,3 +223,27 @@ with module["prefect_api"](None) as api:
         check=True,
     )
     assert done.stdout.strip() == "http://127.0.0.1:9/api"
+
+
+def test_a_server_that_refuses_is_told_in_one_line(tmp_path: Path) -> None:
+    load = "load --color yellow --year 2021 --months 1 --source synthetic"
+    with answering(f'"{prefect.__version__}"'.encode()) as port:
+        url = f"http://127.0.0.1:{port}/api"
+        done = subprocess.run(
+            [sys.executable, "-m", "taxi_etl", *load.split()],
+            cwd=tmp_path,
+            env=clean_environment(
+                PREFECT_HOME=str(tmp_path),
+                PREFECT_API_URL=url,
+                PREFECT_CLIENT_MAX_RETRIES="0",
+                PREFECT_CLIENT_CSRF_SUPPORT_ENABLED="false",
+            ),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert f"the Prefect server at {url} answers 503 Service Unavailable. Run the command again" in line
+    assert "--runner direct" in line
+    assert "Traceback" not in done.stderr

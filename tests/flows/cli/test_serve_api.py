@@ -125,6 +125,39 @@ print(ours["revision_of"](database))
     assert [path.name for path in tmp_path.iterdir()] == ["prefect.db"]
 
 
+def test_garbage_is_not_collected_by_a_thread_that_others_wait_for(tmp_path: Path) -> None:
+    code = f"""
+import gc, runpy, sqlite3, threading, time
+gc.disable()  # as `main` does
+ours = runpy.run_path({str(PROGRAM)!r})
+writer, waiting = (sqlite3.connect("x.db", timeout=10, check_same_thread=False) for _ in range(2))
+with writer:
+    writer.execute("CREATE TABLE t (x)")
+ours["collect_garbage_apart"]()
+
+def insert():
+    with waiting:
+        waiting.execute("INSERT INTO t VALUES (1)")
+
+cycle = [waiting.execute("VALUES (1), (2)")]  # a cursor that only the garbage collector finds
+cycle.append(cycle)
+writer.execute("BEGIN IMMEDIATE")
+thread = threading.Thread(target=insert)
+thread.start()
+time.sleep(0.5)  # now it waits for the lock
+del cycle
+garbage = [[] for _ in range(20_000)]  # a collection is due: by this thread, it would wait for the other
+time.sleep(2)
+writer.commit()
+thread.join()
+print(writer.execute("SELECT count(*) FROM t").fetchone())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "(1,)", done.stderr
+
+
 @pytest.mark.parametrize("kind", ["an older revision", "no tables", "of another version", "in memory"])
 def test_prefect_migrates_what_is_not_of_its_version(kind: str, tmp_path: Path) -> None:
     database = tmp_path / "prefect.db"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cli import small_month
 from support.landing import wait_until
 from support.loaded import steps_by_month
+from support.prefect_server import ask, clean_environment, free_port, running_server
 
 from flows.parent import etl_parent_flow
 
@@ -49,6 +52,23 @@ def test_a_month_without_anything_to_do_has_no_steps(web: Web, tmp_path: Path) -
     forced = run(web, tmp_path, [1], force=True)
     assert statuses(forced) == ["published"]
     wait_until(lambda: steps_by_month(forced) == {"yellow 2020-01": STEPS})
+
+
+def test_a_server_that_prefect_started_will_do(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    environment = clean_environment(
+        PREFECT_HOME=str(tmp_path / "prefect"), PREFECT_API_URL=f"{url}/api", TAXI_SYNTHETIC_ROWS="100"
+    )
+    load = "load --color yellow --year 2021 --months 1 2 3 --source synthetic"
+    with running_server(command, url, environment, tmp_path / "server.log"):
+        subprocess.run(
+            [sys.executable, "-m", "taxi_etl", *load.split()], env=environment, cwd=tmp_path, check=True
+        )
+        months_and_steps = 3 * (1 + len(STEPS))
+        wait_until(lambda: len(ask("POST", f"{url}/api/task_runs/filter", {}).json()) == months_and_steps)
+        (run,) = ask("POST", f"{url}/api/flow_runs/filter", {}).json()
+        assert run["state_type"] == "COMPLETED"
 
 
 @pytest.mark.usefixtures("prefect_api_url")
