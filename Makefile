@@ -72,12 +72,14 @@ test: $(STAMP) ## the whole test suite
 coverage: $(STAMP) ## the same, and the share of flows and transforms that it runs; fails below 90 %
 	$(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --cov --cov-report=term
 
-# The tests that do more in the long mode say so by these names.
-LONG_FORMS = $(shell grep -lrE --include='test_*.py' 'TORTURE|REAL_MONTHS' tests/flows)
+# The tests that do more in the long mode say so by these names. Sorted, because pytest loses a folder's fixtures
+# when it comes back to the folder.
+LONG_FORMS = $(sort tests/flows/destinations/test_contract.py \
+	$(shell grep -lrE --include='test_*.py' 'TORTURE|REAL_MONTHS' tests/flows))
 
 torture: $(STAMP) ## the long mode of kills, faults, readers, files, views and soak; writes docs/explanation/reliability.json; SHARE=0.1
 	TAXI_TEST_TORTURE=$(or $(SHARE),1) $(RUN)python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder \
-		tests/torture tests/flows/destinations/test_contract.py $(LONG_FORMS)
+		tests/torture $(LONG_FORMS)
 
 IMAGE := docker.io/library/taxi-etl:0.1.0
 
