@@ -33,6 +33,8 @@ SUCCEEDED, FAILED, WRONG_USAGE = 0, 1, 2
 """Exit codes; `flows.cli.signals` has those of an interrupted command."""
 
 KEPT_LOGS = 20
+REFUSALS = {429, 502, 503, 504}
+"""Answers after which Prefect's client tries again, and then gives up."""
 
 
 def run_command_line(command: Callable[[], int], *, loads_months: bool = False) -> int:
@@ -44,7 +46,8 @@ def run_command_line(command: Callable[[], int], *, loads_months: bool = False) 
 
     Returns:
         The command's own exit code, or, after one line on standard error: 2 for wrong usage or an unusable
-        local directory, 1 for any other `TaxiError`, 130 for Ctrl-C, 143 for SIGTERM.
+        local directory, 1 for any other `TaxiError` and for a Prefect server that does not answer, 130 for
+        Ctrl-C, 143 for SIGTERM.
     """
     with quiet_after_closed_pipe(), interruptible(loads_months=loads_months):
         try:
@@ -55,9 +58,10 @@ def run_command_line(command: Callable[[], int], *, loads_months: bool = False) 
         except Exception as error:
             if interrupt := received_interrupt():
                 return print_interrupted(interrupt, loads_months=loads_months)
-            if not isinstance(error, TaxiError):
+            text = str(error) if isinstance(error, TaxiError) else describe_prefect_error(error)
+            if not text:
                 raise
-            print_line(f"error: {error}")
+            print_line(f"error: {text}")
             return WRONG_USAGE if isinstance(error, (UsageError, LocalStorageError)) else FAILED
 
 
@@ -137,25 +141,32 @@ class RunConsole:
     def _report_crash(self, error: Exception) -> int:
         """Report an error of the run as a whole, in one line."""
         logger.debug("run failed", exc_info=error)
-        text = _describe_prefect_error(error) or describe_error(error)
+        text = describe_prefect_error(error) or describe_error(error)
         print_line(f"error: {text}")
         print_line(f"log: {self._log}", logging.INFO)
         return FAILED
 
 
-def _describe_prefect_error(error: Exception) -> str | None:
-    """What to do about a Prefect server that does not answer, or None if that is not what happened.
+def describe_prefect_error(error: Exception) -> str | None:
+    """Say what to do about a Prefect server that does not answer.
 
     Prefect's client has tried again several times by then.
+
+    Args:
+        error: any error.
+
+    Returns:
+        One line, or None if that is not what has happened.
     """
     import httpx
 
-    match error:
-        case httpx.HTTPStatusError(response=response) if response.is_server_error:
+    is_unreached = "Failed to reach API" in str(error)  # whatever the cause
+    match error.__cause__ if is_unreached else error:
+        case httpx.HTTPStatusError(response=response) if response.status_code in REFUSALS:
             answer = f"answers {response.status_code} {response.reason_phrase}"
         case httpx.TimeoutException():
             answer = "does not answer in time"
-        case _ if "Failed to reach API" in str(error):
+        case _ if is_unreached:
             answer = None
         case _:
             return None
@@ -169,7 +180,7 @@ def _describe_prefect_error(error: Exception) -> str | None:
         )
     return (
         f"the Prefect server at {url} {answer}. Run the command again; what is published stays. "
-        "`taxi-etl server` bears more runs at once than Prefect's own command, and --runner direct needs none"
+        "`taxi-etl server` handles more runs at once than Prefect's own command; --runner direct needs none"
     )
 
 

@@ -67,7 +67,7 @@ def _run(flow: str, request: LoadRequest, server_log: Path) -> RunSummary:
             with signals_deferred():
                 from flows.runners import run_request
 
-                importlib.import_module("flows.runners.direct")  # with the engine
+                importlib.import_module("flows.runners.direct")
             return run_request(request)
         return _run_flow(flow, request, server_log)
     except MonthsFailed as error:
@@ -77,6 +77,8 @@ def _run(flow: str, request: LoadRequest, server_log: Path) -> RunSummary:
 def _run_flow(flow: str, request: LoadRequest, server_log: Path) -> RunSummary:
     with _landing_ahead(request), prefect_session(server_log) as api, already_checked(request):
         run = import_flow(flow)  # imports Prefect, while a temporary server starts
+        with signals_deferred():
+            importlib.import_module(f"flows.runners.{request.runner.name}")
         api.wait_until_ready()
         names = inspect.signature(run.fn).parameters
         return run(**{name: value for name, value in request.parameters().items() if name in names})

@@ -1,7 +1,7 @@
 """Prefect's API server, started faster than Prefect does it, and without 503 answers from SQLite.
 
 A program of its own, run by its path (`make server`, and `flows.cli.prefect_server` for a temporary server),
-because the face of this package imports what a server does not need. It differs from `prefect server start`:
+that needs nothing of this package. It differs from `prefect server start`:
 
 * A transaction of SQLite takes its lock when it begins. Prefect's default is to take it with the first write;
   if another transaction has written in between, SQLite refuses at once. The server then answers 503, and
@@ -150,7 +150,7 @@ def collect_garbage_apart() -> None:
 
 
 def collect_garbage() -> None:
-    """Look every second whether enough objects have come to be."""
+    """Check every second whether enough new objects have accumulated."""
     while True:
         time.sleep(1)
         if gc.get_count()[0] > UNCOLLECTED_OBJECTS:

@@ -134,19 +134,20 @@ def received_interrupt() -> KeyboardInterrupt | None:
 
 @contextlib.contextmanager
 def signals_deferred() -> Generator[None]:
-    """Let a signal that arrives in the block raise its exception at the end of the block.
+    """Let a signal that arrives in the block raise its exception at the end of the outermost block.
 
     For imports, which take a second with Prefect and must not be left half done.
 
     Raises:
         KeyboardInterrupt: a signal has arrived.
     """
-    _State.is_deferred = True
+    was_deferred, _State.is_deferred = _State.is_deferred, True
     try:
         yield
     finally:
-        _State.is_deferred = False
-    _raise_once()
+        _State.is_deferred = was_deferred
+    if not was_deferred:
+        _raise_once()
 
 
 def print_interrupted(interrupt: KeyboardInterrupt, *, loads_months: bool) -> int:

@@ -202,8 +202,9 @@ class Destination(Protocol):
             between: first and last `file_month`, both included; others are not counted.
 
         Returns:
-            The months in calendar order; none if ledger and table are empty or missing. `Holding.reconciles`
-            is true for exactly the months of which `loaded` is not None.
+            The months in calendar order; none if ledger and table are empty or missing. `loaded` is not None
+            for exactly the months of which `Holding.reconciles` is true, or, where trips and rejects are
+            replaced one after the other (gcs, iceberg), `Holding.has_its_trips`.
 
         Raises:
             DestinationBusy, DestinationRefused, LocalStorageError: the destination cannot be read.

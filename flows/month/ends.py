@@ -1,3 +1,3 @@
-"""From where to where `gcs-to-bq` brings a month; apart, because its `--help` needs no more."""
+"""Source and target of `gcs-to-bq`, in a module of their own so that `--help` imports nothing else."""
 
 BUCKET, WAREHOUSE = "gcs", "bigquery"

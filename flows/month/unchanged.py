@@ -27,7 +27,7 @@ Destinations: TypeAlias = Sequence[Callable[[], Destination]]
 
 
 def destinations_of(request: LoadRequest) -> Destinations:
-    """Make the destinations of a request, each when it is called and each once.
+    """One factory for each destination of a request; repeated names count once.
 
     Args:
         request: what is asked for.
@@ -50,7 +50,7 @@ def is_held(destination: Destination, staged: StagedMonth) -> bool:
 
 
 def is_everywhere(staged: StagedMonth, destinations: Destinations) -> bool:
-    """Whether all destinations have a staged month, by their ledgers; one that cannot be read has not.
+    """Whether all destinations have a staged month, by their ledgers; one that cannot be read counts as no.
 
     Args:
         staged: the month.

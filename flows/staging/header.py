@@ -1,4 +1,4 @@
-"""Checks that the columns are there that a dataset declares."""
+"""Checks that a file has the columns that its dataset declares."""
 
 from __future__ import annotations
 

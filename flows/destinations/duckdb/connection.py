@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ from flows.runtime import (
     RetryPolicy,
     atomic_write,
     describe_free_space,
+    explain_full_disk,
     file_lock,
     fsync,
     limit_memory,
@@ -113,45 +115,56 @@ def _open(path: Path, lock_timeout_seconds: float, *, read_only: bool) -> duckdb
             logger.info("%s is open in %s; waiting for it", path, _holder(error))
         is_announced = True
 
+    def connect() -> duckdb.DuckDBPyConnection:
+        try:
+            return duckdb.connect(path, read_only=read_only)
+        except duckdb.Error as error:
+            if read_only or not TORN_ENTRY.search(str(error)):
+                raise
+        with file_lock(_lock_of(path), lock_timeout_seconds):
+            return _connect_without_torn_entry(path)
+
     try:
-        connection = retry_transient(
-            lambda: duckdb.connect(path, read_only=read_only),
-            policy,
-            retry_on=is_worth_waiting,
-            before_pause=announce,
-        )
+        connection = retry_transient(connect, policy, retry_on=is_worth_waiting, before_pause=announce)
     except duckdb.Error as error:
         if holder := _holder(error):
             raise LockTimeout(
                 f"{path} is open in {holder}; close it there, or give it more time with "
                 "TAXI_LOCK_TIMEOUT_SECONDS"
             ) from error
-        if read_only or not (torn := TORN_ENTRY.search(str(error))):
-            raise
-        with file_lock(_lock_of(path), lock_timeout_seconds):
-            _cut_log(Path(torn["log"]), int(torn["position"]))
-        connection = duckdb.connect(path)
+        raise
     _waits.end(path)
     return connection
 
 
-def _cut_log(log: Path, position: int) -> None:
-    """Cut a write-ahead log before the entry that a loss of power left on the disk in parts.
+def _connect_without_torn_entry(path: Path) -> duckdb.DuckDBPyConnection:
+    """Open the file after cutting its write-ahead log, unless another process has done so meanwhile.
 
-    DuckDB does so itself if the end of the entry is missing; if blocks within it are, it refuses to open.
-    The entry belongs to a transaction that was never committed, because a commit waits for the whole log to
-    be on the disk.
+    A loss of power can leave the last entry of the log on the disk in parts. DuckDB drops the entry itself if
+    its end is missing; if blocks within it are, it refuses to open. Unless the disk has damaged it since, its
+    transaction was never committed, because a commit waits for the whole log to be on the disk.
+
+    NOTE: the lock of `_lock_of` has to be held until the file is open.
     """
-    kept = log.with_name(f"{log.name}.damaged")
-    shutil.copyfile(log, kept)
+    try:
+        return duckdb.connect(path)
+    except duckdb.Error as error:
+        if not (torn := TORN_ENTRY.search(str(error))):
+            raise
+    log, position = Path(torn["log"]), int(torn["position"])
+    kept = log.with_name(f"{log.name}.{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S.%fZ}.damaged")
+    with explain_full_disk(path.parent):
+        shutil.copyfile(log, kept)
+        fsync(kept)
     os.truncate(log, position)
     fsync(log)
     logger.warning(
-        "%s ended in a transaction that had not reached the disk, as after a loss of power; it was dropped, "
+        "%s ended in a transaction that is not whole on the disk, as after a loss of power; it was dropped, "
         "and %s keeps it. `taxi-etl status` shows what is missing",
         log.name,
         kept,
     )
+    return duckdb.connect(path)
 
 
 class _Waits:
@@ -228,6 +241,11 @@ def _translate(path: Path, error: duckdb.Error) -> TaxiError | None:
         return SchemaDrift(
             f"a table in {path} does not take the month ({reason}). Rename it, or drop what has been "
             "added to it, such as a constraint or a unique index, and run the same command again"
+        )
+    if TORN_ENTRY.search(reason):
+        return LocalStorageError(
+            f"the log of {path} ends in a transaction that is not whole on the disk, as after a loss of "
+            f"power ({reason}). The next load drops it and keeps a copy: load any month"
         )
     if isinstance(error, STORAGE_ERRORS) or type(error) is duckdb.Error:
         return LocalStorageError(

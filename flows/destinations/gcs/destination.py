@@ -6,7 +6,8 @@ which roles it needs: docs/reference/google.md.
 The rejects of a month are an object of their own, outside `data/`, where a wildcard over months would take
 them for trips. Two objects cannot be replaced in one step. The rejects come first, so that a new month never
 lacks its rejects; a run that ends in between leaves the old month as it was beside rejects whose metadata
-belongs to another load: the month then counts as not loaded, and the next run completes it.
+belongs to another load: `status` then says that the month differs, it is no source for BigQuery, and the next
+run completes it.
 """
 
 from __future__ import annotations

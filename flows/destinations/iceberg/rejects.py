@@ -1,8 +1,8 @@
 """The table `taxi_rejects`: the rejected rows of every dataset, replaced just before their month.
 
 Two tables cannot change in one commit. The rejects come first, so that a new month never lacks its rejects.
-A run that ends in between leaves the old month whole, beside rejects of another number: it counts as not
-loaded, and the next run replaces both.
+A run that ends in between leaves the old month whole, beside rejects of another number: `status` says that it
+differs, and the next run replaces both.
 """
 
 from __future__ import annotations

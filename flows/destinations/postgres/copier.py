@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from flows.runtime import ProgressCallback
     from flows.staging import StagedMonth
 
-# NOTE: run by its path. As a module it would import this package's face, and with it psycopg.
+# NOTE: run by its path. As a module it would import the faces of the packages above it first.
 PROGRAM = Path(__file__).with_name("copy_process.py")
 CLOSE_TIMEOUT_SECONDS = 5.0
 IDLE_COPIERS = 2

@@ -26,7 +26,7 @@ import adbc_driver_manager as adbc
 import adbc_driver_postgresql
 import pyarrow as pa
 
-# NOTE: nothing of this package, whose face imports psycopg.
+# NOTE: nothing of this package that imports psycopg, whose memory and time it would add.
 from flows.destinations.staged_batches import staged_batches
 from flows.errors import LocalStorageError
 

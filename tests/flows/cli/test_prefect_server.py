@@ -225,9 +225,10 @@ with module["prefect_api"](None) as api:
     assert done.stdout.strip() == "http://127.0.0.1:9/api"
 
 
-def test_a_server_that_refuses_is_told_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [200, 503], ids=["some requests", "every request"])
+def test_a_server_that_refuses_is_told_in_one_line(status: int, tmp_path: Path) -> None:
     load = "load --color yellow --year 2021 --months 1 --source synthetic"
-    with answering(f'"{prefect.__version__}"'.encode()) as port:
+    with answering(f'"{prefect.__version__}"'.encode(), status) as port:
         url = f"http://127.0.0.1:{port}/api"
         done = subprocess.run(
             [sys.executable, "-m", "taxi_etl", *load.split()],

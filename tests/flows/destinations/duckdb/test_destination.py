@@ -38,6 +38,7 @@ from flows.errors import (
     UsageError,
     error_context,
 )
+from flows.runtime import file_lock
 from flows.settings import Settings
 from transforms.dataset import FILE_MONTH, ColumnType
 from transforms.trip_month import TripMonth
@@ -316,27 +317,55 @@ def test_what_was_committed_survives_in_the_log(harness: DuckDBHarness, path: Pa
     assert_holds(harness, new)
 
 
-def test_a_transaction_that_a_loss_of_power_left_in_parts_is_dropped(
-    harness: DuckDBHarness, path: Path, months: Months, caplog: pytest.LogCaptureFixture
-) -> None:
-    old, new = months.trips(JANUARY), months.trips(JANUARY, 8_000, first=500)
-    harness.make().publish(old)
-    with Apart(die_after_commit, path, new) as process:
+@pytest.fixture
+def torn_log(harness: DuckDBHarness, path: Path, months: Months) -> bytes:
+    """The content of a log whose only transaction, a reload of January, has a hole."""
+    harness.make().publish(months.trips(JANUARY))
+    with Apart(die_after_commit, path, months.trips(JANUARY, 8_000, first=500)) as process:
         process.wait()
     log = path.with_name(f"{path.name}.wal")
     content = log.read_bytes()
     hole = len(content) // 2  # the end of the log is there, a block within it is not
     damaged = content[:hole] + bytes(4096) + content[hole + 4096 :]
     log.write_bytes(damaged)
-    with pytest.raises(LocalStorageError, match="Corrupt WAL"):
+    return damaged
+
+
+def test_a_transaction_that_a_loss_of_power_left_in_parts_is_dropped(
+    harness: DuckDBHarness, path: Path, months: Months, caplog: pytest.LogCaptureFixture, torn_log: bytes
+) -> None:
+    old, new = months.trips(JANUARY), months.trips(JANUARY, 8_000, first=500)
+    with pytest.raises(LocalStorageError, match=r"Corrupt WAL.* The next load drops it") as refused:
         harness.make().loaded(JANUARY)
-    assert log.read_bytes() == damaged, "asking does not write"
+    assert "move it away" not in str(refused.value)
+    assert path.with_name(f"{path.name}.wal").read_bytes() == torn_log, "asking does not write"
     assert harness.make().publish(months.trips(FEBRUARY)).status == "published"
-    assert "had not reached the disk" in caplog.text
-    assert path.with_name(f"{path.name}.wal.damaged").read_bytes() == damaged
+    assert "not whole on the disk" in caplog.text
+    (kept,) = path.parent.glob(f"{path.name}.wal.*.damaged")
+    assert kept.read_bytes() == torn_log
     assert_holds(harness, old, months.trips(FEBRUARY))
     assert harness.make().publish(new).status == "published"
     assert_holds(harness, new, months.trips(FEBRUARY))
+
+
+def publish_apart(pipe: Connection, path: Path, staged: StagedMonth) -> None:
+    pipe.send("ready")
+    pipe.send(DuckDBFile(path, 30).publish(staged).status)
+
+
+def test_processes_that_find_such_a_log_at_once_cut_it_once(
+    harness: DuckDBHarness, path: Path, months: Months, torn_log: bytes
+) -> None:
+    later = [months.trips(FEBRUARY), months.trips(TripMonth("yellow", 2021, 3))]
+    with contextlib.ExitStack() as stack:
+        with file_lock(path.parent / ".locks" / f"{path.stem}.lock", 5):  # both find it, and wait for this
+            processes = [stack.enter_context(Apart(publish_apart, path, staged)) for staged in later]
+            assert [process.hear() for process in processes] == ["ready"] * 2
+            time.sleep(1)
+        assert [process.hear() for process in processes] == ["published"] * 2
+    (kept,) = path.parent.glob(f"{path.name}.wal.*.damaged")
+    assert kept.read_bytes() == torn_log
+    assert_holds(harness, months.trips(JANUARY), *later)
 
 
 # Disk and memory

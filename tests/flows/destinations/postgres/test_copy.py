@@ -224,7 +224,7 @@ def test_both_go_to_the_same_server(postgres: Database, monkeypatch: pytest.Monk
         closed.bind(("127.0.0.1", 0))
         ports = f"{closed.getsockname()[1]},{there['port']}"
         two = there | {"host": f"127.0.0.1,{there['host']}", "port": ports}
-        monkeypatch.setenv("PGPASSWORD", two.pop("password"))
+        monkeypatch.setenv("PGPASSWORD", two.pop("password", ""))
         with connected(PostgresAddress(two)) as session:
             found = session.address.parameters
     assert (found["host"], found["port"]) == (there["host"], there["port"])
