@@ -1,6 +1,6 @@
 """The main job and the servers that it talks to, struck at points spread over its life, and run again.
 
-A point or two of each kind in `make test`, some nine hundred in `make torture`.
+A point or two of each kind in `make test`, some six hundred in `make torture`.
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ class Case:
 LOCAL, CRASHING = (DuckDBHarness, PostgresHarness), (DuckDBHarness, OwnPostgresHarness)
 GOOGLE = (GcsHarness, BigQueryHarness)
 CASES = [
-    Case("process", LOCAL, 200, 0, lambda _, __: strikes.kill_process, KILLED),
-    Case("whole group", LOCAL, 150, 0, lambda _, __: strikes.kill_group, KILLED),
-    Case("copying process", LOCAL, 100, 1, lambda _, at: strikes.kill_copier(at), FAILED, False),
+    Case("process", LOCAL, 120, 0, lambda _, __: strikes.kill_process, KILLED),
+    Case("whole group", LOCAL, 100, 0, lambda _, __: strikes.kill_group, KILLED),
+    Case("copying process", LOCAL, 60, 1, lambda _, at: strikes.kill_copier(at), FAILED, False),
     Case(
         "backend terminated",
         LOCAL,
-        100,
+        60,
         1,
         lambda of, at: strikes.terminate_backend(of[1], at),
         FAILED,
         False,
     ),
-    Case("backend crashed", CRASHING, 80, 1, lambda of, at: strikes.kill_backend(of[1], at), FAILED, False),
-    Case("server stopped", CRASHING, 60, 1, lambda of, at: strikes.stop_server(of[1], at), FAILED, False),
+    Case("backend crashed", CRASHING, 50, 1, lambda of, at: strikes.kill_backend(of[1], at), FAILED, False),
+    Case("server stopped", CRASHING, 40, 1, lambda of, at: strikes.stop_server(of[1], at), FAILED, False),
     Case("process", GOOGLE, 80, 0, lambda _, __: strikes.kill_process, KILLED),
     Case("whole group", GOOGLE, 50, 0, lambda _, __: strikes.kill_group, KILLED),
     Case("emulators restarted", GOOGLE, 80, 1, lambda of, _: strikes.restart_emulators(of), FAILED),
