@@ -10,6 +10,7 @@ import itertools
 import math
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -17,13 +18,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.odd_values import BAD, FLOATS, GARBAGE, INTEGERS, TEXTS, TIMESTAMPS, Line, at
-from support.torture import TORTURE, note
+from support.torture import TORTURE, note_sum
 
 from flows.errors import SchemaDrift, SourceCorrupt, TaxiError, TooManyRejects
 from flows.settings import Settings
 from flows.sources import SourceFile, land
 from flows.staging import StagingOptions, stage
 from transforms.trip_month import TripMonth
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MONTH = TripMonth("yellow", 2021, 1)
 EXAMPLES = 1_000 if TORTURE else 30
@@ -84,6 +88,15 @@ def _same(loaded: object, expected: object) -> bool:
 
 
 tried = {"files": 0, "lines": 0, "rows": 0, "rejects": 0, "months refused": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the figures of the long mode; the tests may be spread over several processes."""
+    yield
+    note_sum(
+        "hostile files", tried, int(worker_id.removeprefix("gw").replace("master", "0")), tmp_path_factory
+    )
 
 
 @patient
@@ -212,7 +225,3 @@ def test_a_file_that_is_wrong_as_a_whole_is_one_clear_line(
             StagingOptions(),
         )
     assert "\n" not in str(refused.value)
-
-
-def test_the_figures_of_the_long_mode_are_kept() -> None:
-    note("hostile files", tried)
