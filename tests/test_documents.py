@@ -142,7 +142,8 @@ def test_the_readme_is_short_and_answers_within_one_click() -> None:
     assert README.count("\n") <= 120
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")} - {"docs/index.md"}
     linked = set(re.findall(r"\]\((docs/[\w/-]+\.md)", README))
-    assert pages - linked <= {"docs/upstream/adbc-wheels.md"}
+    # Reports to other projects are linked where they matter.
+    assert {page for page in pages - linked if not page.startswith("docs/upstream/")} == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
